@@ -1,0 +1,65 @@
+"""Decoding off the event loop, in a bounded pool of threads.
+
+Pillow lets go of the interpreter lock while it decodes.
+"""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from app.metrics import Metrics
+from model import images
+from model.contract import Contract, Views
+
+
+class DecoderFull(Exception):
+    """Enough pictures are being decoded or wait for it."""
+
+
+class Decoder:
+    """Turns uploads into work items.
+
+    Args:
+        limits: Dimensions to accept.
+        threads: Pictures decoded at a time.
+        max_decodes: Pictures being decoded or waiting for it.
+        metrics: Where it reports.
+    """
+
+    def __init__(self, limits: images.Limits, *, threads: int, max_decodes: int, metrics: Metrics) -> None:
+        self._limits = limits
+        self._max_decodes = max_decodes
+        self._metrics = metrics
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._pending = 0
+
+    async def decode(self, data: bytes, contract: Contract, crops: int | None) -> tuple[images.Picture, Views]:
+        """Decode a picture fully and cut its crops.
+
+        Raises:
+            ImageError: The picture cannot be scored.
+            DecoderFull: The pool has enough to do.
+        """
+        if self._pending >= self._max_decodes:
+            raise DecoderFull
+        self._pending += 1
+        future = self._pool.submit(self._decode, data, contract, crops)
+        # A caller that leaves does not free its place: its picture may well be on a thread. A place is free when that
+        # is.
+        loop = asyncio.get_running_loop()
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._free))
+        return await asyncio.wrap_future(future)
+
+    def close(self) -> None:
+        """End the threads after what they are doing."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _free(self) -> None:
+        self._pending -= 1
+
+    def _decode(self, data: bytes, contract: Contract, crops: int | None) -> tuple[images.Picture, Views]:
+        with self._metrics.decode_seconds.time():
+            picture = images.decode(data, self._limits)
+            views = contract.views(picture, crops)
+        self._metrics.megapixels.observe(picture.width * picture.height / 1e6)
+        self._metrics.input_format.labels(picture.format).inc()
+        return picture, views

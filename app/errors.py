@@ -1,0 +1,150 @@
+"""Every answer that is not a success, in one table, as RFC 9457 ``application/problem+json``.
+
+Problem
+|-- the request
+|   |-- 400 malformed_upload, empty_body, missing_file
+|   |-- 404 not_found, unknown_model
+|   |-- 405 method_not_allowed
+|   |-- 409 attention_not_supported
+|   |-- 413 body_too_large
+|   |-- 415 unsupported_media_type
+|   `-- 422 invalid_parameter
+|-- the picture
+|   |-- 415 unsupported_format
+|   `-- 422 image_undecodable, image_truncated, too_many_pixels, image_too_small, extreme_aspect
+`-- the service
+    |-- 429 queue_full             with Retry-After
+    |-- 499 client_disconnected    nobody reads it; for logs and metrics
+    |-- 500 internal_error, engine_failed
+    |-- 503 not_ready, device_lost
+    `-- 504 deadline_exceeded
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from model import images
+
+MEDIA_TYPE = "application/problem+json"
+
+TABLE: Mapping[str, tuple[int, str]] = {
+    "malformed_upload": (400, "The upload is not a well-formed multipart body"),
+    "empty_body": (400, "The upload is empty"),
+    "missing_file": (400, "The picture is missing"),
+    "not_found": (404, "There is nothing at this address"),
+    "unknown_model": (404, "No such model is loaded"),
+    "method_not_allowed": (405, "This address does not take this method"),
+    "attention_not_supported": (409, "The model has no stage weights"),
+    "body_too_large": (413, "The upload is too large"),
+    "unsupported_media_type": (415, "The body is neither a picture nor a multipart form"),
+    "unsupported_format": (415, "The picture's format is not accepted"),
+    "invalid_parameter": (422, "A parameter is out of range"),
+    "image_undecodable": (422, "The picture cannot be decoded"),
+    "image_truncated": (422, "The picture is truncated"),
+    "too_many_pixels": (422, "The picture has too many pixels"),
+    "image_too_small": (422, "The picture is too small"),
+    "extreme_aspect": (422, "The picture is too long for its width"),
+    "queue_full": (429, "The service is at capacity"),
+    "client_disconnected": (499, "The client left"),
+    "internal_error": (500, "Something went wrong here"),
+    "engine_failed": (500, "The model failed on this picture"),
+    "not_ready": (503, "The service is not ready"),
+    "device_lost": (503, "The service has lost its device"),
+    "deadline_exceeded": (504, "The answer did not come in time"),
+}
+
+IMAGE_CODES: Mapping[type[images.ImageError], str] = {
+    images.UnsupportedFormat: "unsupported_format",
+    images.UndecodableImage: "image_undecodable",
+    images.TruncatedImage: "image_truncated",
+    images.TooManyPixels: "too_many_pixels",
+    images.TooSmall: "image_too_small",
+    images.AspectTooExtreme: "extreme_aspect",
+}
+
+
+class Problem(Exception):
+    """An answer that is not a success.
+
+    Args:
+        code: A key of ``TABLE``.
+        detail: What happened this time, for the client's eyes; never an exception's text or a file name.
+        headers: Headers to send along.
+    """
+
+    def __init__(self, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(code)
+        self.code = code
+        self.detail = detail
+        self.headers = headers
+        self.status, self.title = TABLE[code]
+
+    def response(self, request_id: str) -> JSONResponse:
+        """Write the answer."""
+        body = ProblemBody(
+            type=f"urn:smart-iqa:problem:{self.code}",
+            title=self.title,
+            status=self.status,
+            detail=self.detail,
+            code=self.code,
+            request_id=request_id,
+        )
+        return JSONResponse(body.model_dump(), self.status, self.headers, MEDIA_TYPE)
+
+
+class ProblemBody(BaseModel):
+    """An RFC 9457 problem."""
+
+    type: str = Field(examples=["urn:smart-iqa:problem:image_truncated"])
+    title: str = Field(examples=["The picture is truncated"])
+    status: int = Field(examples=[422])
+    detail: str = Field(examples=["the picture is truncated: its end is missing"])
+    code: str = Field(description="Stable name of the problem, for programs.", examples=["image_truncated"])
+    request_id: str = Field(description="The same as in the X-Request-ID header.", examples=["5f0c5d9f0a4e4e0c"])
+
+
+def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """Describe problems for OpenAPI, grouped by status."""
+    described: dict[int | str, dict[str, Any]] = {}
+    for code in codes:
+        status, title = TABLE[code]
+        entry = described.setdefault(status, {"model": ProblemBody, "content": {MEDIA_TYPE: {}}, "description": ""})
+        entry["description"] += f"{'; ' if entry['description'] else ''}`{code}`: {title}"
+    return described
+
+
+def install(app: FastAPI) -> None:
+    """Answer every exception that reaches the app with a problem."""
+
+    def answer(request: Request, problem: Problem) -> JSONResponse:
+        request.state.problem = problem.code
+        return problem.response(request.state.request_id)
+
+    @app.exception_handler(Problem)
+    async def on_problem(request: Request, error: Problem) -> JSONResponse:
+        return answer(request, error)
+
+    @app.exception_handler(images.ImageError)
+    async def on_image(request: Request, error: images.ImageError) -> JSONResponse:
+        return answer(request, Problem(IMAGE_CODES[type(error)], str(error)))
+
+    @app.exception_handler(RequestValidationError)
+    async def on_validation(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        return answer(request, Problem("invalid_parameter", f"{first['loc'][-1]}: {first['msg']}"))
+
+    @app.exception_handler(HTTPException)
+    async def on_http(request: Request, error: HTTPException) -> JSONResponse:
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "internal_error")
+        return answer(request, Problem(code, HTTPStatus(error.status_code).phrase, error.headers))
+
+    @app.exception_handler(Exception)
+    async def on_defect(request: Request, _: Exception) -> JSONResponse:
+        return answer(request, Problem("internal_error", "the log line with this request id says more"))

@@ -1,0 +1,57 @@
+"""Prometheus metrics, prefix ``smartiqa_``, seconds and base units."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+# 1 ms to 33 s, doubling.
+_SECONDS = tuple(0.001 * 2**power for power in range(16))
+
+
+class Metrics:
+    """All metrics of one service; each service has its own registry."""
+
+    def __init__(self) -> None:
+        registry = self._registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"smartiqa_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"smartiqa_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"smartiqa_{name}", text, labels, buckets=buckets, registry=registry)
+
+        self.requests = counter("requests", "Requests answered.", "route", "code")
+        self.rejections = counter("rejections", "Requests answered with a problem, by its code.", "reason")
+        self.dropped = counter(
+            "dropped", "Accepted requests dropped before the device: disconnect, deadline.", "reason"
+        )
+        self.in_flight = gauge("requests_in_flight", "Requests being worked on.")
+
+        self.request_seconds = histogram("request_seconds", "From first header to last byte.", _SECONDS, "route")
+        self.decode_seconds = histogram("decode_seconds", "Decoding, resizing and cropping one picture.", _SECONDS)
+        self.queue_seconds = histogram("queue_seconds", "From queued to the first crop on the device.", _SECONDS)
+        self.compute_seconds = histogram("compute_seconds", "One batch on the device.", _SECONDS)
+
+        self.batch_crops = histogram("batch_crops", "Crops in a batch.", tuple(float(2**power) for power in range(9)))
+        self.batch_fill = histogram(
+            "batch_fill_ratio", "Crops of a batch by the most that fit.", tuple(tenth / 10 for tenth in range(1, 11))
+        )
+        self.batch_flush = counter("batch_flush", "Batches by what sent them off: full, idle device, retry.", "reason")
+        self.batch_failures = counter("batch_failures", "Batches that the engine failed on.", "kind")
+        self.queue_crops = gauge("queue_crops", "Crops waiting for the device.")
+        self.queue_wait = gauge("queue_drain_seconds", "Work waiting for the device, in seconds at its measured rate.")
+
+        self.score = histogram("score", "Scores given.", tuple(float(edge) for edge in range(5, 101, 5)), "model")
+        self.megapixels = histogram(
+            "input_megapixels", "Sizes of pictures.", (0.1, 0.25, 0.5, 1, 2, 4, 8, 12, 16, 32, 64)
+        )
+        self.input_format = counter("input_format", "Pictures by format.", "format")
+        self.model_info = gauge(
+            "model_info", "Loaded models; always 1.", "name", "digest", "contract", "device", "precision"
+        )
+        self.ready = gauge("ready", "1 while the service is ready.")
+
+    def render(self) -> bytes:
+        """Write all metrics in the Prometheus text format."""
+        return generate_latest(self._registry)

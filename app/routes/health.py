@@ -1,0 +1,26 @@
+"""Probes: ``/health/live`` asks whether to restart the process, ``/health/ready`` whether to send it requests."""
+
+from fastapi import APIRouter
+
+from app import errors
+from app.errors import Problem
+from app.routes.picture import ServiceDep
+from app.schemas import Health
+
+router = APIRouter(prefix="/health", tags=["operations"])
+
+
+@router.get("/live", response_model=Health, responses=errors.responses("device_lost"), summary="Liveness")
+async def live(service: ServiceDep) -> Health:
+    """Answer 200 unless only a restart can help."""
+    if not service.alive:
+        raise Problem("device_lost", "the device thread has ended")
+    return Health(status="ok")
+
+
+@router.get("/ready", response_model=Health, responses=errors.responses("not_ready"), summary="Readiness")
+async def ready(service: ServiceDep) -> Health:
+    """Answer 200 once all models are loaded, warmed and have given their golden scores, and the engine works."""
+    if (reason := service.unready_because()) is not None:
+        raise Problem("not_ready", reason)
+    return Health(status="ready")

@@ -1,0 +1,98 @@
+"""What the routes that take one picture share: reading it, scoring it, and the words for OpenAPI."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import Depends, Header, Query, Request
+
+from app import errors
+from app.batcher import DeadlineExceeded, DeviceLost, EngineFailed, Priority, QueueFull
+from app.decoding import DecoderFull
+from app.errors import Problem
+from app.models import ServedModel
+from app.service import Service, Timing
+from app.upload import FIELD, read_picture, while_connected
+from model.contract import MAX_CROPS
+from model.scorer import CropScore, QualityScore
+
+BINARY = {"type": "string", "format": "binary"}
+BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": f"The picture: the multipart field `{FIELD}`, or the body itself.",
+        "content": {
+            "multipart/form-data": {"schema": {"type": "object", "required": [FIELD], "properties": {FIELD: BINARY}}},
+            "image/*": {"schema": BINARY},
+        },
+    }
+}
+PROBLEMS = errors.responses(
+    *(
+        code
+        for code in errors.TABLE
+        if code not in {"not_found", "method_not_allowed", "attention_not_supported", "client_disconnected"}
+    )
+)
+
+
+def get_service(request: Request) -> Service:
+    """The service that this application holds."""
+    service: Service = request.app.state.service
+    return service
+
+
+ServiceDep = Annotated[Service, Depends(get_service)]
+ModelQuery = Annotated[str | None, Query(description="Name of a loaded model; the default one if left out.")]
+CropsQuery = Annotated[
+    int | None, Query(ge=1, le=MAX_CROPS, description="Crops to score; the model's own count if left out.")
+]
+DetailQuery = Annotated[
+    Literal["crops"] | None, Query(description="`crops` adds each crop's box, score and stage weights.")
+]
+PriorityHeader = Annotated[
+    Literal["interactive", "bulk"], Header(alias="X-Priority", description="`bulk` waits behind interactive requests.")
+]
+
+
+async def score_upload(
+    request: Request, service: Service, model: ServedModel, crops: int | None, priority: str
+) -> tuple[QualityScore, Timing]:
+    """Read the upload and score it, for as long as the client stays.
+
+    Raises:
+        Problem: Whatever stands in the way.
+        ImageError: The picture cannot be scored.
+    """
+    data = await read_picture(request, service.settings.max_body_bytes)
+    try:
+        return await while_connected(
+            request, service.score(data, model, crops=crops, priority=Priority[priority.upper()])
+        )
+    except QueueFull as error:
+        detail = f"too much work waits; come again in {error.retry_after} s"
+        raise Problem("queue_full", detail, {"Retry-After": str(error.retry_after)}) from error
+    except DecoderFull as error:
+        raise Problem(
+            "queue_full", "too many pictures are being decoded; come again in 1 s", {"Retry-After": "1"}
+        ) from error
+    except DeadlineExceeded as error:
+        detail = f"there was no answer within {service.settings.deadline_seconds:g} s"
+        raise Problem("deadline_exceeded", detail) from error
+    except EngineFailed as error:
+        raise Problem("engine_failed", "the model failed on this picture twice; others are not affected") from error
+    except DeviceLost as error:
+        raise Problem("device_lost", "nothing can be computed until the service is restarted") from error
+
+
+def body(score: QualityScore, timing: Timing) -> dict[str, Any]:
+    """What every answer with a score holds."""
+    milliseconds = {
+        "decode": round(timing.decode * 1e3, 2),
+        "queue": round(timing.queue * 1e3, 2),
+        "compute": round(timing.compute * 1e3, 2),
+    }
+    return {**score.to_dict(), "timing_ms": milliseconds}
+
+
+def crop_body(crop: CropScore) -> dict[str, Any]:
+    """One crop, for ``detail=crops``."""
+    return {"box": crop.box, "score": crop.score, "stage_weights": crop.stage_weights}

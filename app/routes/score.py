@@ -1,0 +1,35 @@
+"""``POST /score``: how good is this picture?"""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from app.routes import picture
+from app.routes.picture import CropsQuery, DetailQuery, ModelQuery, PriorityHeader, ServiceDep
+from app.schemas import ScoreAnswer
+
+router = APIRouter(tags=["scores"])
+
+
+@router.post(
+    "/score",
+    response_model=ScoreAnswer,
+    response_model_exclude_unset=True,
+    responses=picture.PROBLEMS,
+    openapi_extra=picture.BODY,
+    summary="Score the quality of one picture",
+)
+async def score(
+    request: Request,
+    service: ServiceDep,
+    model: ModelQuery = None,
+    crops: CropsQuery = None,
+    detail: DetailQuery = None,
+    priority: PriorityHeader = "interactive",
+) -> dict[str, Any]:
+    """Score one picture from 0 (worst) to 100 (best). The same bytes always get the same score."""
+    result, timing = await picture.score_upload(request, service, service.model(model), crops, priority)
+    answer = picture.body(result, timing)
+    if detail == "crops":
+        answer["crop_scores"] = [picture.crop_body(crop) for crop in result.crops]
+    return answer

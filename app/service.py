@@ -1,0 +1,142 @@
+"""The service itself, without HTTP: upload bytes in, scores out, and the state that readiness tells of."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from app.batcher import Batcher, Priority
+from app.decoding import Decoder
+from app.errors import Problem
+from app.metrics import Metrics
+from app.models import ServedModel
+from app.settings import Settings
+from model.contract import MAX_CROPS
+from model.images import Limits
+from model.scorer import QualityScore, aggregate
+
+log = logging.getLogger("smart_iqa.service")
+
+Load = Callable[[Settings], Mapping[str, ServedModel]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Where the time of an answer went, in seconds."""
+
+    decode: float
+    queue: float
+    compute: float
+
+
+class Service:
+    """Holds the models, the decoder and the batcher.
+
+    Args:
+        settings: How to run.
+        metrics: Where it reports.
+        load: Makes the models.
+        clock: Seconds from a monotonic clock.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics, *, load: Load, clock: Callable[[], float]) -> None:
+        self.settings = settings
+        self.models: Mapping[str, ServedModel] = {}
+        self._metrics = metrics
+        self._load = load
+        self._clock = clock
+        self._decoder = Decoder(
+            Limits(max_pixels=settings.max_pixels),
+            threads=settings.decode_threads,
+            max_decodes=settings.max_decodes,
+            metrics=metrics,
+        )
+        self._batcher: Batcher | None = None
+        self._broken = ""
+        metrics.ready.set_function(lambda: float(self.unready_because() is None))
+
+    async def start(self) -> None:
+        """Load the models; until then, and if that fails, the service is alive but not ready."""
+        try:
+            models = await asyncio.to_thread(self._load, self.settings)
+        except Exception as error:
+            log.exception("the models cannot be loaded: the service will not become ready")
+            self._broken = f"the models cannot be loaded ({type(error).__name__})"
+            return
+        engines = {name: model.engine for name, model in models.items()}
+        self._batcher = Batcher(
+            engines, self._metrics, clock=self._clock, max_queue_crops=self.settings.max_queue_crops
+        )
+        for model in models.values():
+            self._metrics.model_info.labels(
+                model.config.name, model.digest, model.config.contract.id, model.device, model.precision
+            ).set(1)
+        self.models = models
+
+    def close(self) -> None:
+        """End the threads; whatever was accepted has been answered by now."""
+        self._decoder.close()
+        if self._batcher is not None:
+            self._batcher.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether a restart would not help: false once the device thread has ended."""
+        return self._batcher is None or self._batcher.alive
+
+    def unready_because(self) -> str | None:
+        """Why requests should go elsewhere; None if they are welcome."""
+        if self._broken:
+            return self._broken
+        if self._batcher is None:
+            return "the models are being loaded"
+        if not self._batcher.alive:
+            return "the device thread has ended"
+        return None if self._batcher.healthy else "the engine keeps failing"
+
+    def model(self, name: str | None) -> ServedModel:
+        """Find a model by name, the default one for None.
+
+        Raises:
+            Problem: There is none of that name, or none yet.
+        """
+        if not self.models:
+            raise Problem("not_ready", self.unready_because() or "no model is loaded", {"Retry-After": "5"})
+        if name is None:
+            return next(iter(self.models.values()))
+        if name not in self.models:
+            raise Problem("unknown_model", f"the loaded models are {', '.join(self.models)}")
+        return self.models[name]
+
+    async def score(
+        self, data: bytes, model: ServedModel, *, crops: int | None, priority: Priority
+    ) -> tuple[QualityScore, Timing]:
+        """Score an upload.
+
+        Args:
+            data: The encoded picture.
+            model: Which model.
+            crops: How many crops; the contract's count if None.
+            priority: Which queue to wait in.
+
+        Raises:
+            ImageError: The picture cannot be scored.
+            DecoderFull: Too many pictures are being decoded.
+            BatcherError: The batcher's reasons.
+        """
+        assert self._batcher is not None
+        contract = model.config.contract
+        arrived = self._clock()
+        # Shed before decoding: work that would be refused after it should not be done.
+        self._batcher.check_room(min(crops or contract.crops, MAX_CROPS))
+        picture, views = await self._decoder.decode(data, contract, crops)
+        decoded = self._clock()
+        answer = await self._batcher.submit(
+            model.config.name,
+            views.crops_NHWC,
+            deadline=arrived + self.settings.deadline_seconds,
+            priority=priority,
+        )
+        score = aggregate(answer.rows_ND, picture, views, contract, model.id)
+        self._metrics.score.labels(model.config.name).observe(score.score)
+        return score, Timing(decode=decoded - arrived, queue=answer.queue_seconds, compute=answer.compute_seconds)

@@ -1,0 +1,19 @@
+"""Where the command line writes: results to stdout, everything else to stderr."""
+
+import sys
+from typing import NoReturn
+
+from rich.console import Console
+
+USAGE_ERROR = 2
+SOME_FAILED = 1
+
+notes = Console(stderr=True, highlight=False)
+results = Console(highlight=False)
+
+
+def fail(message: str) -> NoReturn:
+    """End with one sentence on stderr and the exit status for wrong usage."""
+    notes.print("[bold red]error:[/] ", end="")
+    notes.print(message, markup=False, soft_wrap=True)
+    sys.exit(USAGE_ERROR)

@@ -1,0 +1,73 @@
+"""``smart-iqa models``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Networks and checkpoints.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_(
+    folder: Annotated[Path | None, typer.Argument(help="Folder of checkpoints; the project's own if left out.")] = None,
+) -> None:
+    """List the networks that can be trained, and the checkpoints in a folder."""
+    from rich import box
+    from rich.table import Table
+
+    from cli.console import results
+    from model import checkpoint, registry
+
+    folder = folder or checkpoint.DEFAULT.parent
+    found = Table(box=box.SIMPLE_HEAD, title=f"checkpoints in {folder}", title_justify="left")
+    for column in ("folder", "name", "trained on", "figures"):
+        found.add_column(column, overflow="fold")
+    for config_file in sorted(folder.glob(f"*/{checkpoint.CONFIG}")):
+        config, _ = checkpoint.inspect(config_file.parent)
+        figures = "; ".join(
+            f"{split}: " + ", ".join(f"{name} {value:g}" for name, value in values.items())
+            for split, values in config.figures.items()
+        )
+        found.add_row(config_file.parent.name, config.name, config.trained_on, figures)
+    results.print(found)
+    networks = Table(box=box.SIMPLE_HEAD, title="networks", title_justify="left")
+    networks.add_column("name")
+    networks.add_column("backbone")
+    for name in registry.names():
+        networks.add_row(name, registry.PRESETS[name][1].backbone)
+    results.print(networks)
+
+
+@app.command("show")
+def show(
+    name: Annotated[str, typer.Argument(help="A checkpoint folder, or the name of a network.")] = "",
+) -> None:
+    """Show a checkpoint's config, digest and card, or a network's parts."""
+    import json
+
+    from cli.console import fail, results
+    from model import checkpoint, registry
+
+    folder = Path(name) if name else checkpoint.DEFAULT
+    if folder.exists():
+        config, digest = checkpoint.inspect(folder)
+        facts: dict[str, object] = {
+            "name": config.name,
+            "digest": digest,
+            "contract": {"id": config.contract.id, **config.contract.to_dict()},
+            "network": config.network,
+            "trained_on": config.trained_on,
+            "licence": config.licence,
+            "figures": config.figures,
+        }
+        results.print_json(json.dumps(facts))
+        card = folder / checkpoint.CARD
+        if card.is_file():
+            results.print(card.read_text(encoding="utf-8"), markup=False)
+    elif name in registry.PRESETS:
+        network = registry.build(name)
+        facts = {"name": name, "parameters": registry.parameter_count(network), **registry.to_dict(network)}
+        results.print_json(json.dumps(facts))
+    else:
+        fail(f"{name} is neither a checkpoint folder nor a network; the networks are {', '.join(registry.names())}")

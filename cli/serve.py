@@ -1,0 +1,52 @@
+"""``smart-iqa serve``."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    checkpoint: Annotated[
+        list[Path] | None, typer.Option(help="Checkpoint folder; repeat for several, the first is the default model.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
+) -> None:
+    """Serve scores over HTTP.
+
+    Options beat the environment variables SMARTIQA_*, which the README lists in full.
+    """
+    import logging
+
+    import uvicorn
+    from pydantic import ValidationError
+
+    from app.main import create_app
+    from app.settings import Settings
+    from cli.console import fail
+    from model import checkpoint as checkpoints
+
+    given = {"host": host, "port": port, "checkpoints": checkpoint, "device": device, "precision": precision}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    try:
+        settings = Settings(**options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "_".join(str(part) for part in first["loc"][:1]) or "settings"
+        fail(f"SMARTIQA_{name.upper()}: {first['msg']}")
+    # A folder that cannot be served should be told now, not by a probe that stays red.
+    for folder in settings.checkpoints:
+        checkpoints.inspect(folder)
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=settings.shutdown_seconds,
+    )

@@ -1,0 +1,210 @@
+"""Checkpoints: a folder with everything that makes a score.
+
+    model.safetensors   the weights
+    config.json         network, contract, the digest of the weights, where they come from and how good they are
+    card.md             the same for people: data, terms, figures, limits
+    golden.json         scores of the small pictures in golden/, checked before anything is served
+
+Nothing here reads a pickle, because reading one runs whatever code its author put in.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from model import registry
+from model.contract import Contract
+
+FORMAT = 1
+DEFAULT = Path(__file__).resolve().parents[1] / "checkpoints" / "default"
+"""The checkpoint that comes with the project."""
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+CARD = "card.md"
+
+_PICKLE_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt")
+_PICKLE_STARTS = (b"\x80", b"PK\x03\x04")
+
+
+class CheckpointError(ValueError):
+    """The folder is not a checkpoint that this release can serve; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What ``config.json`` holds beside the network.
+
+    Attributes:
+        name: Name that requests choose the model by.
+        network: Family and config, as ``registry.to_dict`` writes it.
+        contract: How pictures are looked at.
+        weights_sha256: Hash of ``model.safetensors``, hexadecimal.
+        trained_on: The data, in one line.
+        licence: Terms of the weights, in one line.
+        figures: Measured results: split name to metric to value.
+    """
+
+    name: str
+    network: Mapping[str, Any]
+    contract: Contract
+    weights_sha256: str
+    trained_on: str = ""
+    licence: str = ""
+    figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A loaded checkpoint.
+
+    Attributes:
+        folder: Where it was read from.
+        network: The network with its weights, in evaluation mode, on the CPU.
+        config: What ``config.json`` says.
+        digest: ``sha256:`` and the hash of ``config.json``, which in turn holds the hash of the weights.
+    """
+
+    folder: Path
+    network: registry.Network
+    config: Config
+    digest: str
+
+    @property
+    def contract(self) -> Contract:
+        """How pictures are looked at."""
+        return self.config.contract
+
+
+def load(folder: Path | str) -> Checkpoint:
+    """Read and verify a checkpoint folder.
+
+    Raises:
+        CheckpointError: A file is missing or damaged, its digest is wrong, its contract or network is unknown, or
+        what is
+            there is a pickle.
+    """
+    folder = Path(folder)
+    config, digest = inspect(folder)
+    weights = folder / WEIGHTS
+    try:
+        network = registry.from_dict(config.network)
+        network.load_state_dict(load_file(weights))
+    except ValueError as error:
+        raise CheckpointError(f"{folder / CONFIG}: {error}") from error
+    except (SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"{weights} does not hold this network's weights: {error}") from error
+    return Checkpoint(folder=folder, network=network.eval(), config=config, digest=digest)
+
+
+def inspect(folder: Path | str) -> tuple[Config, str]:
+    """Read a checkpoint's config and digest and verify its files, without making the network.
+
+    Raises:
+        CheckpointError: As for ``load``, as far as the files alone can tell.
+    """
+    folder = Path(folder)
+    _refuse_pickles(folder)
+    text = _read(folder / CONFIG)
+    config = _parse_config(text, folder)
+    weights = folder / WEIGHTS
+    actual = hashlib.sha256(_read(weights)).hexdigest()
+    if actual != config.weights_sha256:
+        raise CheckpointError(f"{weights}: sha256 is {actual}, but {CONFIG} says {config.weights_sha256}")
+    return config, f"sha256:{hashlib.sha256(text).hexdigest()}"
+
+
+def save(
+    folder: Path | str,
+    network: registry.Network,
+    *,
+    name: str,
+    contract: Contract,
+    card: str,
+    trained_on: str = "",
+    licence: str = "",
+    figures: Mapping[str, Mapping[str, float]] | None = None,
+) -> None:
+    """Write a checkpoint folder, or replace one, in a single step: a failure leaves what was there as it was.
+
+    Args:
+        folder: The folder to make; other files in an older one (its golden pictures) are not kept.
+        network: The network whose weights and config are written.
+        name: Name that requests will choose the model by.
+        contract: How pictures are looked at.
+        card: Text of ``card.md``.
+        trained_on: The data, in one line.
+        licence: Terms of the weights, in one line.
+        figures: Measured results: split name to metric to value.
+    """
+    folder = Path(folder)
+    staging = folder.with_name(f".{folder.name}.writing")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    # safetensors refuses strided (channels-last) and shared tensors.
+    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, staging / WEIGHTS)
+    config = Config(
+        name=name,
+        network=registry.to_dict(network),
+        contract=contract,
+        weights_sha256=hashlib.sha256((staging / WEIGHTS).read_bytes()).hexdigest(),
+        trained_on=trained_on,
+        licence=licence,
+        figures=figures or {},
+    )
+    text = json.dumps({"format": FORMAT, **dataclasses.asdict(config)}, indent=2)
+    (staging / CONFIG).write_text(text + "\n", encoding="utf-8")
+    (staging / CARD).write_text(card, encoding="utf-8")
+    if folder.exists():
+        retired = folder.with_name(f".{folder.name}.retired")
+        shutil.rmtree(retired, ignore_errors=True)
+        os.replace(folder, retired)
+        os.replace(staging, folder)
+        shutil.rmtree(retired)
+    else:
+        os.replace(staging, folder)
+
+
+def _refuse_pickles(folder: Path) -> None:
+    if not folder.exists():
+        raise CheckpointError(f"{folder}: no such checkpoint folder")
+    files = [folder] if folder.is_file() else list(folder.iterdir())
+    pickles = [file.name for file in files if file.suffix in _PICKLE_SUFFIXES]
+    weights = folder / WEIGHTS
+    if weights.is_file():
+        with weights.open("rb") as file:
+            if file.read(4).startswith(_PICKLE_STARTS):
+                pickles.append(WEIGHTS)
+    if pickles:
+        raise CheckpointError(
+            f"{folder}: {', '.join(pickles)} is or may be a pickle, which can run any code when it is read; "
+            "only safetensors weights are loaded"
+        )
+    if folder.is_file():
+        raise CheckpointError(f"{folder} is a file; a checkpoint is a folder with {CONFIG} and {WEIGHTS}")
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _parse_config(text: bytes, folder: Path) -> Config:
+    try:
+        fields = json.loads(text)
+        if fields.pop("format", None) != FORMAT:
+            raise ValueError(f"checkpoint format is not {FORMAT}")
+        fields["contract"] = Contract.from_dict(fields["contract"])
+        return Config(**fields)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: {error}") from error

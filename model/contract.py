@@ -1,0 +1,224 @@
+"""The scoring contract: how a decoded picture becomes work items, and how raw scores become 0 to 100.
+
+It travels inside the checkpoint, so that training, evaluation, the service and the command line cannot disagree. Every
+answer echoes its ``id``.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from model.images import Picture, Warning
+
+VERSION = 1
+MAX_CROPS = 64
+EXTREME_ASPECT = 3.0
+"""From this ratio of the sides on, crops see a picture unlike the ones in any training set."""
+
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels; right and bottom are exclusive."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """The raw scale of a network: the labels of the data set that it was trained on."""
+
+    dataset: str
+    min: float
+    max: float
+    higher_is_better: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.min < self.max:
+            raise ValueError(f"scale: min {self.min} is not below max {self.max}")
+
+    def to_percent(self, raw: float) -> float:
+        """Map a raw score to 0 (worst) .. 100 (best), clipped to that range."""
+        share = (raw - self.min) / (self.max - self.min)
+        return 100 * min(max(share if self.higher_is_better else 1 - share, 0.0), 1.0)
+
+    def spread_to_percent(self, raw: float) -> float:
+        """Map a raw difference to points of 100."""
+        return 100 * raw / (self.max - self.min)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """The work items of one picture.
+
+    Attributes:
+        crops_NHWC: (N, size, size, 3) uint8 RGB crops.
+        boxes: Where each crop lies in the upright picture, in its own pixels.
+        warnings: What making them did to the picture.
+    """
+
+    crops_NHWC: NDArray[np.uint8]
+    boxes: tuple[Box, ...]
+    warnings: tuple[Warning, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """How one checkpoint looks at pictures.
+
+    Raises:
+        ValueError: A field is outside what this version knows.
+    """
+
+    version: int = VERSION
+    resize: Literal["fit", "exact", "none"] = "fit"
+    """``fit`` shrinks a picture into ``width`` x ``height`` and keeps its aspect ratio, ``exact`` resizes to just
+    that size, ``none`` keeps the pixels. Whatever the rule, sides shorter than a crop are then enlarged to it."""
+    width: int = 512
+    height: int = 512
+    crop_size: int = 224
+    crops: int = 9
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    scale: Scale
+
+    def __post_init__(self) -> None:
+        if self.resize not in ("fit", "exact", "none"):
+            raise ValueError(f"contract: unknown resize rule {self.resize!r}")
+        if not 1 <= self.crops <= MAX_CROPS:
+            raise ValueError(f"contract: crops must be 1 to {MAX_CROPS}, not {self.crops}")
+        if self.crop_size < 1 or min(self.width, self.height) < self.crop_size:
+            raise ValueError(f"contract: {self.width}x{self.height} is smaller than a crop of {self.crop_size}")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError("contract: mean and std need three values each, std above 0")
+
+    @property
+    def id(self) -> str:
+        """A short name that differs whenever a score could."""
+        canonical = json.dumps(self.to_dict(), sort_keys=True)
+        return f"crops-v{self.version}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
+
+    def views(self, picture: Picture, crops: int | None = None) -> Views:
+        """Cut the work items of a picture, the same ones every time.
+
+        Args:
+            picture: A decoded picture.
+            crops: How many crops, 1 to 64; the contract's own count if None. A picture too small to hold that many
+            different
+                ones gives fewer.
+
+        Raises:
+            ValueError: ``crops`` is out of range.
+        """
+        count = self.crops if crops is None else crops
+        if not 1 <= count <= MAX_CROPS:
+            raise ValueError(f"crops must be 1 to {MAX_CROPS}, not {count}")
+        image, warnings = self.resized(picture.image)
+        size = self.crop_size
+        corners = grid(image.width, image.height, size, count)
+        pixels_HWC = np.asarray(image)
+        crops_NHWC = np.stack([pixels_HWC[top : top + size, left : left + size] for left, top in corners])
+        across, down = picture.width / image.width, picture.height / image.height
+        boxes = tuple(
+            (round(left * across), round(top * down), round((left + size) * across), round((top + size) * down))
+            for left, top in corners
+        )
+        return Views(crops_NHWC=crops_NHWC, boxes=boxes, warnings=warnings)
+
+    def resized(self, image: Image.Image) -> tuple[Image.Image, tuple[Warning, ...]]:
+        """Resize a picture by the contract's rule, bilinear with antialiasing, and say what that did to it."""
+        target = self._target_size(*image.size)
+        warnings = []
+        if target[0] > image.width or target[1] > image.height:
+            warnings.append(Warning.UPSCALED_LOW_RESOLUTION)
+        if max(image.size) > EXTREME_ASPECT * min(image.size):
+            warnings.append(Warning.EXTREME_ASPECT)
+        if target != image.size:
+            image = image.resize(target, Image.Resampling.BILINEAR)
+        return image, tuple(warnings)
+
+    def _target_size(self, width: int, height: int) -> tuple[int, int]:
+        if self.resize == "exact":
+            return self.width, self.height
+        factor = min(self.width / width, self.height / height, 1.0) if self.resize == "fit" else 1.0
+        # Enlarging follows shrinking as one factor: the pixels are resampled once, from the original.
+        factor = (
+            max(factor, self.crop_size / min(width, height)) if min(width, height) * factor < self.crop_size else factor
+        )
+        return max(round(width * factor), self.crop_size), max(round(height * factor), self.crop_size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Describe the contract as JSON can hold it."""
+        description: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return description
+
+    @classmethod
+    def from_dict(cls, description: Mapping[str, Any]) -> "Contract":
+        """Read a contract from ``to_dict``'s form.
+
+        Raises:
+            ValueError: Its version is unknown, or fields are missing, unknown or out of range.
+        """
+        fields = dict(description)
+        if fields.get("version") != VERSION:
+            raise ValueError(f"contract version {fields.get('version')!r} is unknown; this release knows {VERSION}")
+        try:
+            fields["scale"] = Scale(**fields["scale"])
+            fields["mean"], fields["std"] = tuple(fields["mean"]), tuple(fields["std"])
+            return cls(**fields)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"contract: {error}") from error
+
+
+def grid(width: int, height: int, size: int, count: int) -> list[tuple[int, int]]:
+    """Spread square crops over a picture, from edge to edge.
+
+    Rows are chosen so that the steps across and down are alike; where the count does not divide evenly, some rows
+    hold one crop more, symmetrically about the middle if that can be. Repeated positions (a picture hardly larger
+    than a crop) are given once.
+
+    Args:
+        width: Picture width in pixels, at least ``size``.
+        height: Picture height in pixels, at least ``size``.
+        size: Side of a crop.
+        count: How many crops.
+
+    Returns:
+        Left and top of each crop, row by row.
+    """
+    rows = _row_count(width - size, height - size, count)
+    base, extra = divmod(count, rows)
+    longer = _longer_rows(rows, extra)
+    corners = [
+        (left, top)
+        for row, top in enumerate(_spread(height - size, rows))
+        for left in _spread(width - size, base + (row in longer))
+    ]
+    return list(dict.fromkeys(corners))
+
+
+def _row_count(free_width: int, free_height: int, count: int) -> int:
+    if free_height == 0 or count == 1:
+        return 1
+    if free_width == 0:
+        return count
+    rows = round(math.sqrt(count * free_height / free_width))
+    # From four crops on, two rows of two at least, so that all four edges are reached.
+    lowest, highest = (2, count // 2) if count >= 4 else (1, count)
+    return min(max(rows, lowest), highest)
+
+
+def _longer_rows(rows: int, extra: int) -> set[int]:
+    """Choose ``extra`` of the rows: an odd one out goes to the middle, the others in pairs from the outside."""
+    longer = {rows // 2} if extra % 2 else set()
+    for row in range(rows // 2):
+        if len(longer) + 2 <= extra:
+            longer |= {row, rows - 1 - row}
+    return longer
+
+
+def _spread(free: int, count: int) -> list[int]:
+    return [free // 2] if count == 1 else [index * free // (count - 1) for index in range(count)]

@@ -1,0 +1,99 @@
+"""The hyper network and the target network that it parametrises.
+
+Source: HyperIQA (Su et al., CVPR 2020), whose 224-112-56-28-14-1 target network SMART-IQA keeps. For each crop the
+hyper network reads the semantic features and writes the weights of a small perceptron; that perceptron then reads the
+crop's local-distortion vector and answers the score.
+
+Shapes: N crops, I and O the inputs and outputs of a target layer.
+"""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+GRID = 7
+"""Side of the semantic map that the hyper network reads."""
+HYPER_CHANNELS = 112
+TARGET_WIDTHS = (224, 112, 56, 28, 14)
+"""Inputs of the five target layers; the last one has a single output."""
+
+
+class TargetLayer(NamedTuple):
+    """One generated layer: weight (N, O, I) and bias (N, O)."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+class HyperNetwork(nn.Module):
+    """From a fused semantic map to the parameters of one target network per crop (33,545 numbers).
+
+    Args:
+        in_channels: Channels of the fused map.
+        trunk: Widths of the 1x1 convolutions that squeeze it before the last one to 112 channels.
+        dropout: Dropout probability on the squeezed map.
+    """
+
+    def __init__(self, in_channels: int, trunk: tuple[int, ...], dropout: float) -> None:
+        super().__init__()
+        widths = (in_channels, *trunk, HYPER_CHANNELS)
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(widths):
+            layers += [nn.Conv2d(inputs, outputs, 1), nn.ReLU()]
+        self.trunk = nn.Sequential(*layers, nn.Dropout(dropout))
+
+        self.weight_convs = nn.ModuleList(
+            nn.Conv2d(HYPER_CHANNELS, inputs * outputs // GRID**2, 3, padding=1)
+            for inputs, outputs in pairwise(TARGET_WIDTHS)
+        )
+        self.last_weight = nn.Linear(HYPER_CHANNELS, TARGET_WIDTHS[-1])
+        self.biases = nn.ModuleList(nn.Linear(HYPER_CHANNELS, outputs) for outputs in (*TARGET_WIDTHS[1:], 1))
+        for generator in (*self.weight_convs, self.last_weight, *self.biases):
+            nn.init.kaiming_normal_(generator.get_parameter("weight"))
+
+    def forward(self, fused_NCHW: Tensor) -> list[TargetLayer]:
+        """Generate five target layers from a fused map (N, C, 7, 7)."""
+        hidden = self.trunk(fused_NCHW)
+        pooled = hidden.mean(dim=(2, 3))
+        # A generated map (N, O * I / 49, 7, 7) is read row-major, whatever its memory format, as the O x I matrix.
+        weights = [
+            conv(hidden).reshape(-1, outputs, inputs)
+            for conv, inputs, outputs in zip(self.weight_convs, TARGET_WIDTHS[:-1], TARGET_WIDTHS[1:], strict=True)
+        ]
+        weights.append(self.last_weight(pooled).unsqueeze(1))
+        return [TargetLayer(weight, bias(pooled)) for weight, bias in zip(weights, self.biases, strict=True)]
+
+
+class TargetNetwork(nn.Module):
+    """A perceptron whose parameters arrive with its input: sigmoid layers, then one linear output.
+
+    The generated weights are applied by batched matmul. Grouped convolutions, the usual form, are slower and cannot be
+    exported. It computes in fp32 under any autocast: a bf16 output would move in steps of 0.2 to 0.4 points of 100.
+
+    Args:
+        dropout: Dropout probability after the first three layers.
+    """
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, vector_NI: Tensor, layers: list[TargetLayer]) -> Tensor:
+        """Answer raw scores (N,) from local-distortion vectors (N, 224)."""
+        hidden_NI1 = vector_NI.float().unsqueeze(-1)
+        with torch.autocast(hidden_NI1.device.type, enabled=False):
+            for index, layer in enumerate(layers):
+                hidden_NI1 = torch.baddbmm(layer.bias.float().unsqueeze(-1), layer.weight.float(), hidden_NI1)
+                if index < 4:
+                    hidden_NI1 = torch.sigmoid(hidden_NI1)
+                if index < 3:
+                    hidden_NI1 = self.dropout(hidden_NI1)
+        return hidden_NI1.flatten()
+
+
+def pool_to_grid(map_NCHW: Tensor) -> Tensor:
+    """Average-pool a feature map to the 7x7 grid that the hyper network reads."""
+    return F.adaptive_avg_pool2d(map_NCHW, GRID)

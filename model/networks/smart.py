@@ -1,0 +1,100 @@
+"""SMART-IQA: stage attention over a hierarchical backbone, read by a content-adaptive hyper network.
+
+The network of the authors' released code, whose parameter counts the paper publishes. The equations of the long paper
+describe another one (sigmoid gate, two-layer target network).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from model.networks.backbone import LEVELS, Backbone
+from model.networks.distortion import LocalDistortion
+from model.networks.hyper import HyperNetwork, TargetNetwork, pool_to_grid
+from model.networks.prediction import Prediction
+
+TRUNK = (512, 256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmartConfig:
+    """What a SMART-IQA network is made of.
+
+    Raises:
+        ValueError: Attention without several stages to weigh, or a rate outside [0, 1).
+    """
+
+    backbone: str
+    """timm model name."""
+    multi_scale: bool = True
+    """Fuse all four stages; False is the paper's "backbone only" ablation, where stage 4 alone feeds the hyper
+    network."""
+    attention: bool = True
+    """Weigh the stages; False concatenates them as they are (the paper's "without attention" ablation)."""
+    dropout: float = 0.3
+    drop_path: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.attention and not self.multi_scale:
+            raise ValueError("attention weighs several stages: it needs multi_scale")
+        for name in ("dropout", "drop_path"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
+
+
+class StageAttention(nn.Module):
+    """Softmax weights of the four stages, from the pooled deepest one.
+
+    Follows the released code (hidden 256, softmax); the paper's text has 128 and a sigmoid. It starts uniform.
+
+    Args:
+        channels: Channels of the deepest feature map.
+    """
+
+    def __init__(self, channels: int, hidden: int = 256) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Dropout(0.5), nn.Linear(hidden, LEVELS))
+        for layer in (self.layers[0], self.layers[3]):
+            nn.init.normal_(layer.get_parameter("weight"), std=0.01)
+            nn.init.zeros_(layer.get_parameter("bias"))
+
+    def forward(self, deepest_NCHW: Tensor) -> Tensor:
+        """Weigh the stages: (N, C4, H, W) to rows of (N, 4) that sum to 1."""
+        logits: Tensor = self.layers(deepest_NCHW.mean(dim=(2, 3)))
+        return logits.softmax(dim=1)
+
+
+class SmartIQA(nn.Module):
+    """SMART-IQA on any hierarchical backbone.
+
+    Args:
+        config: The parts.
+        pretrained: Fetch the backbone's ImageNet weights from timm's hub.
+    """
+
+    def __init__(self, config: SmartConfig, *, pretrained: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = Backbone(config.backbone, pretrained=pretrained, drop_path=config.drop_path)
+        channels = self.backbone.channels
+        fused = sum(channels) if config.multi_scale else channels[-1]
+        self.attention = StageAttention(channels[-1]) if config.attention else None
+        self.distortion = LocalDistortion(channels)
+        self.hyper = HyperNetwork(fused, TRUNK, config.dropout)
+        self.target = TargetNetwork(config.dropout)
+
+    def forward(self, crops_NCHW: Tensor) -> Prediction:
+        """Score normalised RGB crops (N, 3, 224, 224)."""
+        maps = self.backbone(crops_NCHW)
+        weights_N4 = self.attention(maps[-1]) if self.attention is not None else None
+        layers = self.hyper(self._fuse(maps, weights_N4))
+        return Prediction(self.target(self.distortion(maps), layers), weights_N4)
+
+    def _fuse(self, maps: list[Tensor], weights_N4: Tensor | None) -> Tensor:
+        if not self.config.multi_scale:
+            return pool_to_grid(maps[-1])
+        pooled = [pool_to_grid(map_) for map_ in maps]
+        if weights_N4 is not None:
+            pooled = [map_ * weights_N4[:, stage, None, None, None] for stage, map_ in enumerate(pooled)]
+        return torch.cat(pooled, dim=1)

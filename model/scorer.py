@@ -1,0 +1,252 @@
+"""The offline scorer, and the arithmetic from crop scores to the answer that every route gives."""
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from model import checkpoint, images
+from model.contract import Box, Contract, Views
+from model.engine import DeviceName, Engine, Precision
+
+Source = Path | str | bytes | Image.Image | NDArray[np.uint8]
+S = TypeVar("S", bound=Source)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropScore:
+    """One crop's part in a score.
+
+    Attributes:
+        box: Left, top, right, bottom in pixels of the upright picture.
+        score: 0 to 100.
+        stage_weights: Weights of the four stages, or None.
+    """
+
+    box: Box
+    score: float
+    stage_weights: tuple[float, ...] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityScore:
+    """The quality of one picture.
+
+    Attributes:
+        score: 0 (worst) to 100 (best), rounded to four decimals.
+        raw_score: The mean over crops on the scale of the network's training labels, rounded to six decimals.
+        std: Standard deviation over the crops in points of 100; None for a single crop.
+        stderr: Standard error of the mean in points of 100; None for a single crop.
+        stage_weights: Mean weights of the four stages, or None where the network has none.
+        crops: The crops behind it.
+        width: Of the upright picture, in pixels.
+        height: Of the upright picture, in pixels.
+        format: Format name.
+        sha256: Hash of the bytes that were scored, hexadecimal.
+        warnings: What was done to the picture.
+        model: Name, digest and contract id of the checkpoint.
+        contract: The contract, with the raw scale.
+    """
+
+    score: float
+    raw_score: float
+    std: float | None
+    stderr: float | None
+    stage_weights: tuple[float, ...] | None
+    crops: tuple[CropScore, ...]
+    width: int
+    height: int
+    format: str
+    sha256: str
+    warnings: tuple[images.Warning, ...]
+    model: "ModelId"
+    contract: Contract = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as JSON holds it, the same from the service, the command line and Python."""
+        scale = self.contract.scale
+        return {
+            "score": self.score,
+            "scale": {"min": 0, "max": 100, "higher_is_better": True},
+            "raw_score": self.raw_score,
+            "raw_scale": {
+                "dataset": scale.dataset,
+                "min": scale.min,
+                "max": scale.max,
+                "higher_is_better": scale.higher_is_better,
+            },
+            "std": self.std,
+            "stderr": self.stderr,
+            "crops": len(self.crops),
+            "model": {"name": self.model.name, "digest": self.model.digest, "contract": self.contract.id},
+            "image": {"width": self.width, "height": self.height, "format": self.format, "sha256": self.sha256},
+            "warnings": [str(warning) for warning in self.warnings],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelId:
+    """Which checkpoint answered."""
+
+    name: str
+    digest: str
+
+
+def aggregate(
+    rows_ND: NDArray[np.float32], picture: images.Picture, views: Views, contract: Contract, model: ModelId
+) -> QualityScore:
+    """Put the rows of a picture's crops together.
+
+    Args:
+        rows_ND: The engine's rows, in the order of the crops.
+        picture: What was scored.
+        views: The crops.
+        contract: The contract they were made by.
+        model: Which checkpoint the rows come from.
+    """
+    scale = contract.scale
+    # float64 from here on: the order of crops is fixed, so the sum is too.
+    raw_N = rows_ND[:, 0].astype(np.float64)
+    weights_N4 = rows_ND[:, 1:].astype(np.float64)
+    raw = float(raw_N.mean())
+    std = scale.spread_to_percent(float(raw_N.std(ddof=1))) if len(raw_N) > 1 else None
+    return QualityScore(
+        score=round(scale.to_percent(raw), 4),
+        raw_score=round(raw, 6),
+        std=None if std is None else round(std, 4),
+        stderr=None if std is None else round(std / math.sqrt(len(raw_N)), 4),
+        stage_weights=_rounded(weights_N4.mean(axis=0)),
+        crops=tuple(
+            CropScore(box=box, score=round(scale.to_percent(float(raw_crop)), 4), stage_weights=_rounded(weights))
+            for box, raw_crop, weights in zip(views.boxes, raw_N, weights_N4, strict=True)
+        ),
+        width=picture.width,
+        height=picture.height,
+        format=picture.format,
+        sha256=picture.sha256,
+        warnings=tuple(sorted({*picture.warnings, *views.warnings})),
+        model=model,
+        contract=contract,
+    )
+
+
+def _rounded(weights: NDArray[np.float64]) -> tuple[float, ...] | None:
+    return tuple(round(float(weight), 6) for weight in weights) or None
+
+
+class Scorer:
+    """Scores pictures in this process, with the decode, contract, engine and arithmetic of the service.
+
+    Not thread-safe: one thread at a time may ask it.
+
+    Args:
+        loaded: A checkpoint.
+        engine: Its warmed engine.
+        limits: Dimensions to accept.
+    """
+
+    def __init__(self, loaded: checkpoint.Checkpoint, engine: Engine, limits: images.Limits | None = None) -> None:
+        self.checkpoint = loaded
+        self.engine = engine
+        self.limits = limits or images.Limits()
+        self.model = ModelId(name=loaded.config.name, digest=loaded.digest)
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path | str = checkpoint.DEFAULT,
+        *,
+        device: DeviceName = "auto",
+        precision: Precision = "auto",
+        limits: images.Limits | None = None,
+    ) -> "Scorer":
+        """Load a checkpoint folder, by default the one that comes with the project.
+
+        Raises:
+            CheckpointError: The folder is not a usable checkpoint.
+            ValueError: The device is not there.
+        """
+        loaded = checkpoint.load(folder)
+        return cls(loaded, Engine.of(loaded, device=device, precision=precision), limits)
+
+    def score(self, source: Source, crops: int | None = None) -> QualityScore:
+        """Score one picture.
+
+        Args:
+            source: A path, encoded bytes, a Pillow image, or a uint8 array (H, W, 3) or (H, W).
+            crops: How many crops, 1 to 64; the contract's count if None.
+
+        Raises:
+            ImageError: The picture cannot be scored.
+            OSError: The path cannot be read.
+            ValueError: ``crops`` is out of range, or the array is not a picture.
+        """
+        return self._finish(*self._prepare(source, crops))
+
+    def score_many(
+        self, sources: Iterable[S], crops: int | None = None, *, decoders: int = 2
+    ) -> Iterator[tuple[S, QualityScore | images.ImageError | OSError]]:
+        """Score many pictures, decoding ahead in threads.
+
+        Args:
+            sources: As for ``score``; consumed as the results are.
+            crops: As for ``score``.
+            decoders: Threads that decode.
+
+        Yields:
+            Each source with its score, or with the error that it met, in order.
+        """
+        with ThreadPoolExecutor(decoders, thread_name_prefix="decode") as pool:
+            ahead: deque[tuple[S, Future[tuple[images.Picture, Views]]]] = deque()
+            try:
+                for source in sources:
+                    ahead.append((source, pool.submit(self._prepare, source, crops)))
+                    if len(ahead) > 2 * decoders:
+                        yield self._collect(*ahead.popleft())
+                while ahead:
+                    yield self._collect(*ahead.popleft())
+            finally:
+                for _, future in ahead:
+                    future.cancel()
+
+    def _collect(
+        self, source: S, future: Future[tuple[images.Picture, Views]]
+    ) -> tuple[S, QualityScore | images.ImageError | OSError]:
+        try:
+            return source, self._finish(*future.result())
+        except (images.ImageError, OSError) as error:
+            return source, error
+
+    def _prepare(self, source: Source, crops: int | None) -> tuple[images.Picture, Views]:
+        picture = open_picture(source, self.limits)
+        return picture, self.checkpoint.contract.views(picture, crops)
+
+    def _finish(self, picture: images.Picture, views: Views) -> QualityScore:
+        rows_ND = self.engine.predict(views.crops_NHWC)
+        return aggregate(rows_ND, picture, views, self.checkpoint.contract, self.model)
+
+
+def open_picture(source: Source, limits: images.Limits) -> images.Picture:
+    """Decode whatever form a picture is handed over in.
+
+    Raises:
+        ImageError: The picture cannot be scored.
+        OSError: The path cannot be read.
+        ValueError: The array is not a picture.
+    """
+    if isinstance(source, bytes):
+        return images.decode(source, limits)
+    if isinstance(source, (str, Path)):
+        return images.decode(Path(source).read_bytes(), limits)
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.ndim not in (2, 3) or (source.ndim == 3 and source.shape[2] != 3):
+            raise ValueError(f"an array must be uint8 (H, W, 3) or (H, W), not {source.dtype} {source.shape}")
+        return images.from_image(Image.fromarray(source), limits)
+    return images.from_image(source, limits)
