@@ -121,7 +121,7 @@ def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every exception that reaches the app with a problem."""
+    """Answer every exception that is meant for the client with a problem; the middleware answers defects."""
 
     def answer(request: Request, problem: Problem) -> JSONResponse:
         request.state.problem = problem.code
@@ -144,7 +144,3 @@ def install(app: FastAPI) -> None:
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "internal_error")
         return answer(request, Problem(code, HTTPStatus(error.status_code).phrase, error.headers))
-
-    @app.exception_handler(Exception)
-    async def on_defect(request: Request, _: Exception) -> JSONResponse:
-        return answer(request, Problem("internal_error", "the log line with this request id says more"))

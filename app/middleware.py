@@ -8,6 +8,7 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.errors import Problem
 from app.metrics import Metrics
 
 HEADER = "X-Request-ID"
@@ -36,7 +37,7 @@ class RequestMiddleware:
         request_id = sent_id if _ID.fullmatch(sent_id) else uuid.uuid4().hex
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
-        status = 500
+        status = 0
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -49,6 +50,12 @@ class RequestMiddleware:
         self.metrics.in_flight.inc()
         try:
             await self.app(scope, receive, send_with_id)
+        except Exception:
+            log.exception("defect id=%s", request_id)
+            if not status:
+                problem = Problem("internal_error", "the log line with this request id says more")
+                state["problem"] = problem.code
+                await problem.response(request_id)(scope, receive, send_with_id)
         finally:
             self.metrics.in_flight.dec()
             seconds = time.perf_counter() - started
@@ -56,8 +63,18 @@ class RequestMiddleware:
             route = getattr(scope.get("route"), "path", "unmatched")
             self.metrics.requests.labels(route, str(status)).inc()
             self.metrics.request_seconds.labels(route).observe(seconds)
-            if problem := state.get("problem"):
-                self.metrics.rejections.labels(problem).inc()
-            log.info(
-                "%s %s %d %s %.1fms id=%s", scope["method"], route, status, problem or "-", seconds * 1e3, request_id
+            code = state.get("problem")
+            if code:
+                self.metrics.rejections.labels(code).inc()
+            # Probes and scrapes come every few seconds, for ever.
+            level = logging.INFO if scope["method"] == "POST" or code else logging.DEBUG
+            log.log(
+                level,
+                "%s %s %d %s %.1fms id=%s",
+                scope["method"],
+                route,
+                status,
+                code or "-",
+                seconds * 1e3,
+                request_id,
             )

@@ -7,20 +7,23 @@ decode.
 
 import hashlib
 import io
-import struct
+import warnings as python_warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
+# Pillow warns of broken metadata in words made from the file's bytes; Python would print and remember each wording.
+python_warnings.filterwarnings("ignore", module=r"PIL\.")
+
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 ICC_BYTES = 4 * 2**20
 """Larger colour profiles are ignored; the largest in common use have about 3 MB."""
 
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*")
-# What a decoder raises for bytes that somebody broke on purpose; anything else is a defect of ours.
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error)
 
 
 class Warning(StrEnum):
@@ -128,7 +131,7 @@ def decode(data: bytes, limits: Limits | None = None) -> Picture:
     image = _open(data)
     check_size(image.size, limits or Limits())
     warnings: set[Warning] = set()
-    try:
+    with _undecodable(f"the picture's {image.format} data cannot be decoded"):
         sixteen_bit = any("16" in str(tile) for tile in getattr(image, "tile", ()))
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
             warnings.add(Warning.ANIMATED_FIRST_FRAME)
@@ -137,10 +140,6 @@ def decode(data: bytes, limits: Limits | None = None) -> Picture:
         if sixteen_bit:
             warnings.add(Warning.SIXTEEN_BIT_SCALED)
         rgb = to_srgb(_upright(image, warnings), warnings)
-    except _DECODE_ERRORS as error:
-        if "truncated" in str(error).lower():
-            raise TruncatedImage("the picture is truncated: its end is missing") from error
-        raise UndecodableImage(f"the picture's {image.format} data cannot be decoded") from error
     return Picture(
         image=rgb,
         # Phones append depth or gain maps to a JPEG, which makes it an MPO; the first picture is the photo.
@@ -158,10 +157,8 @@ def from_image(image: Image.Image, limits: Limits | None = None) -> Picture:
     """
     check_size(image.size, limits or Limits())
     warnings: set[Warning] = set()
-    try:
+    with _undecodable(f"the picture's {image.mode} pixels cannot be decoded"):
         rgb = to_srgb(_upright(image.copy(), warnings), warnings)
-    except _DECODE_ERRORS as error:
-        raise UndecodableImage(f"the picture's {image.mode} pixels cannot be decoded") from error
     return Picture(
         image=rgb,
         format=image.format or "RAW",
@@ -220,16 +217,29 @@ def to_srgb(image: Image.Image, warnings: set[Warning]) -> Image.Image:
 
 
 def _open(data: bytes) -> Image.Image:
+    with _undecodable("the picture's header cannot be read"):
+        try:
+            image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
+        except Image.DecompressionBombError as error:
+            raise TooManyPixels("the picture has more pixels than any picture that is decoded here") from error
+        except UnidentifiedImageError as error:
+            if data.startswith(_SIGNATURES) or data[4:12] == b"ftypavif" or data[8:12] == b"WEBP":
+                raise
+            raise UnsupportedFormat(f"not a picture of an accepted format ({', '.join(FORMATS)})") from error
+    return image
+
+
+@contextmanager
+def _undecodable(message: str) -> Iterator[None]:
+    """Turn whatever a decoder raises for broken bytes (a dozen types over all formats) into one error."""
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise TooManyPixels("the picture has more pixels than any picture that is decoded here") from error
-    except UnidentifiedImageError as error:
-        if data.startswith(_SIGNATURES) or data[4:12] == b"ftypavif" or data[8:12] == b"WEBP":
-            raise UndecodableImage("the picture's header cannot be read") from error
-        raise UnsupportedFormat(f"not a picture of an accepted format ({', '.join(FORMATS)})") from error
-    except _DECODE_ERRORS as error:
-        raise UndecodableImage("the picture's header cannot be read") from error
+        yield
+    except ImageError:
+        raise
+    except Exception as error:
+        if "truncated" in str(error).lower():
+            raise TruncatedImage("the picture is truncated: its end is missing") from error
+        raise UndecodableImage(message) from error
 
 
 def _upright(image: Image.Image, warnings: set[Warning]) -> Image.Image:
@@ -253,7 +263,7 @@ def _apply_profile(image: Image.Image, icc: bytes, warnings: set[Warning]) -> Im
         if base.mode == "RGB" and "srgb" in ImageCms.getProfileDescription(profile).lower():
             return None
         converted = ImageCms.profileToProfile(base, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, *_DECODE_ERRORS):
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         warnings.add(Warning.ICC_INVALID_IGNORED)
         return None
     warnings.add(Warning.ICC_CONVERTED)

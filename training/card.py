@@ -7,8 +7,8 @@ from training.recipe import Recipe
 TERMS = {
     "biq2021": (
         "The labels and photos are those of BIQ2021 (Ahmed and Asif, J. Electronic Imaging 31(5), 2022), whose page\n"
-        "states no licence; part of the photos came from Unsplash. No photo is part of this checkpoint. Ask the authors\n"
-        "of the data before you sell what these weights compute."
+        "states no licence; part of the photos came from Unsplash. No photo is part of this checkpoint. Ask the\n"
+        "authors of the data before you sell what these weights compute."
     )
 }
 

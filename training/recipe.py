@@ -32,6 +32,8 @@ class Recipe:
     weight_decay: float = 1e-4
     warmup_epochs: float = 1.0
     clip_norm: float = 1.0
+    ema_decay: float = 0.998
+    """The weights that are kept are a moving average over the steps; 0 keeps the last step's."""
     freeze_bn: bool = False
     """Keep the running statistics of batch norms, in the whole backbone."""
     frozen: tuple[str, ...] = ()
@@ -48,6 +50,8 @@ class Recipe:
         for name in ("epochs", "batch_pictures", "crops_per_picture", "validation_crops"):
             if getattr(self, name) < 1:
                 raise ValueError(f"recipe: {name} must be at least 1")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError("recipe: ema_decay must be at least 0 and below 1")
         if not 0 < self.validation_share < 1:
             raise ValueError("recipe: validation_share must be between 0 and 1")
 

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import track
 from safetensors.torch import load_file
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from model import checkpoint, golden, registry
@@ -78,10 +79,14 @@ def train(recipe: Recipe, root: Path, out: Path, *, init: Path | None = None, wo
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, _warmup_cosine(round(recipe.warmup_epochs * steps), recipe.epochs * steps)
     )
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))
+    kept = average.module
+    assert isinstance(kept, registry.Network)
     first, best = 1, -math.inf
     if resumed:
         state = torch.load(out / STATE, map_location=device, weights_only=True)
         network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
         first, best = state["epoch"] + 1, state["best"]
@@ -99,19 +104,20 @@ def train(recipe: Recipe, root: Path, out: Path, *, init: Path | None = None, wo
             prediction = network(normalise(crops_NHWC, statistics))
             loss = F.l1_loss(prediction.score, mos_PN.flatten().to(device))
             optimizer.zero_grad()
-            torch.autograd.backward(loss)
+            loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
             optimizer.step()
             schedule.step()
+            average.update_parameters(network)
             total += loss.item()
             if not math.isfinite(total):
                 raise ValueError(f"the loss is not a number in epoch {epoch}; a lower head_lr may help")
 
-        _save(out / "candidate", network, recipe, contract)
+        _save(out / "candidate", kept, recipe, contract)
         agreement = evaluate(Scorer.load(out / "candidate"), validation, crops=recipe.validation_crops).agreement
         if agreement.srcc > best:
             best = agreement.srcc
-            _save(out / "best", network, recipe, contract)
+            _save(out / "best", kept, recipe, contract)
         line = {"epoch": epoch, "loss": round(total / len(loader), 5), **agreement.to_dict()}
         with (out / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -120,6 +126,7 @@ def train(recipe: Recipe, root: Path, out: Path, *, init: Path | None = None, wo
             out / STATE,
             {
                 "network": network.state_dict(),
+                "average": average.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "schedule": schedule.state_dict(),
                 "epoch": epoch,

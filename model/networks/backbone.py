@@ -32,8 +32,8 @@ class Backbone(nn.Module):
             self.features = timm.create_model(
                 name, pretrained=pretrained, features_only=True, out_indices=tuple(range(-LEVELS, 0)), **options
             )
-        except (IndexError, AssertionError, RuntimeError, AttributeError) as error:
-            raise ValueError(f"backbone {name!r} does not offer {LEVELS} feature levels: {error}") from error
+        except (IndexError, AssertionError, RuntimeError, AttributeError, TypeError) as error:
+            raise ValueError(f"backbone {name!r} cannot be used with {LEVELS} feature levels: {error}") from error
         feature_info: Any = self.features.feature_info
         self.channels: tuple[int, ...] = tuple(feature_info.channels())
         if len(self.channels) != LEVELS:

@@ -1,0 +1,29 @@
+# The service in a container.
+#
+#   docker build -t smart-iqa .                                    runs on CUDA, and on the CPU with SMARTIQA_DEVICE=cpu
+#   docker build -t smart-iqa --build-arg DEVICE=cpu \
+#       --build-arg TORCH_INDEX=<index of PyTorch's CPU builds> .  a much smaller image for the CPU alone
+ARG PYTHON=3.11
+FROM python:${PYTHON}-slim-bookworm
+
+ARG DEVICE=cuda
+ARG TORCH_INDEX=
+WORKDIR /srv/smart-iqa
+# torch first: it is the largest part by far and changes least.
+COPY constraints.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install -c constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch torchvision
+COPY . .
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install -c constraints.txt . \
+    && useradd --system --no-create-home smartiqa
+
+USER smartiqa
+ENV SMARTIQA_HOST=0.0.0.0 \
+    SMARTIQA_DEVICE=${DEVICE} \
+    PYTHONUNBUFFERED=1
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=120s \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health/ready', timeout=2)"]
+# Exec form: SIGTERM reaches the service itself, which finishes what it has accepted.
+ENTRYPOINT ["smart-iqa", "serve"]

@@ -1,0 +1,37 @@
+# make serve   install on first use, then serve on :8000
+# make test    install the development tools on first use, then run the tests
+# make check   lint, formatting and types
+# make bench   measure the service against the bare engine
+# make openapi rewrite docs/openapi.json after a change of the API
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: serve test check bench openapi
+serve: $(VENV)/serve.stamp
+	$(BIN)/smart-iqa serve
+
+test: $(VENV)/dev.stamp
+	$(BIN)/pytest
+
+check: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks.serving
+
+openapi: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.app.openapi > docs/openapi.json
+
+$(VENV)/serve.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e .
+	touch $@
+
+$(VENV)/dev.stamp: $(VENV)/serve.stamp
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	touch $@

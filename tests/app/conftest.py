@@ -1,0 +1,64 @@
+"""The application around a fake engine, or around the checkpoint with random weights."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.main import create_app
+from app.models import ServedModel
+from app.settings import Settings
+from model.checkpoint import inspect
+from tests.app.fakes import FakeEngine
+from tests.conftest import encode, photo
+
+
+@pytest.fixture(scope="session")
+def jpeg() -> bytes:
+    return encode(photo(400, 300))
+
+
+def served(folder: Path, engine: FakeEngine, *, name: str = "fake", attention: bool = True) -> ServedModel:
+    """A model whose contract is real and whose engine is not."""
+    config, digest = inspect(folder)
+    fields = {**config.__dict__, "name": name}
+    return ServedModel(
+        config=type(config)(**fields),
+        digest=digest,
+        engine=engine,
+        parameters=1,
+        stage_attention=attention,
+        device="cpu",
+        precision="fp32",
+        batch_shapes=(engine.cap,),
+        reproducible=True,
+    )
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine(cap=8)
+
+
+@pytest.fixture
+def load(checkpoint_folder: Path, engine: FakeEngine) -> Callable[[Settings], Mapping[str, ServedModel]]:
+    models = {
+        "fake": served(checkpoint_folder, engine),
+        "plain": served(checkpoint_folder, FakeEngine(cap=8), name="plain", attention=False),
+    }
+    return lambda _: models
+
+
+@pytest.fixture
+def client(load: Callable[[Settings], Mapping[str, ServedModel]]) -> Iterator[TestClient]:
+    with TestClient(create_app(Settings(), load=load), raise_server_exceptions=False) as client:
+        wait_ready(client)
+        yield client
+
+
+def wait_ready(client: TestClient) -> None:
+    for _ in range(1000):
+        if client.get("/health/ready").status_code == 200:
+            return
+    raise AssertionError("the service did not become ready")

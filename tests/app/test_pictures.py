@@ -1,0 +1,197 @@
+"""What ``/score`` and ``/attention`` answer: to pictures, and to everything else that people send."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from httpx2 import Response
+from PIL import Image
+
+from app import errors
+from app.main import create_app
+from app.schemas import AttentionAnswer, ScoreAnswer
+from app.settings import Settings
+from model.scorer import Scorer
+from tests.app.conftest import wait_ready
+from tests.app.fakes import FakeEngine
+from tests.conftest import encode, photo
+from tests.model.test_images import png
+
+
+def post(client: TestClient, data: bytes, path: str = "/score", **options: Any) -> Response:
+    return client.post(path, files={"file": ("photo.jpg", data)}, **options)
+
+
+def problem(response: Response, status: int, code: str) -> dict[str, Any]:
+    """Check that a response is a well-formed problem."""
+    body = response.json()
+    assert (response.status_code, body["code"]) == (status, code)
+    assert response.headers["content-type"] == "application/problem+json"
+    assert body["status"] == status
+    assert body["request_id"] == response.headers["X-Request-ID"]
+    assert body["title"] == errors.TABLE[code][1]
+    assert set(body) == {"type", "title", "status", "detail", "code", "request_id"}
+    return dict(body)
+
+
+def metric(client: TestClient, line: str) -> float:
+    """Read one metric by the beginning of its line."""
+    return sum(
+        float(text.split()[-1]) for text in client.get("/metrics").text.splitlines() if text.startswith(line + " ")
+    )
+
+
+def test_score_is_the_offline_score(checkpoint_folder: Path, scorer: Scorer, jpeg: bytes) -> None:
+    settings = Settings(checkpoints=(checkpoint_folder,), device="cpu", precision="fp32")
+    with TestClient(create_app(settings)) as client:
+        wait_ready(client)
+        expected = scorer.score(jpeg)
+        multipart = post(client, jpeg).json()
+        raw = client.post("/score", content=jpeg, headers={"Content-Type": "image/jpeg"}).json()
+        timing = multipart.pop("timing_ms")
+        assert set(timing) == {"decode", "queue", "compute"}
+        assert min(timing.values()) >= 0
+        raw.pop("timing_ms")
+        assert multipart == raw == expected.to_dict()
+        for crops in (1, 9, 25):
+            assert post(client, jpeg, params={"crops": crops}).json()["score"] == scorer.score(jpeg, crops).score
+        attention = post(client, jpeg, "/attention", params={"detail": "crops"}).json()
+        assert tuple(attention["stage_weights"]) == expected.stage_weights
+        assert attention["score"] == expected.score
+        assert [tuple(crop["box"]) for crop in attention["crop_scores"]] == [crop.box for crop in expected.crops]
+
+
+def test_answers_fit_their_schema(client: TestClient, jpeg: bytes) -> None:
+    for detail in ({}, {"detail": "crops"}):
+        ScoreAnswer.model_validate(post(client, jpeg, params=detail).json(), strict=False)
+        answer = AttentionAnswer.model_validate(post(client, jpeg, "/attention", params=detail).json())
+        assert answer.stages == [f"stage{n}" for n in range(1, len(answer.stage_weights) + 1)]
+        assert (answer.crop_scores is not None) == bool(detail)
+    assert "crop_scores" not in post(client, jpeg).json()
+
+
+def test_warnings_reach_the_answer(client: TestClient) -> None:
+    answer = post(client, encode(photo(90, 60).convert("L"), "PNG")).json()
+    assert answer["warnings"] == ["grayscale", "upscaled_low_resolution"]
+    assert answer["image"]["format"] == "PNG"
+
+
+def test_models_are_chosen_by_name(client: TestClient, jpeg: bytes) -> None:
+    assert post(client, jpeg, params={"model": "plain"}).json()["model"]["name"] == "plain"
+    assert post(client, jpeg).json()["model"]["name"] == "fake"
+    detail = problem(post(client, jpeg, params={"model": "best"}), 404, "unknown_model")["detail"]
+    assert "fake, plain" in detail
+    problem(post(client, jpeg, "/attention", params={"model": "plain"}), 409, "attention_not_supported")
+
+
+BAD_PICTURES = {
+    "text": (b"just text, called photo.jpg", 415, "unsupported_format"),
+    "truncated": (encode(photo())[:4000], 422, "image_truncated"),
+    "garbage": (b"\xff\xd8\xff" + b"garbage" * 50, 422, "image_undecodable"),
+    "bomb": (png(12_000, 12_000, 1, 0, b"\0" * (1 + 12_000 // 8) * 12_000), 422, "too_many_pixels"),
+    "line": (encode(Image.new("L", (60_000, 1)), "PNG"), 422, "image_too_small"),
+    "strip": (encode(Image.new("L", (4_000, 50)), "PNG"), 422, "extreme_aspect"),
+    "dot": (encode(Image.new("L", (8, 8)), "PNG"), 422, "image_too_small"),
+    "empty": (b"", 400, "empty_body"),
+    "too large": (b"\xff\xd8\xff" + bytes(33 * 2**20), 413, "body_too_large"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_PICTURES)
+@pytest.mark.parametrize("path", ["/score", "/attention"])
+def test_bad_pictures(client: TestClient, engine: FakeEngine, jpeg: bytes, kind: str, path: str) -> None:
+    data, status, code = BAD_PICTURES[kind]
+    problem(post(client, data, path), status, code)
+    problem(client.post(path, content=data, headers={"Content-Type": "image/png"}), status, code)
+    assert metric(client, f'smartiqa_rejections_total{{reason="{code}"}}') == 2
+    assert engine.batches == []
+    assert post(client, jpeg).status_code == 200
+
+
+def test_bodies_without_a_length_are_bounded_too(client: TestClient) -> None:
+    def endless() -> Any:
+        for _ in range(40):
+            yield bytes(2**20)
+
+    problem(client.post("/score", content=endless(), headers={"Content-Type": "image/png"}), 413, "body_too_large")
+
+
+def test_uploads_that_are_not_as_documented(client: TestClient, jpeg: bytes) -> None:
+    problem(client.post("/score", files={"image": jpeg}), 400, "missing_file")
+    problem(client.post("/score", data={"file": "text"}, files={"other": jpeg}), 400, "missing_file")
+    problem(client.post("/score", files=[("file", jpeg), ("file", jpeg)]), 400, "malformed_upload")
+    problem(
+        client.post("/score", content=jpeg, headers={"Content-Type": "multipart/form-data"}), 400, "malformed_upload"
+    )
+    broken = {"Content-Type": "multipart/form-data; boundary=x"}
+    problem(client.post("/score", content=b"--y\r\n\r\n" + jpeg, headers=broken), 400, "malformed_upload")
+    problem(client.post("/score", content=jpeg), 415, "unsupported_media_type")
+    problem(client.post("/score", json={"url": "http://127.0.0.1/"}), 415, "unsupported_media_type")
+    problem(client.post("/score"), 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("params", [{"crops": 0}, {"crops": 65}, {"crops": "many"}, {"detail": "all"}])
+def test_parameters_out_of_range(client: TestClient, jpeg: bytes, params: dict[str, Any]) -> None:
+    body = problem(post(client, jpeg, params=params), 422, "invalid_parameter")
+    assert body["detail"].startswith(next(iter(params)))
+    problem(post(client, jpeg, headers={"X-Priority": "now"}), 422, "invalid_parameter")
+
+
+def test_addresses_and_methods_that_do_not_exist(client: TestClient) -> None:
+    problem(client.get("/nothing"), 404, "not_found")
+    response = client.get("/score")
+    problem(response, 405, "method_not_allowed")
+    assert response.headers["allow"] == "POST"
+    assert metric(client, 'smartiqa_requests_total{code="404",route="unmatched"}') == 1
+
+
+def test_engine_failures_are_told_without_their_text(client: TestClient, engine: FakeEngine, jpeg: bytes) -> None:
+    def fail(_: list[int]) -> None:
+        raise RuntimeError("secret of /etc")
+
+    engine.misbehave = fail
+    response = post(client, jpeg)
+    problem(response, 500, "engine_failed")
+    assert "secret" not in response.text
+    engine.misbehave = lambda _: None
+    assert post(client, jpeg).status_code == 200
+
+
+def test_defects_are_told_without_their_text(client: TestClient, jpeg: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def defect(*_: object, **__: object) -> None:
+        raise KeyError("secret")
+
+    monkeypatch.setattr("app.service.aggregate", defect)
+    response = post(client, jpeg)
+    problem(response, 500, "internal_error")
+    assert "secret" not in response.text
+    assert metric(client, 'smartiqa_requests_total{code="500",route="/score"}') == 1
+
+
+def test_deadline(load: Any, engine: FakeEngine, jpeg: bytes) -> None:
+    engine.gate.clear()
+    with TestClient(create_app(Settings(deadline_seconds=0.05), load=load)) as client:
+        wait_ready(client)
+        problem(post(client, jpeg), 504, "deadline_exceeded")
+        assert metric(client, 'smartiqa_dropped_total{reason="deadline"}') == 1
+        engine.gate.set()
+        assert metric(client, "smartiqa_queue_crops") == 0
+
+
+def test_request_ids(client: TestClient, jpeg: bytes) -> None:
+    assert post(client, jpeg, headers={"X-Request-ID": "mine-1"}).headers["X-Request-ID"] == "mine-1"
+    for insane in (b"x" * 65, b"a b", b"\xc3\xa9"):
+        given = post(client, jpeg, headers={"X-Request-ID": insane}).headers["X-Request-ID"]
+        assert len(given) == 32
+
+
+def test_nothing_of_an_upload_is_logged(client: TestClient, jpeg: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("DEBUG"):
+        client.post("/score?model=private-name", files={"file": ("secret-name.jpg", jpeg)})
+        client.post("/secret-path", files={"file": ("secret-name.jpg", jpeg)})
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith(("smart_iqa", "uvicorn"))]
+    assert any("unknown_model" in line for line in ours)
+    assert "secret" not in json.dumps(ours)
+    assert "private" not in json.dumps(ours)

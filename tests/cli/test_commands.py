@@ -1,0 +1,109 @@
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from model.scorer import Scorer
+from tests.conftest import encode, photo
+
+
+def smart_iqa(*arguments: object, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    """Run the command as a user does."""
+    command = [sys.executable, "-c", "from cli.main import main; main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two pictures, one of them in a sub-folder, and two files that are none."""
+    folder = tmp_path_factory.mktemp("photos")
+    (folder / "b.JPG").write_bytes(encode(photo()))
+    (folder / "a").mkdir()
+    (folder / "a" / "grey.png").write_bytes(encode(photo(seed=1).convert("L"), "PNG"))
+    (folder / "notes.txt").write_text("not a picture")
+    (folder / "broken.jpg").write_bytes(encode(photo())[:2000])
+    return folder
+
+
+def test_score_as_json_lines(folder: Path, checkpoint_folder: Path, scorer: Scorer) -> None:
+    result = smart_iqa("score", folder, "-f", "jsonl", "--checkpoint", checkpoint_folder, "--precision", "fp32")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [Path(line["path"]).name for line in lines] == ["grey.png", "b.JPG", "broken.jpg"]
+    assert lines[1] == {"path": str(folder / "b.JPG"), **scorer.score(folder / "b.JPG").to_dict()}
+    assert "truncated" in lines[2]["error"]
+    assert result.returncode == 1
+    assert "1 of 3 pictures could not be scored" in result.stderr
+
+
+def test_score_as_csv(folder: Path, checkpoint_folder: Path, scorer: Scorer) -> None:
+    result = smart_iqa(
+        "score", folder, folder / "none.jpg", "-f", "csv", "--crops", 2, "--checkpoint", checkpoint_folder,
+        "--precision", "fp32",
+    )  # fmt: skip
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [row["error"] != "" for row in rows] == [False, False, True, True]
+    assert float(rows[0]["score"]) == scorer.score(folder / "a" / "grey.png", 2).score
+    assert (rows[0]["crops"], rows[0]["warnings"]) == ("2", "grayscale")
+    assert rows[3]["error"] == "No such file or directory"
+    assert result.returncode == 1
+
+
+def test_score_as_a_table(folder: Path, checkpoint_folder: Path) -> None:
+    result = smart_iqa("score", folder / "b.JPG", "--checkpoint", checkpoint_folder)
+    assert result.returncode == 0
+    assert "320x240" in result.stdout
+    assert result.stderr.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["score"], "Missing argument"),
+        (["score", "x.jpg", "--crops", "0"], "--crops"),
+        (["score", "x.jpg", "--device", "tpu"], "tpu"),
+        (["score", "x.jpg", "--checkpoint", "nowhere"], "no such checkpoint folder"),
+        (["serve", "--checkpoint", "nowhere"], "no such checkpoint folder"),
+        (["serve", "--port", "99999"], "SMARTIQA_PORT"),
+        (["models", "show", "smart-giant"], "neither a checkpoint folder nor a network"),
+        (["train", "none.toml", "--root", "x", "--out", "y"], "none.toml"),
+        (["evaluate", "--dataset", "imagenet", "--root", "x"], "no data set is called"),
+        (["fly"], "No such command"),
+    ],
+)
+def test_wrong_usage_ends_with_a_sentence_and_status_2(arguments: list[str], words: str, tmp_path: Path) -> None:
+    result = smart_iqa(*arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_an_empty_folder_is_wrong_usage(tmp_path: Path) -> None:
+    assert "no pictures" in smart_iqa("score", tmp_path).stderr
+
+
+def test_models(checkpoint_folder: Path) -> None:
+    listed = smart_iqa("models", "list", checkpoint_folder.parent)
+    assert "smart-mobile-0" in listed.stdout
+    assert "smart-base-no-attention" in listed.stdout
+    shown = smart_iqa("models", "show", checkpoint_folder)
+    assert '"dataset": "made-up"' in shown.stdout
+    assert "# Random weights" in shown.stdout
+    network = json.loads(smart_iqa("models", "show", "smart-mobile").stdout)
+    assert network["parameters"] == 3_101_517
+
+
+@pytest.mark.parametrize("command", [[], ["serve"], ["score"], ["train"], ["evaluate"], ["models"], ["models", "show"]])
+def test_help(command: list[str]) -> None:
+    result = smart_iqa(*command, "--help")
+    assert result.returncode == 0
+    assert "Usage" in result.stdout
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    check = "import sys, cli.main; assert 'torch' not in sys.modules, 'torch'"
+    subprocess.run([sys.executable, "-c", check], check=True)

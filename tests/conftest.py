@@ -1,0 +1,60 @@
+"""Pictures and a checkpoint that the tests make for themselves."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from model import checkpoint, golden, registry
+from model.contract import Contract, Scale
+from model.scorer import Scorer
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.jpg"))
+
+
+def photo(width: int = 320, height: int = 240, seed: int = 0) -> Image.Image:
+    """Smooth colours with some texture; another seed is another picture."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
+    noisy = np.asarray(coarse).astype(np.int16) + rng.integers(-12, 13, (height, width, 3))
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+
+
+def encode(image: Image.Image, format_: str = "JPEG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format_, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def contract() -> Contract:
+    return Contract(crops=4, scale=Scale(dataset="made-up", min=1.0, max=5.0))
+
+
+@pytest.fixture(scope="session")
+def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory, contract: Contract) -> Path:
+    """A checkpoint of the smallest network, with random weights and golden scores. Not to be changed."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "random"
+    save_random(folder, contract)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def scorer(checkpoint_folder: Path) -> Scorer:
+    return Scorer.load(checkpoint_folder, device="cpu", precision="fp32")
+
+
+def save_random(folder: Path, contract: Contract, *, network: str = "smart-mobile", seed: int = 0) -> None:
+    torch.manual_seed(seed)
+    made = registry.build(network)
+    # Random heads answer far outside any scale; this one answers inside it.
+    torch.nn.init.constant_(made.hyper.biases[-1].get_parameter("bias"), 3.0)
+    checkpoint.save(folder, made, name=f"{network}-{seed}", contract=contract, card="# Random weights\n")
+    golden.write(Scorer.load(folder, device="cpu", precision="fp32"))

@@ -1,0 +1,107 @@
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from model import checkpoint
+from model.checkpoint import CheckpointError
+from model.contract import Contract
+from tests.conftest import save_random
+
+
+@pytest.fixture
+def folder(checkpoint_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(checkpoint_folder, tmp_path / "copy"))
+
+
+def change(folder: Path, **fields: object) -> None:
+    file = folder / checkpoint.CONFIG
+    file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
+
+
+def test_round_trip(checkpoint_folder: Path, contract: Contract) -> None:
+    loaded = checkpoint.load(checkpoint_folder)
+    assert loaded.contract == contract
+    assert loaded.config.name == "smart-mobile-0"
+    assert loaded.digest.startswith("sha256:")
+    assert not loaded.network.training
+    assert checkpoint.inspect(checkpoint_folder) == (loaded.config, loaded.digest)
+
+
+def test_digest_covers_the_weights(tmp_path: Path, contract: Contract) -> None:
+    save_random(tmp_path / "a", contract)
+    before = checkpoint.load(tmp_path / "a").digest
+    save_random(tmp_path / "a", contract)
+    assert checkpoint.load(tmp_path / "a").digest == before
+    save_random(tmp_path / "a", contract, seed=1)
+    assert checkpoint.load(tmp_path / "a").digest != before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
+
+
+def test_damaged_weights_are_refused(folder: Path) -> None:
+    weights = folder / checkpoint.WEIGHTS
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(CheckpointError, match="sha256"):
+        checkpoint.load(folder)
+
+
+def test_weights_of_another_network_are_refused(folder: Path) -> None:
+    network = json.loads((folder / checkpoint.CONFIG).read_text())["network"]
+    change(folder, network={**network, "backbone": "mobilenetv2_050"})
+    with pytest.raises(CheckpointError, match="does not hold this network"):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"format": 2}, "format"),
+        ({"contract": {"version": 99}}, "contract version 99 is unknown"),
+        ({"contract": None}, "config.json"),
+        ({"surprise": 1}, "surprise"),
+        ({"network": {"family": "nobody"}}, "unknown network family"),
+    ],
+)
+def test_unknown_configs_are_refused(folder: Path, fields: dict[str, object], words: str) -> None:
+    change(folder, **fields)
+    with pytest.raises(CheckpointError, match=words):
+        checkpoint.load(folder)
+
+
+def test_config_that_is_not_json(folder: Path) -> None:
+    (folder / checkpoint.CONFIG).write_text("{")
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "model.pkl", "pytorch_model.bin"])
+def test_pickles_beside_are_refused(folder: Path, name: str) -> None:
+    (folder / name).write_bytes(b"")
+    with pytest.raises(CheckpointError, match="pickle"):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize("torch_format", [True, False])
+def test_pickles_in_disguise_are_refused_unread(folder: Path, torch_format: bool) -> None:
+    weights = folder / checkpoint.WEIGHTS
+    if torch_format:
+        torch.save({"a": 1}, weights)
+    else:
+        weights.write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(CheckpointError, match="pickle"):
+        checkpoint.load(folder)
+
+
+def test_missing_files_are_named(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        checkpoint.load(tmp_path / "nothing")
+    with pytest.raises(CheckpointError, match="is a file"):
+        checkpoint.load(folder / checkpoint.CARD)
+    (folder / checkpoint.WEIGHTS).unlink()
+    with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read"):
+        checkpoint.load(folder)

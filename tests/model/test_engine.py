@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from model import registry
+from model.checkpoint import load
+from model.contract import Contract
+from model.engine import Engine, mean_std, normalise
+from model.scorer import Scorer
+
+
+@pytest.fixture(scope="module")
+def crops_NHWC() -> NDArray[np.uint8]:
+    return np.random.default_rng(3).integers(0, 256, (11, 224, 224, 3), dtype=np.uint8)
+
+
+def test_a_crop_scores_the_same_in_any_company(scorer: Scorer, crops_NHWC: NDArray[np.uint8]) -> None:
+    engine = scorer.engine
+    alone = np.concatenate([engine.run([crop[None]]) for crop in crops_NHWC])
+    assert np.array_equal(engine.predict(crops_NHWC), alone)
+    for size in range(1, engine.cap + 1):
+        assert np.array_equal(engine.run([crops_NHWC[:size]]), alone[:size])
+    mixed = engine.run([crops_NHWC[4:6], crops_NHWC[9:10], crops_NHWC[0:3]])
+    assert np.array_equal(mixed, alone[[4, 5, 9, 0, 1, 2]])
+
+
+def test_only_shapes_that_agree_are_admitted(scorer: Scorer) -> None:
+    assert scorer.engine.reproducible
+    assert scorer.engine.shapes[-1] == scorer.engine.cap
+
+
+def test_a_shape_that_disagrees_is_dropped(contract: Contract) -> None:
+    class SizeDependent(torch.nn.Module):
+        """Answers differ where fewer than four crops come together."""
+
+        def forward(self, crops: torch.Tensor) -> tuple[torch.Tensor, None]:
+            return crops.mean(dim=(1, 2, 3)) + (len(crops) < 4), None
+
+    engine = Engine(SizeDependent(), contract, device="cpu", shapes=(1, 2, 4, 8))
+    engine.warm()
+    assert engine.shapes == (4, 8)
+
+
+def test_rows_are_the_networks_own(scorer: Scorer, checkpoint_folder: str, crops_NHWC: NDArray[np.uint8]) -> None:
+    loaded = load(checkpoint_folder)
+    normalised = torch.from_numpy(crops_NHWC).permute(0, 3, 1, 2).float() / 255
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (loaded.contract.mean, loaded.contract.std))
+    with torch.inference_mode():
+        score, weights = loaded.network((normalised - mean) / std)
+    rows = scorer.engine.predict(crops_NHWC)
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(rows[:, 0], score.numpy(), atol=1e-4)
+    np.testing.assert_allclose(rows[:, 1:], weights.numpy(), atol=1e-5)
+
+
+def test_networks_without_stage_weights_give_one_column(contract: Contract, crops_NHWC: NDArray[np.uint8]) -> None:
+    engine = Engine(registry.build("smart-mobile-no-attention"), contract, device="cpu")
+    assert engine.predict(crops_NHWC[:2]).shape == (2, 1)
+
+
+def test_normalise(contract: Contract) -> None:
+    crops = torch.full((1, 2, 2, 3), 255, dtype=torch.uint8)
+    expected = (1 - torch.tensor(contract.mean)) / torch.tensor(contract.std)
+    torch.testing.assert_close(normalise(crops, mean_std(contract, "cpu"))[0, :, 0, 0], expected)
+
+
+def test_too_many_crops_are_our_mistake(scorer: Scorer) -> None:
+    too_many = np.zeros((scorer.engine.cap + 1, 224, 224, 3), np.uint8)
+    with pytest.raises(AssertionError):
+        scorer.engine.run([too_many])
+
+
+def test_bf16_is_close(checkpoint_folder: str, scorer: Scorer, crops_NHWC: NDArray[np.uint8]) -> None:
+    engine = Engine.of(load(checkpoint_folder), device="cpu", precision="bf16")
+    assert engine.precision == "bf16"
+    np.testing.assert_allclose(engine.predict(crops_NHWC), scorer.engine.predict(crops_NHWC), atol=0.1)
+
+
+def test_precision_by_rule(monkeypatch: pytest.MonkeyPatch, contract: Contract) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    linear, depthwise = torch.nn.Linear(2, 2), torch.nn.Conv2d(4, 4, 3, groups=4)
+    assert Engine(linear, contract, device="cpu").precision == "bf16"
+    assert Engine(depthwise, contract, device="cpu").precision == "fp32"
+    assert Engine(depthwise, contract, device="cpu", precision="bf16").precision == "bf16"
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert Engine(linear, contract, device="cpu").precision == "fp32"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="tells what happens without CUDA")
+def test_a_device_that_is_not_there(contract: Contract) -> None:
+    assert Engine(torch.nn.Linear(2, 2), contract).device == "cpu"
+    with pytest.raises(ValueError, match="no usable CUDA"):
+        Engine(torch.nn.Linear(2, 2), contract, device="cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_is_reproducible_and_agrees_with_the_cpu(
+    checkpoint_folder: str, scorer: Scorer, crops_NHWC: NDArray[np.uint8]
+) -> None:
+    engine = Engine.of(load(checkpoint_folder), device="cuda", precision="fp32")
+    assert engine.reproducible
+    np.testing.assert_allclose(engine.predict(crops_NHWC), scorer.engine.predict(crops_NHWC), atol=1e-3)

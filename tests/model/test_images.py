@@ -1,0 +1,236 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms
+
+from model import images
+from model.images import Limits, Warning, decode
+from tests.conftest import encode, photo
+
+
+def pixel(data: bytes, x: int = 40, y: int = 40) -> tuple[int, ...]:
+    value = decode(data).image.getpixel((x, y))
+    assert isinstance(value, tuple)
+    return value
+
+
+@pytest.mark.parametrize("format_", images.FORMATS)
+def test_every_format_decodes_to_loaded_rgb(format_: str) -> None:
+    picture = decode(encode(photo(), format_))
+    assert (picture.image.mode, picture.width, picture.height, picture.format) == ("RGB", 320, 240, format_)
+    assert picture.warnings == ((Warning.PALETTE_EXPANDED,) if format_ == "GIF" else ())
+
+
+def test_facts_come_from_the_bytes() -> None:
+    data = encode(photo())
+    assert decode(data).sha256 == decode(data).sha256
+    assert len(decode(data).sha256) == 64
+    # Appended bytes are ignored by the decoder, but they are other bytes.
+    assert decode(data + b"PK\x03\x04").sha256 != decode(data).sha256
+
+
+def test_exif_orientation_is_applied() -> None:
+    image = photo(60, 40)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture = decode(encode(image, "PNG", exif=exif))
+    assert (picture.width, picture.height) == (40, 60)
+    assert picture.warnings == (Warning.EXIF_ROTATED,)
+    assert np.array_equal(np.asarray(picture.image), np.rot90(np.asarray(image), -1))
+
+
+def test_broken_exif_costs_nothing() -> None:
+    data = encode(photo(), exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    assert decode(data).warnings == ()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_alpha_is_composited_on_white(mode: str) -> None:
+    image = Image.new(mode, (64, 64), (255, 0, 0, 0) if mode == "RGBA" else (0, 0))
+    assert pixel(encode(image, "PNG")) == (255, 255, 255)
+    assert Warning.ALPHA_COMPOSITED in decode(encode(image, "PNG")).warnings
+
+
+def test_opaque_alpha_is_no_news() -> None:
+    assert decode(encode(photo().convert("RGBA"), "PNG")).warnings == ()
+
+
+def test_palette_with_and_without_transparency() -> None:
+    image = Image.new("P", (64, 64), 1)
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    assert pixel(encode(image, "PNG")) == (0, 0, 255)
+    assert decode(encode(image, "PNG")).warnings == (Warning.PALETTE_EXPANDED,)
+    hidden = encode(image, "PNG", transparency=1)
+    assert pixel(hidden) == (255, 255, 255)
+    assert decode(hidden).warnings == (Warning.ALPHA_COMPOSITED, Warning.PALETTE_EXPANDED)
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
+    ramp = np.linspace(0, 65535, 64).astype(np.uint16)
+    data = encode(Image.fromarray(np.tile(ramp, (64, 1))), "PNG")
+    got = np.asarray(decode(data).image)[0, :, 0]
+    assert np.array_equal(got, np.round(ramp / 257).astype(np.uint8))
+    assert decode(data).warnings == (Warning.SIXTEEN_BIT_SCALED, Warning.GRAYSCALE)
+
+
+def png(width: int, height: int, bit_depth: int, colour: int, rows: bytes) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, bit_depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
+
+
+def test_sixteen_bit_colour_is_scaled() -> None:
+    data = png(64, 64, 16, 2, (b"\0" + struct.pack(">HHH", 0x8000, 0x40FF, 0xFFFF) * 64) * 64)
+    assert pixel(data) == (0x80, 0x40, 0xFF)
+    assert decode(data).warnings == (Warning.SIXTEEN_BIT_SCALED,)
+
+
+@pytest.mark.parametrize("mode", ["1", "L"])
+def test_grey_is_told(mode: str) -> None:
+    assert decode(encode(photo().convert(mode), "PNG")).warnings == (Warning.GRAYSCALE,)
+
+
+def test_cmyk_without_and_with_a_profile() -> None:
+    image = photo().convert("CMYK")
+    plain = decode(encode(image))
+    assert plain.warnings == (Warning.CMYK_CONVERTED,)
+    assert np.abs(np.asarray(plain.image).astype(int) - np.asarray(photo())).mean() < 6
+    broken = decode(encode(image, icc_profile=b"not a profile"))
+    assert broken.warnings == (Warning.CMYK_CONVERTED, Warning.ICC_INVALID_IGNORED)
+
+
+def wide_gamut_profile() -> bytes:
+    """An RGB profile whose primaries differ from sRGB's: sRGB with the red and green columns swapped."""
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    count = struct.unpack(">I", data[128:132])[0]
+    tags = {bytes(data[132 + 12 * i : 136 + 12 * i]): 132 + 12 * i for i in range(count)}
+    red, green = tags[b"rXYZ"] + 4, tags[b"gXYZ"] + 4
+    data[red : red + 4], data[green : green + 4] = data[green : green + 4], data[red : red + 4]
+    return bytes(data).replace("sRGB".encode("utf-16-be"), "xxxx".encode("utf-16-be"))
+
+
+def test_profiles_are_converted_to_srgb() -> None:
+    red = Image.new("RGB", (64, 64), (255, 0, 0))
+    converted = decode(encode(red, "PNG", icc_profile=wide_gamut_profile()))
+    assert converted.warnings == (Warning.ICC_CONVERTED,)
+    value = converted.image.getpixel((9, 9))
+    assert isinstance(value, tuple)
+    assert value[1] > 250
+    assert value[0] < 5
+
+
+def test_srgb_and_broken_profiles_leave_the_pixels() -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for profile, expected in ((srgb, ()), (b"x" * 200, (Warning.ICC_INVALID_IGNORED,))):
+        picture = decode(encode(photo(), "PNG", icc_profile=profile))
+        assert picture.warnings == expected
+        assert np.array_equal(np.asarray(picture.image), np.asarray(photo()))
+
+
+@pytest.mark.parametrize("format_", ["GIF", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_first_frame_of_many(format_: str) -> None:
+    first, second = Image.new("RGB", (64, 64), "red"), Image.new("RGB", (64, 64), "blue")
+    data = encode(first, format_, save_all=True, append_images=[second])
+    red, _, blue = pixel(data)
+    assert red > 200
+    assert blue < 60
+    assert Warning.ANIMATED_FIRST_FRAME in decode(data).warnings
+
+
+def test_multi_picture_jpeg_is_a_jpeg() -> None:
+    data = encode(photo(), "MPO", save_all=True, append_images=[photo(seed=1)])
+    assert decode(data).format == "JPEG"
+    assert decode(data).warnings == ()
+
+
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.1])
+@pytest.mark.parametrize("format_", ["JPEG", "PNG"])
+def test_truncated_pictures(format_: str, share: float) -> None:
+    data = encode(photo(), format_)
+    with pytest.raises(images.TruncatedImage):
+        decode(data[: int(len(data) * share)])
+
+
+@pytest.mark.parametrize("format_", images.FORMATS)
+def test_a_few_bytes_of_a_picture(format_: str) -> None:
+    with pytest.raises(images.UndecodableImage):
+        decode(encode(photo(), format_)[:20])
+
+
+@pytest.mark.parametrize("data", [b"", b"hello, I am photo.jpg", b"%PDF-1.7", b"\0" * 100, b"<svg/>"])
+def test_what_is_no_picture(data: bytes) -> None:
+    with pytest.raises(images.UnsupportedFormat):
+        decode(data)
+
+
+def test_formats_outside_the_list_are_refused() -> None:
+    with pytest.raises(images.UnsupportedFormat):
+        decode(encode(photo(), "PPM"))
+
+
+def test_pixels_without_an_agreed_range_are_refused() -> None:
+    with pytest.raises(images.UndecodableImage):
+        decode(encode(Image.new("F", (64, 64)), "TIFF"))
+
+
+def test_pixel_bomb_is_refused_before_it_is_decoded() -> None:
+    bomb = png(12_000, 12_000, 1, 0, b"\0" * (1 + 12_000 // 8) * 12_000)
+    assert len(bomb) < 25_000
+    with pytest.raises(images.TooManyPixels, match="12000x12000"):
+        decode(bomb)
+    with pytest.raises(images.TooManyPixels):
+        decode(png(60_000, 60_000, 1, 0, b""))
+
+
+@pytest.mark.parametrize(
+    ("size", "error"),
+    [((8, 8), images.TooSmall), ((500, 31), images.TooSmall), ((1, 60_000), images.TooSmall),
+     ((40, 900), images.AspectTooExtreme)],
+)  # fmt: skip
+def test_sizes_that_are_refused(size: tuple[int, int], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        decode(encode(Image.new("L", size), "PNG"))
+
+
+def test_limits_are_the_callers() -> None:
+    data = encode(photo(100, 100))
+    assert decode(data, Limits(max_pixels=10_000)).width == 100
+    with pytest.raises(images.TooManyPixels):
+        decode(data, Limits(max_pixels=9_999))
+
+
+def test_open_images_go_the_same_way() -> None:
+    data = encode(photo(60, 40), "PNG", exif=exif_upside_down())
+    with Image.open(io.BytesIO(data)) as image:
+        opened = images.from_image(image)
+    assert np.array_equal(np.asarray(opened.image), np.asarray(decode(data).image))
+    assert opened.warnings == (Warning.EXIF_ROTATED,)
+
+
+def exif_upside_down() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    return exif
+
+
+SEEDS = [encode(photo(48, 40), format_) for format_ in images.FORMATS]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(SEEDS), st.data())
+def test_damaged_bytes_meet_documented_errors_only(data: bytes, draw: st.DataObject) -> None:
+    damaged = bytearray(data)
+    for _ in range(draw.draw(st.integers(1, 8))):
+        damaged[draw.draw(st.integers(0, len(damaged) - 1))] = draw.draw(st.integers(0, 255))
+    try:
+        picture = decode(bytes(damaged[: draw.draw(st.integers(1, len(damaged)))]))
+    except images.ImageError:
+        return
+    assert picture.image.mode == "RGB"

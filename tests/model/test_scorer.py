@@ -1,0 +1,97 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model import golden, images
+from model.contract import Contract
+from model.images import Warning
+from model.scorer import ModelId, QualityScore, Scorer, aggregate
+from tests.conftest import encode, photo
+
+
+@pytest.fixture(scope="module")
+def data() -> bytes:
+    return encode(photo(400, 300))
+
+
+def test_every_form_of_a_picture_gets_the_same_score(scorer: Scorer, data: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "photo.jpg"
+    file.write_bytes(data)
+    expected = scorer.score(data).score
+    image = Image.open(file)
+    for source in (file, str(file), image, np.asarray(image)):
+        assert scorer.score(source).score == expected
+
+
+def test_aggregate_by_hand(contract: Contract) -> None:
+    rows = np.array([[2, 0.1, 0.2, 0.3, 0.4], [3, 0.3, 0.2, 0.1, 0.4]], np.float32)
+    picture = images.from_image(photo(512, 512))
+    views = contract.views(picture, crops=2)
+    result = aggregate(rows, picture, views, contract, ModelId(name="m", digest="d"))
+    assert (result.raw_score, result.score) == (2.5, 37.5)
+    assert result.std == pytest.approx(25 / 2**0.5, abs=1e-4)
+    assert result.stderr == pytest.approx(12.5, abs=1e-4)
+    assert result.stage_weights == pytest.approx((0.2, 0.2, 0.2, 0.4))
+    assert [crop.score for crop in result.crops] == [25, 50]
+    single = aggregate(rows[:1, :1], picture, contract.views(picture, crops=1), contract, ModelId(name="m", digest="d"))
+    assert single.std is None
+    assert single.stderr is None
+    assert single.stage_weights is None
+
+
+def test_json_form(scorer: Scorer, data: bytes) -> None:
+    body = json.loads(json.dumps(scorer.score(data).to_dict()))
+    assert body["image"] == {"width": 400, "height": 300, "format": "JPEG", "sha256": images.decode(data).sha256}
+    assert body["raw_scale"] == {"dataset": "made-up", "min": 1.0, "max": 5.0, "higher_is_better": True}
+    assert body["crops"] == 4
+    assert body["model"]["contract"] == scorer.checkpoint.contract.id
+    assert body["score"] == scorer.score(data).score
+
+
+def test_warnings_of_decode_and_views_meet(scorer: Scorer) -> None:
+    result = scorer.score(encode(photo(100, 80).convert("L"), "PNG"))
+    assert result.warnings == (Warning.GRAYSCALE, Warning.UPSCALED_LOW_RESOLUTION)
+
+
+def test_many_in_order_with_errors_in_place(scorer: Scorer, data: bytes, tmp_path: Path) -> None:
+    sources: list[bytes | Path] = [data, b"no picture", tmp_path / "missing.jpg", encode(photo(seed=1))] * 3
+    results = list(scorer.score_many(sources))
+    assert [source for source, _ in results] == sources
+    kinds = [type(result) for _, result in results[:4]]
+    assert kinds == [QualityScore, images.UnsupportedFormat, FileNotFoundError, QualityScore]
+    assert results[0][1] == scorer.score(data)
+
+
+def test_arrays_that_are_no_pictures(scorer: Scorer) -> None:
+    for array in (np.zeros((40, 40, 4), np.uint8), np.zeros((40, 40, 3), np.float32), np.zeros(40, np.uint8)):
+        with pytest.raises(ValueError, match="array must be"):
+            scorer.score(array)  # type: ignore[arg-type]
+    assert Warning.GRAYSCALE in scorer.score(np.full((64, 64), 90, np.uint8)).warnings
+
+
+def test_golden_scores_hold(scorer: Scorer) -> None:
+    results = golden.verify(scorer)
+    assert len(results) == 3
+    assert all(result.actual == result.expected for result in results)
+
+
+@pytest.mark.parametrize("damage", ["score", "nan", "missing", "picture", "empty"])
+def test_golden_mismatch(checkpoint_folder: Path, tmp_path: Path, damage: str) -> None:
+    folder = Path(shutil.copytree(checkpoint_folder, tmp_path / "copy"))
+    file = folder / golden.FILE
+    content = json.loads(file.read_text())
+    if damage in ("score", "nan"):
+        content["pictures"][0]["score"] += 0.02 if damage == "score" else float("nan")
+    elif damage == "empty":
+        content["pictures"] = []
+    elif damage == "picture":
+        shutil.copyfile(folder / golden.PICTURES / "noise.jpg", folder / golden.PICTURES / "waves.png")
+    file.write_text(json.dumps(content))
+    if damage == "missing":
+        file.unlink()
+    with pytest.raises(golden.GoldenMismatch):
+        golden.verify(Scorer.load(folder, device="cpu", precision="fp32"))
