@@ -5,10 +5,24 @@ Pillow lets go of the interpreter lock while it decodes.
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from PIL import Image
 
 from app.metrics import Metrics
-from model import images
+from model import images, overlay
 from model.contract import Contract, Views
+
+
+class Decoded(NamedTuple):
+    """An upload, decoded: the facts, the work items, and a small copy of the picture if one was asked for.
+
+    The full picture is gone by now: while crops wait for the device, they are all that takes memory.
+    """
+
+    facts: images.Facts
+    views: Views
+    preview: Image.Image | None
 
 
 class DecoderFull(Exception):
@@ -32,8 +46,8 @@ class Decoder:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._pending = 0
 
-    async def decode(self, data: bytes, contract: Contract, crops: int | None) -> tuple[images.Picture, Views]:
-        """Decode a picture fully and cut its crops.
+    async def decode(self, data: bytes, contract: Contract, crops: int | None, *, preview: bool) -> Decoded:
+        """Decode a picture fully, cut its crops, and keep a small copy if ``preview`` asks for it.
 
         Raises:
             ImageError: The picture cannot be scored.
@@ -42,7 +56,7 @@ class Decoder:
         if self._pending >= self._max_decodes:
             raise DecoderFull
         self._pending += 1
-        future = self._pool.submit(self._decode, data, contract, crops)
+        future = self._pool.submit(self._decode, data, contract, crops, preview)
         # A caller that leaves does not free its place: its picture may well be on a thread. A place is free when that
         # is.
         loop = asyncio.get_running_loop()
@@ -56,10 +70,12 @@ class Decoder:
     def _free(self) -> None:
         self._pending -= 1
 
-    def _decode(self, data: bytes, contract: Contract, crops: int | None) -> tuple[images.Picture, Views]:
+    def _decode(self, data: bytes, contract: Contract, crops: int | None, preview: bool) -> Decoded:
         with self._metrics.decode_seconds.time():
             picture = images.decode(data, self._limits)
             views = contract.views(picture, crops)
-        self._metrics.megapixels.observe(picture.width * picture.height / 1e6)
-        self._metrics.input_format.labels(picture.format).inc()
-        return picture, views
+            small = overlay.shrink(picture.image) if preview else None
+        facts = picture.facts
+        self._metrics.megapixels.observe(facts.width * facts.height / 1e6)
+        self._metrics.input_format.labels(facts.format).inc()
+        return Decoded(facts, views, small)

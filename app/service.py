@@ -4,6 +4,9 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from PIL import Image
 
 from app.batcher import Batcher, Priority
 from app.decoding import Decoder
@@ -27,6 +30,14 @@ class Timing:
     decode: float
     queue: float
     compute: float
+
+
+class Scored(NamedTuple):
+    """A score, where the time went, and a small copy of the picture if one was asked for."""
+
+    score: QualityScore
+    timing: Timing
+    preview: Image.Image | None
 
 
 class Service:
@@ -109,8 +120,8 @@ class Service:
         return self.models[name]
 
     async def score(
-        self, data: bytes, model: ServedModel, *, crops: int | None, priority: Priority
-    ) -> tuple[QualityScore, Timing]:
+        self, data: bytes, model: ServedModel, *, crops: int | None, priority: Priority, preview: bool = False
+    ) -> Scored:
         """Score an upload.
 
         Args:
@@ -118,6 +129,7 @@ class Service:
             model: Which model.
             crops: How many crops; the contract's count if None.
             priority: Which queue to wait in.
+            preview: Whether to keep a small copy of the picture.
 
         Raises:
             ImageError: The picture cannot be scored.
@@ -129,14 +141,16 @@ class Service:
         arrived = self._clock()
         # Shed before decoding: work that would be refused after it should not be done.
         self._batcher.check_room(min(crops or contract.crops, MAX_CROPS))
-        picture, views = await self._decoder.decode(data, contract, crops)
-        decoded = self._clock()
+        decoded = await self._decoder.decode(data, contract, crops, preview=preview)
+        del data  # Nobody needs the upload any more, and crops may wait for long.
+        decode_seconds = self._clock() - arrived
         answer = await self._batcher.submit(
             model.config.name,
-            views.crops_NHWC,
+            decoded.views.crops_NHWC,
             deadline=arrived + self.settings.deadline_seconds,
             priority=priority,
         )
-        score = aggregate(answer.rows_ND, picture, views, contract, model.id)
+        score = aggregate(answer.rows_ND, decoded.facts, decoded.views, contract, model.id)
         self._metrics.score.labels(model.config.name).observe(score.score)
-        return score, Timing(decode=decoded - arrived, queue=answer.queue_seconds, compute=answer.compute_seconds)
+        timing = Timing(decode=decode_seconds, queue=answer.queue_seconds, compute=answer.compute_seconds)
+        return Scored(score, timing, decoded.preview)

@@ -121,7 +121,7 @@ class Contract:
         corners = grid(image.width, image.height, size, count)
         pixels_HWC = np.asarray(image)
         crops_NHWC = np.stack([pixels_HWC[top : top + size, left : left + size] for left, top in corners])
-        across, down = picture.width / image.width, picture.height / image.height
+        across, down = picture.image.width / image.width, picture.image.height / image.height
         boxes = tuple(
             (round(left * across), round(top * down), round((left + size) * across), round((top + size) * down))
             for left, top in corners

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
@@ -92,30 +93,34 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A decoded picture.
+class Facts:
+    """What an answer tells of a picture, kept after its pixels are gone.
 
     Attributes:
-        image: Upright, mode RGB, sRGB, 8 bits a channel, fully loaded.
+        width: In pixels, after EXIF rotation.
+        height: In pixels, after EXIF rotation.
         format: Format name, as in ``FORMATS``.
         sha256: Hash of the bytes it came from, hexadecimal.
         warnings: What was done to it.
     """
 
-    image: Image.Image
+    width: int
+    height: int
     format: str
     sha256: str
     warnings: tuple[Warning, ...]
 
-    @property
-    def width(self) -> int:
-        """Width in pixels, after EXIF rotation."""
-        return self.image.width
 
-    @property
-    def height(self) -> int:
-        """Height in pixels, after EXIF rotation."""
-        return self.image.height
+class Picture(NamedTuple):
+    """A decoded picture.
+
+    Attributes:
+        image: Its pixels: upright, mode RGB, sRGB, 8 bits a channel, fully loaded.
+        facts: What there is to tell of it.
+    """
+
+    image: Image.Image
+    facts: Facts
 
 
 def decode(data: bytes, limits: Limits | None = None) -> Picture:
@@ -140,13 +145,9 @@ def decode(data: bytes, limits: Limits | None = None) -> Picture:
         if sixteen_bit:
             warnings.add(Warning.SIXTEEN_BIT_SCALED)
         rgb = to_srgb(_upright(image, warnings), warnings)
-    return Picture(
-        image=rgb,
-        # Phones append depth or gain maps to a JPEG, which makes it an MPO; the first picture is the photo.
-        format="JPEG" if image.format == "MPO" else str(image.format),
-        sha256=hashlib.sha256(data).hexdigest(),
-        warnings=tuple(sorted(warnings)),
-    )
+    # Phones append depth or gain maps to a JPEG, which makes it an MPO; the first picture is the photo.
+    format_ = "JPEG" if image.format == "MPO" else str(image.format)
+    return _picture(rgb, format_, hashlib.sha256(data).hexdigest(), warnings)
 
 
 def from_image(image: Image.Image, limits: Limits | None = None) -> Picture:
@@ -159,12 +160,7 @@ def from_image(image: Image.Image, limits: Limits | None = None) -> Picture:
     warnings: set[Warning] = set()
     with _undecodable(f"the picture's {image.mode} pixels cannot be decoded"):
         rgb = to_srgb(_upright(image.copy(), warnings), warnings)
-    return Picture(
-        image=rgb,
-        format=image.format or "RAW",
-        sha256=hashlib.sha256(rgb.tobytes()).hexdigest(),
-        warnings=tuple(sorted(warnings)),
-    )
+    return _picture(rgb, image.format or "RAW", hashlib.sha256(rgb.tobytes()).hexdigest(), warnings)
 
 
 def check_size(size: tuple[int, int], limits: Limits) -> None:
@@ -214,6 +210,11 @@ def to_srgb(image: Image.Image, warnings: set[Warning]) -> Image.Image:
         warnings.add(Warning.ALPHA_COMPOSITED)
         rgb = Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
     return rgb
+
+
+def _picture(rgb: Image.Image, format_: str, sha256: str, warnings: set[Warning]) -> Picture:
+    facts = Facts(width=rgb.width, height=rgb.height, format=format_, sha256=sha256, warnings=tuple(sorted(warnings)))
+    return Picture(rgb, facts)
 
 
 def _open(data: bytes) -> Image.Image:

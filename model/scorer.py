@@ -100,13 +100,13 @@ class ModelId:
 
 
 def aggregate(
-    rows_ND: NDArray[np.float32], picture: images.Picture, views: Views, contract: Contract, model: ModelId
+    rows_ND: NDArray[np.float32], facts: images.Facts, views: Views, contract: Contract, model: ModelId
 ) -> QualityScore:
     """Put the rows of a picture's crops together.
 
     Args:
         rows_ND: The engine's rows, in the order of the crops.
-        picture: What was scored.
+        facts: What there is to tell of the picture.
         views: The crops.
         contract: The contract they were made by.
         model: Which checkpoint the rows come from.
@@ -127,11 +127,11 @@ def aggregate(
             CropScore(box=box, score=round(scale.to_percent(float(raw_crop)), 4), stage_weights=_rounded(weights))
             for box, raw_crop, weights in zip(views.boxes, raw_N, weights_N4, strict=True)
         ),
-        width=picture.width,
-        height=picture.height,
-        format=picture.format,
-        sha256=picture.sha256,
-        warnings=tuple(sorted({*picture.warnings, *views.warnings})),
+        width=facts.width,
+        height=facts.height,
+        format=facts.format,
+        sha256=facts.sha256,
+        warnings=tuple(sorted({*facts.warnings, *views.warnings})),
         model=model,
         contract=contract,
     )
@@ -204,7 +204,7 @@ class Scorer:
             Each source with its score, or with the error that it met, in order.
         """
         with ThreadPoolExecutor(decoders, thread_name_prefix="decode") as pool:
-            ahead: deque[tuple[S, Future[tuple[images.Picture, Views]]]] = deque()
+            ahead: deque[tuple[S, Future[tuple[images.Facts, Views]]]] = deque()
             try:
                 for source in sources:
                     ahead.append((source, pool.submit(self._prepare, source, crops)))
@@ -217,20 +217,20 @@ class Scorer:
                     future.cancel()
 
     def _collect(
-        self, source: S, future: Future[tuple[images.Picture, Views]]
+        self, source: S, future: Future[tuple[images.Facts, Views]]
     ) -> tuple[S, QualityScore | images.ImageError | OSError]:
         try:
             return source, self._finish(*future.result())
         except (images.ImageError, OSError) as error:
             return source, error
 
-    def _prepare(self, source: Source, crops: int | None) -> tuple[images.Picture, Views]:
+    def _prepare(self, source: Source, crops: int | None) -> tuple[images.Facts, Views]:
         picture = open_picture(source, self.limits)
-        return picture, self.checkpoint.contract.views(picture, crops)
+        return picture.facts, self.checkpoint.contract.views(picture, crops)
 
-    def _finish(self, picture: images.Picture, views: Views) -> QualityScore:
+    def _finish(self, facts: images.Facts, views: Views) -> QualityScore:
         rows_ND = self.engine.predict(views.crops_NHWC)
-        return aggregate(rows_ND, picture, views, self.checkpoint.contract, self.model)
+        return aggregate(rows_ND, facts, views, self.checkpoint.contract, self.model)
 
 
 def open_picture(source: Source, limits: images.Limits) -> images.Picture:

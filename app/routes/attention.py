@@ -1,23 +1,35 @@
 """``POST /attention``: which stages of the network decided?"""
 
-from typing import Any
+import asyncio
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
 
 from app import errors
 from app.errors import Problem
 from app.routes import picture
 from app.routes.picture import CropsQuery, DetailQuery, ModelQuery, PriorityHeader, ServiceDep
 from app.schemas import AttentionAnswer
+from model.overlay import render
 
 router = APIRouter(tags=["scores"])
+
+OverlayQuery = Annotated[
+    Literal["png"] | None,
+    Query(description="`png` answers with the picture, tinted by stage: blue 1, green 2, yellow 3, vermilion 4."),
+]
 
 
 @router.post(
     "/attention",
     response_model=AttentionAnswer,
     response_model_exclude_unset=True,
-    responses={**picture.PROBLEMS, **errors.responses("attention_not_supported")},
+    responses={
+        **picture.PROBLEMS,
+        **errors.responses("attention_not_supported"),
+        200: {"content": {"image/png": {"schema": picture.BINARY}}, "description": "The answer, or the overlay."},
+    },
     openapi_extra=picture.BODY,
     summary="Score one picture and show the stage weights",
 )
@@ -27,17 +39,18 @@ async def attention(
     model: ModelQuery = None,
     crops: CropsQuery = None,
     detail: DetailQuery = None,
+    overlay: OverlayQuery = None,
     priority: PriorityHeader = "interactive",
-) -> dict[str, Any]:
+) -> dict[str, Any] | Response:
     """Score one picture and tell how the model weighed its four stages, from fine detail (1) to content (4)."""
     served = service.model(model)
     if not served.stage_attention:
         raise Problem("attention_not_supported", f"{served.config.name} does not weigh its stages")
-    result, timing = await picture.score_upload(request, service, served, crops, priority)
-    weights = result.stage_weights
+    scored = await picture.score_upload(request, service, served, crops, priority, preview=overlay is not None)
+    if scored.preview is not None:
+        png = await asyncio.to_thread(render, scored.preview, scored.score)
+        return Response(png, media_type="image/png")
+    weights = scored.score.stage_weights
     assert weights is not None
-    answer = picture.body(result, timing)
-    answer |= {"stage_weights": weights, "stages": [f"stage{number}" for number in range(1, len(weights) + 1)]}
-    if detail == "crops":
-        answer["crop_scores"] = [picture.crop_body(crop) for crop in result.crops]
-    return answer
+    stages = [f"stage{number}" for number in range(1, len(weights) + 1)]
+    return {**picture.body(scored, detail), "stage_weights": weights, "stages": stages}

@@ -9,10 +9,9 @@ from app.batcher import DeadlineExceeded, DeviceLost, EngineFailed, Priority, Qu
 from app.decoding import DecoderFull
 from app.errors import Problem
 from app.models import ServedModel
-from app.service import Service, Timing
+from app.service import Scored, Service
 from app.upload import FIELD, read_picture, while_connected
 from model.contract import MAX_CROPS
-from model.scorer import CropScore, QualityScore
 
 BINARY = {"type": "string", "format": "binary"}
 BODY: dict[str, Any] = {
@@ -54,19 +53,23 @@ PriorityHeader = Annotated[
 
 
 async def score_upload(
-    request: Request, service: Service, model: ServedModel, crops: int | None, priority: str
-) -> tuple[QualityScore, Timing]:
-    """Read the upload and score it, for as long as the client stays.
+    request: Request, service: Service, model: ServedModel, crops: int | None, priority: str, *, preview: bool = False
+) -> Scored:
+    """Read the upload and score it, for as long as the client stays; ``preview`` keeps a small copy of the picture.
 
     Raises:
         Problem: Whatever stands in the way.
         ImageError: The picture cannot be scored.
     """
-    data = await read_picture(request, service.settings.max_body_bytes)
     try:
-        return await while_connected(
-            request, service.score(data, model, crops=crops, priority=Priority[priority.upper()])
+        work = service.score(
+            await read_picture(request, service.settings.max_body_bytes),
+            model,
+            crops=crops,
+            priority=Priority[priority.upper()],
+            preview=preview,
         )
+        return await while_connected(request, work)
     except QueueFull as error:
         detail = f"too much work waits; come again in {error.retry_after} s"
         raise Problem("queue_full", detail, {"Retry-After": str(error.retry_after)}) from error
@@ -83,16 +86,17 @@ async def score_upload(
         raise Problem("device_lost", "nothing can be computed until the service is restarted") from error
 
 
-def body(score: QualityScore, timing: Timing) -> dict[str, Any]:
+def body(scored: Scored, detail: str | None) -> dict[str, Any]:
     """What every answer with a score holds."""
+    timing = scored.timing
     milliseconds = {
         "decode": round(timing.decode * 1e3, 2),
         "queue": round(timing.queue * 1e3, 2),
         "compute": round(timing.compute * 1e3, 2),
     }
-    return {**score.to_dict(), "timing_ms": milliseconds}
-
-
-def crop_body(crop: CropScore) -> dict[str, Any]:
-    """One crop, for ``detail=crops``."""
-    return {"box": crop.box, "score": crop.score, "stage_weights": crop.stage_weights}
+    answer = {**scored.score.to_dict(), "timing_ms": milliseconds}
+    if detail == "crops":
+        answer["crop_scores"] = [
+            {"box": crop.box, "score": crop.score, "stage_weights": crop.stage_weights} for crop in scored.score.crops
+        ]
+    return answer

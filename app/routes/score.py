@@ -28,8 +28,4 @@ async def score(
     priority: PriorityHeader = "interactive",
 ) -> dict[str, Any]:
     """Score one picture from 0 (worst) to 100 (best). The same bytes always get the same score."""
-    result, timing = await picture.score_upload(request, service, service.model(model), crops, priority)
-    answer = picture.body(result, timing)
-    if detail == "crops":
-        answer["crop_scores"] = [picture.crop_body(crop) for crop in result.crops]
-    return answer
+    return picture.body(await picture.score_upload(request, service, service.model(model), crops, priority), detail)

@@ -13,6 +13,7 @@ from app import errors
 from app.main import create_app
 from app.schemas import AttentionAnswer, ScoreAnswer
 from app.settings import Settings
+from model.images import decode
 from model.scorer import Scorer
 from tests.app.conftest import wait_ready
 from tests.app.fakes import FakeEngine
@@ -195,3 +196,14 @@ def test_nothing_of_an_upload_is_logged(client: TestClient, jpeg: bytes, caplog:
     assert any("unknown_model" in line for line in ours)
     assert "secret" not in json.dumps(ours)
     assert "private" not in json.dumps(ours)
+
+
+def test_overlay(checkpoint_folder: Path, jpeg: bytes) -> None:
+    settings = Settings(checkpoints=(checkpoint_folder,), device="cpu", precision="fp32")
+    with TestClient(create_app(settings)) as client:
+        wait_ready(client)
+        response = post(client, jpeg, "/attention", params={"overlay": "png"})
+        assert response.headers["content-type"] == "image/png"
+        drawn = decode(response.content)
+        assert (drawn.facts.width, drawn.facts.height, drawn.facts.format) == (400, 300, "PNG")
+        problem(post(client, jpeg, "/attention", params={"overlay": "gif"}), 422, "invalid_parameter")

@@ -22,16 +22,21 @@ def pixel(data: bytes, x: int = 40, y: int = 40) -> tuple[int, ...]:
 @pytest.mark.parametrize("format_", images.FORMATS)
 def test_every_format_decodes_to_loaded_rgb(format_: str) -> None:
     picture = decode(encode(photo(), format_))
-    assert (picture.image.mode, picture.width, picture.height, picture.format) == ("RGB", 320, 240, format_)
-    assert picture.warnings == ((Warning.PALETTE_EXPANDED,) if format_ == "GIF" else ())
+    assert (picture.image.mode, picture.facts.width, picture.facts.height, picture.facts.format) == (
+        "RGB",
+        320,
+        240,
+        format_,
+    )
+    assert picture.facts.warnings == ((Warning.PALETTE_EXPANDED,) if format_ == "GIF" else ())
 
 
 def test_facts_come_from_the_bytes() -> None:
     data = encode(photo())
-    assert decode(data).sha256 == decode(data).sha256
-    assert len(decode(data).sha256) == 64
+    assert decode(data).facts.sha256 == decode(data).facts.sha256
+    assert len(decode(data).facts.sha256) == 64
     # Appended bytes are ignored by the decoder, but they are other bytes.
-    assert decode(data + b"PK\x03\x04").sha256 != decode(data).sha256
+    assert decode(data + b"PK\x03\x04").facts.sha256 != decode(data).facts.sha256
 
 
 def test_exif_orientation_is_applied() -> None:
@@ -39,35 +44,35 @@ def test_exif_orientation_is_applied() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     picture = decode(encode(image, "PNG", exif=exif))
-    assert (picture.width, picture.height) == (40, 60)
-    assert picture.warnings == (Warning.EXIF_ROTATED,)
+    assert (picture.facts.width, picture.facts.height) == (40, 60)
+    assert picture.facts.warnings == (Warning.EXIF_ROTATED,)
     assert np.array_equal(np.asarray(picture.image), np.rot90(np.asarray(image), -1))
 
 
 def test_broken_exif_costs_nothing() -> None:
     data = encode(photo(), exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
-    assert decode(data).warnings == ()
+    assert decode(data).facts.warnings == ()
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_alpha_is_composited_on_white(mode: str) -> None:
     image = Image.new(mode, (64, 64), (255, 0, 0, 0) if mode == "RGBA" else (0, 0))
     assert pixel(encode(image, "PNG")) == (255, 255, 255)
-    assert Warning.ALPHA_COMPOSITED in decode(encode(image, "PNG")).warnings
+    assert Warning.ALPHA_COMPOSITED in decode(encode(image, "PNG")).facts.warnings
 
 
 def test_opaque_alpha_is_no_news() -> None:
-    assert decode(encode(photo().convert("RGBA"), "PNG")).warnings == ()
+    assert decode(encode(photo().convert("RGBA"), "PNG")).facts.warnings == ()
 
 
 def test_palette_with_and_without_transparency() -> None:
     image = Image.new("P", (64, 64), 1)
     image.putpalette([255, 0, 0, 0, 0, 255])
     assert pixel(encode(image, "PNG")) == (0, 0, 255)
-    assert decode(encode(image, "PNG")).warnings == (Warning.PALETTE_EXPANDED,)
+    assert decode(encode(image, "PNG")).facts.warnings == (Warning.PALETTE_EXPANDED,)
     hidden = encode(image, "PNG", transparency=1)
     assert pixel(hidden) == (255, 255, 255)
-    assert decode(hidden).warnings == (Warning.ALPHA_COMPOSITED, Warning.PALETTE_EXPANDED)
+    assert decode(hidden).facts.warnings == (Warning.ALPHA_COMPOSITED, Warning.PALETTE_EXPANDED)
 
 
 def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
@@ -75,7 +80,7 @@ def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
     data = encode(Image.fromarray(np.tile(ramp, (64, 1))), "PNG")
     got = np.asarray(decode(data).image)[0, :, 0]
     assert np.array_equal(got, np.round(ramp / 257).astype(np.uint8))
-    assert decode(data).warnings == (Warning.SIXTEEN_BIT_SCALED, Warning.GRAYSCALE)
+    assert decode(data).facts.warnings == (Warning.SIXTEEN_BIT_SCALED, Warning.GRAYSCALE)
 
 
 def png(width: int, height: int, bit_depth: int, colour: int, rows: bytes) -> bytes:
@@ -89,21 +94,21 @@ def png(width: int, height: int, bit_depth: int, colour: int, rows: bytes) -> by
 def test_sixteen_bit_colour_is_scaled() -> None:
     data = png(64, 64, 16, 2, (b"\0" + struct.pack(">HHH", 0x8000, 0x40FF, 0xFFFF) * 64) * 64)
     assert pixel(data) == (0x80, 0x40, 0xFF)
-    assert decode(data).warnings == (Warning.SIXTEEN_BIT_SCALED,)
+    assert decode(data).facts.warnings == (Warning.SIXTEEN_BIT_SCALED,)
 
 
 @pytest.mark.parametrize("mode", ["1", "L"])
 def test_grey_is_told(mode: str) -> None:
-    assert decode(encode(photo().convert(mode), "PNG")).warnings == (Warning.GRAYSCALE,)
+    assert decode(encode(photo().convert(mode), "PNG")).facts.warnings == (Warning.GRAYSCALE,)
 
 
 def test_cmyk_without_and_with_a_profile() -> None:
     image = photo().convert("CMYK")
     plain = decode(encode(image))
-    assert plain.warnings == (Warning.CMYK_CONVERTED,)
+    assert plain.facts.warnings == (Warning.CMYK_CONVERTED,)
     assert np.abs(np.asarray(plain.image).astype(int) - np.asarray(photo())).mean() < 6
     broken = decode(encode(image, icc_profile=b"not a profile"))
-    assert broken.warnings == (Warning.CMYK_CONVERTED, Warning.ICC_INVALID_IGNORED)
+    assert broken.facts.warnings == (Warning.CMYK_CONVERTED, Warning.ICC_INVALID_IGNORED)
 
 
 def wide_gamut_profile() -> bytes:
@@ -119,7 +124,7 @@ def wide_gamut_profile() -> bytes:
 def test_profiles_are_converted_to_srgb() -> None:
     red = Image.new("RGB", (64, 64), (255, 0, 0))
     converted = decode(encode(red, "PNG", icc_profile=wide_gamut_profile()))
-    assert converted.warnings == (Warning.ICC_CONVERTED,)
+    assert converted.facts.warnings == (Warning.ICC_CONVERTED,)
     value = converted.image.getpixel((9, 9))
     assert isinstance(value, tuple)
     assert value[1] > 250
@@ -130,7 +135,7 @@ def test_srgb_and_broken_profiles_leave_the_pixels() -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for profile, expected in ((srgb, ()), (b"x" * 200, (Warning.ICC_INVALID_IGNORED,))):
         picture = decode(encode(photo(), "PNG", icc_profile=profile))
-        assert picture.warnings == expected
+        assert picture.facts.warnings == expected
         assert np.array_equal(np.asarray(picture.image), np.asarray(photo()))
 
 
@@ -141,13 +146,13 @@ def test_first_frame_of_many(format_: str) -> None:
     red, _, blue = pixel(data)
     assert red > 200
     assert blue < 60
-    assert Warning.ANIMATED_FIRST_FRAME in decode(data).warnings
+    assert Warning.ANIMATED_FIRST_FRAME in decode(data).facts.warnings
 
 
 def test_multi_picture_jpeg_is_a_jpeg() -> None:
     data = encode(photo(), "MPO", save_all=True, append_images=[photo(seed=1)])
-    assert decode(data).format == "JPEG"
-    assert decode(data).warnings == ()
+    assert decode(data).facts.format == "JPEG"
+    assert decode(data).facts.warnings == ()
 
 
 @pytest.mark.parametrize("share", [0.9, 0.5, 0.1])
@@ -201,7 +206,7 @@ def test_sizes_that_are_refused(size: tuple[int, int], error: type[Exception]) -
 
 def test_limits_are_the_callers() -> None:
     data = encode(photo(100, 100))
-    assert decode(data, Limits(max_pixels=10_000)).width == 100
+    assert decode(data, Limits(max_pixels=10_000)).facts.width == 100
     with pytest.raises(images.TooManyPixels):
         decode(data, Limits(max_pixels=9_999))
 
@@ -211,7 +216,7 @@ def test_open_images_go_the_same_way() -> None:
     with Image.open(io.BytesIO(data)) as image:
         opened = images.from_image(image)
     assert np.array_equal(np.asarray(opened.image), np.asarray(decode(data).image))
-    assert opened.warnings == (Warning.EXIF_ROTATED,)
+    assert opened.facts.warnings == (Warning.EXIF_ROTATED,)
 
 
 def exif_upside_down() -> Image.Exif:

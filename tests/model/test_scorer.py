@@ -31,13 +31,15 @@ def test_aggregate_by_hand(contract: Contract) -> None:
     rows = np.array([[2, 0.1, 0.2, 0.3, 0.4], [3, 0.3, 0.2, 0.1, 0.4]], np.float32)
     picture = images.from_image(photo(512, 512))
     views = contract.views(picture, crops=2)
-    result = aggregate(rows, picture, views, contract, ModelId(name="m", digest="d"))
+    result = aggregate(rows, picture.facts, views, contract, ModelId(name="m", digest="d"))
     assert (result.raw_score, result.score) == (2.5, 37.5)
     assert result.std == pytest.approx(25 / 2**0.5, abs=1e-4)
     assert result.stderr == pytest.approx(12.5, abs=1e-4)
     assert result.stage_weights == pytest.approx((0.2, 0.2, 0.2, 0.4))
     assert [crop.score for crop in result.crops] == [25, 50]
-    single = aggregate(rows[:1, :1], picture, contract.views(picture, crops=1), contract, ModelId(name="m", digest="d"))
+    single = aggregate(
+        rows[:1, :1], picture.facts, contract.views(picture, crops=1), contract, ModelId(name="m", digest="d")
+    )
     assert single.std is None
     assert single.stderr is None
     assert single.stage_weights is None
@@ -45,7 +47,7 @@ def test_aggregate_by_hand(contract: Contract) -> None:
 
 def test_json_form(scorer: Scorer, data: bytes) -> None:
     body = json.loads(json.dumps(scorer.score(data).to_dict()))
-    assert body["image"] == {"width": 400, "height": 300, "format": "JPEG", "sha256": images.decode(data).sha256}
+    assert body["image"] == {"width": 400, "height": 300, "format": "JPEG", "sha256": images.decode(data).facts.sha256}
     assert body["raw_scale"] == {"dataset": "made-up", "min": 1.0, "max": 5.0, "higher_is_better": True}
     assert body["crops"] == 4
     assert body["model"]["contract"] == scorer.checkpoint.contract.id

@@ -1,0 +1,60 @@
+"""Stage weights over a picture: which stages decided where."""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from model.scorer import QualityScore
+
+LONGEST_SIDE = 1024
+OPACITY = 0.5
+CELL = 8
+"""Side of a cell of the weight map, in pixels of the drawn picture."""
+STAGE_COLOURS = np.array([(0, 114, 178), (0, 158, 115), (240, 228, 66), (213, 94, 0)], np.float64)
+"""Blue, green, yellow, vermilion for stages 1 to 4; told apart also by colour-blind eyes (Okabe and Ito)."""
+
+
+def shrink(image: Image.Image) -> Image.Image:
+    """Copy a picture, at most 1024 pixels on its longest side, without metadata."""
+    small = image.copy()
+    small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    small.info.clear()
+    return small
+
+
+def render(preview: Image.Image, score: QualityScore) -> bytes:
+    """Tint a picture with the colours of its stages, mixed by their weights.
+
+    Where crops overlap, the ones whose middle is nearer count more, so that no box shows an edge. Parts that no crop
+    covers get the mean weights.
+
+    Args:
+        preview: The upright picture that was scored, from ``shrink``.
+        score: Its score, of a network with stage weights.
+
+    Returns:
+        A freshly encoded PNG without metadata.
+    """
+    rows, columns = (max(round(side / CELL), 1) for side in (preview.height, preview.width))
+    y = (np.arange(rows) + 0.5) / rows * score.height
+    x = (np.arange(columns) + 0.5) / columns * score.width
+    total_HW4 = np.full((rows, columns, 4), 1e-6) * np.array(score.stage_weights)
+    norm_HW1 = np.full((rows, columns, 1), 1e-6)
+    for crop in score.crops:
+        left, top, right, bottom = crop.box
+        window_HW = np.outer(_hat((y - top) / (bottom - top)), _hat((x - left) / (right - left)))
+        total_HW4 += window_HW[:, :, None] * np.array(crop.stage_weights)
+        norm_HW1 += window_HW[:, :, None]
+    colours_HW3 = (total_HW4 / norm_HW1) @ STAGE_COLOURS
+    tint = Image.fromarray(np.rint(colours_HW3).astype(np.uint8)).resize(preview.size, Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    Image.blend(preview, tint, OPACITY).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _hat(position: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 in the middle of a crop (position 0.5), falling to 0 at its edges (0 and 1) and beyond."""
+    height: NDArray[np.float64] = np.maximum(1 - np.abs(2 * position - 1), 0)
+    return height

@@ -1,0 +1,75 @@
+"""A real service process on a free port."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Service:
+    """A running ``smart-iqa serve``."""
+
+    def __init__(self, log: Path, **settings: object) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        variables = {f"SMARTIQA_{name.upper()}": str(value) for name, value in settings.items()}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", "from cli.main import main; main()", "serve", "--port", str(self.port)],
+            env={**os.environ, **variables},
+            stderr=log.open("wb"),
+        )
+
+    def wait_ready(self) -> None:
+        for _ in range(1200):
+            assert self.process.poll() is None, "the service ended"
+            try:
+                if httpx2.get(f"{self.url}/health/ready").status_code == 200:
+                    return
+            except httpx2.TransportError:
+                pass
+            time.sleep(0.1)
+        raise AssertionError("the service did not become ready")
+
+    def post(self, data: bytes, path: str = "/score", **options: object) -> httpx2.Response:
+        return httpx2.post(self.url + path, files={"file": data}, timeout=120, **options)  # type: ignore[arg-type]
+
+    def metric(self, line: str) -> float:
+        lines = httpx2.get(f"{self.url}/metrics").text.splitlines()
+        return sum(float(text.split()[-1]) for text in lines if text.startswith(line + " "))
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=90)
+
+
+@contextmanager
+def running(log: Path, **settings: object) -> Iterator[Service]:
+    service = Service(log, **settings)
+    try:
+        service.wait_ready()
+        yield service
+    finally:
+        service.process.kill()
+        service.process.wait()
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The service as it comes: the default checkpoint and settings."""
+    with running(tmp_path_factory.mktemp("service") / "log") as service:
+        yield service
