@@ -34,6 +34,10 @@ SLOTS = 2
 ATTEMPTS = 2
 """A crop meets the engine this often: in company, and alone."""
 FAILURES_TO_UNHEALTHY = 3
+RECOVERY_SECONDS = 30.0
+"""An unhealthy engine gets another try after this long without a failure."""
+HANG_SECONDS = 120.0
+"""A batch that is on the device for this long will not come back."""
 RETRY_AFTER_CAP = 30
 
 
@@ -131,6 +135,7 @@ class _Batch:
     key: str
     segments: tuple[_Segment, ...]
     reason: str
+    formed: float
 
     @property
     def crops(self) -> int:
@@ -174,18 +179,21 @@ class Batcher:
         self._queued_crops = 0
         self._on_device: list[_Batch] = []
         self._failures = 0
+        self._last_failure = -math.inf
         self._lost = False
         self._rate = math.nan
 
     @property
     def alive(self) -> bool:
-        """Whether the device thread runs."""
-        return self._device.alive and not self._lost
+        """Whether the device thread runs, and does not hang."""
+        hangs = any(self._clock() - batch.formed > HANG_SECONDS for batch in self._on_device)
+        return self._device.alive and not self._lost and not hangs
 
     @property
     def healthy(self) -> bool:
-        """Whether the engine answered lately: false from the third failure in a row on."""
-        return self.alive and self._failures < FAILURES_TO_UNHEALTHY
+        """Whether requests are worth sending: false for a while once three have failed in a row."""
+        rested = self._clock() - self._last_failure > RECOVERY_SECONDS
+        return self.alive and (self._failures < FAILURES_TO_UNHEALTHY or rested)
 
     def check_room(self, crops: int) -> None:
         """Find out whether a request of that many crops would be taken now.
@@ -290,7 +298,7 @@ class Batcher:
             job.taken = stop
             if not job.waiting:
                 self._queues[job.priority].remove(job)
-        return _Batch(key=head.key, segments=tuple(segments), reason="full" if full else "idle")
+        return _Batch(key=head.key, segments=tuple(segments), reason="full" if full else "idle", formed=self._clock())
 
     def _drop_expired(self) -> None:
         now = self._clock()
@@ -338,13 +346,16 @@ class Batcher:
 
     def _retry_alone(self, batch: _Batch) -> None:
         """Give every member of a failed batch one more chance, by itself."""
-        self._failures += 1
         for segment in batch.segments:
+            if segment.job.over:
+                continue
             if segment.attempt == ATTEMPTS:
+                self._failures += 1
+                self._last_failure = self._clock()
                 self._fail(segment.job, EngineFailed())
             else:
                 alone = _Segment(job=segment.job, start=segment.start, stop=segment.stop, attempt=segment.attempt + 1)
-                self._retries.append(_Batch(key=batch.key, segments=(alone,), reason="retry"))
+                self._retries.append(_Batch(key=batch.key, segments=(alone,), reason="retry", formed=self._clock()))
 
     def _fail(self, job: _Job, error: Exception) -> None:
         if job.over:

@@ -56,12 +56,18 @@ class Decoder:
         if self._pending >= self._max_decodes:
             raise DecoderFull
         self._pending += 1
-        future = self._pool.submit(self._decode, data, contract, crops, preview)
-        # A caller that leaves does not free its place: its picture may well be on a thread. A place is free when that
-        # is.
+        upload = [data]
+        del data
+        future = self._pool.submit(self._decode, upload, contract, crops, preview)
+        # A caller that leaves takes its upload along, but keeps its place until a thread has seen that it is gone.
         loop = asyncio.get_running_loop()
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._free))
-        return await asyncio.wrap_future(future)
+        try:
+            decoded = await asyncio.shield(asyncio.wrap_future(future))
+        finally:
+            upload.clear()
+        assert decoded is not None, "only a cancelled call has no upload"
+        return decoded
 
     def close(self) -> None:
         """End the threads after what they are doing."""
@@ -70,9 +76,11 @@ class Decoder:
     def _free(self) -> None:
         self._pending -= 1
 
-    def _decode(self, data: bytes, contract: Contract, crops: int | None, preview: bool) -> Decoded:
+    def _decode(self, upload: list[bytes], contract: Contract, crops: int | None, preview: bool) -> Decoded | None:
+        if not upload:
+            return None
         with self._metrics.decode_seconds.time():
-            picture = images.decode(data, self._limits)
+            picture = images.decode(upload.pop(), self._limits)
             views = contract.views(picture, crops)
             small = overlay.shrink(picture.image) if preview else None
         facts = picture.facts

@@ -4,11 +4,15 @@ It runs calls in the order they come in. A call that raises is an outcome like a
 end, its owner is told, who then answers whoever waits: nobody hangs on a dead device.
 """
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
+log = logging.getLogger("smart_iqa.device")
+
+CLOSE_SECONDS = 10.0
 T = TypeVar("T")
 
 
@@ -48,9 +52,9 @@ class DeviceThread:
         self._calls.put(_Call(work, done))  # type: ignore[arg-type]  # work and done agree on T
 
     def close(self) -> None:
-        """Let the calls that are queued finish, then end the thread."""
+        """Let the calls that are queued finish, then end the thread; one that hangs is left behind."""
         self._calls.put(None)
-        self._thread.join()
+        self._thread.join(CLOSE_SECONDS)
 
     def _main(self) -> None:
         asked_to = False
@@ -59,8 +63,11 @@ class DeviceThread:
                 try:
                     outcome = Outcome(call.work(), None)
                 except Exception as error:
-                    outcome = Outcome(None, error)
+                    log.exception("a call on the device failed")
+                    # The traceback's frames hold the batch's memory on the device, which the retry will need.
+                    outcome = Outcome(None, error.with_traceback(None))
                 call.done(outcome)
+                del call, outcome
             asked_to = True
         finally:
             if not asked_to:

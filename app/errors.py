@@ -5,6 +5,7 @@ Problem
 |   |-- 400 malformed_upload, empty_body, missing_file
 |   |-- 404 not_found, unknown_model
 |   |-- 405 method_not_allowed
+|   |-- 408 upload_too_slow
 |   |-- 409 attention_not_supported
 |   |-- 413 body_too_large
 |   |-- 415 unsupported_media_type
@@ -41,6 +42,7 @@ TABLE: Mapping[str, tuple[int, str]] = {
     "not_found": (404, "There is nothing at this address"),
     "unknown_model": (404, "No such model is loaded"),
     "method_not_allowed": (405, "This address does not take this method"),
+    "upload_too_slow": (408, "The upload took too long"),
     "attention_not_supported": (409, "The model has no stage weights"),
     "body_too_large": (413, "The upload is too large"),
     "unsupported_media_type": (415, "The body is neither a picture nor a multipart form"),
@@ -115,7 +117,7 @@ def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
     described: dict[int | str, dict[str, Any]] = {}
     for code in codes:
         status, title = TABLE[code]
-        entry = described.setdefault(status, {"model": ProblemBody, "content": {MEDIA_TYPE: {}}, "description": ""})
+        entry = described.setdefault(status, {"model": ProblemBody, "description": ""})
         entry["description"] += f"{'; ' if entry['description'] else ''}`{code}`: {title}"
     return described
 
@@ -144,3 +146,23 @@ def install(app: FastAPI) -> None:
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "internal_error")
         return answer(request, Problem(code, HTTPStatus(error.status_code).phrase, error.headers))
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = FastAPI.openapi(app)
+            for operation in (operation for path in document["paths"].values() for operation in path.values()):
+                _correct(operation["responses"])
+        return FastAPI.openapi(app)
+
+    app.openapi = openapi  # type: ignore[method-assign]  # the documented way to change the document
+
+
+def _correct(responses: dict[str, Any]) -> None:
+    """Say the media type that problems really have, and drop the form of validation errors that is never sent."""
+    for status, response in list(responses.items()):
+        content = response.get("content", {})
+        reference = content.get("application/json", {}).get("schema", {}).get("$ref", "")
+        if reference.endswith("/HTTPValidationError"):
+            del responses[status]
+        elif reference.endswith("/ProblemBody"):
+            content[MEDIA_TYPE] = content.pop("application/json")

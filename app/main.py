@@ -1,6 +1,5 @@
 """Wiring: settings in, application out."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -31,9 +30,8 @@ def create_app(settings: Settings, *, load: Load = load_models, clock: Callable[
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service = app.state.service = Service(settings, measured, load=load, clock=clock)
         # In the background: probes get their answers while a large model loads.
-        loading = asyncio.create_task(service.start())
+        service.start()
         yield
-        await loading
         service.close()
 
     app = FastAPI(

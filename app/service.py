@@ -1,20 +1,22 @@
 """The service itself, without HTTP: upload bytes in, scores out, and the state that readiness tells of."""
 
 import asyncio
+import contextlib
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from PIL import Image
 
-from app.batcher import Batcher, Priority
-from app.decoding import Decoder
+from app.batcher import Batcher, DeadlineExceeded, Priority
+from app.decoding import Decoded, Decoder
 from app.errors import Problem
 from app.metrics import Metrics
 from app.models import ServedModel
 from app.settings import Settings
-from model.contract import MAX_CROPS
+from app.upload import UploadBudget
 from model.images import Limits
 from model.scorer import QualityScore, aggregate
 
@@ -30,6 +32,14 @@ class Timing:
     decode: float
     queue: float
     compute: float
+
+
+class Upload(NamedTuple):
+    """A decoded upload, when its bytes had arrived, and how long the decoding took."""
+
+    decoded: Decoded
+    arrived: float
+    decode_seconds: float
 
 
 class Scored(NamedTuple):
@@ -62,18 +72,30 @@ class Service:
             max_decodes=settings.max_decodes,
             metrics=metrics,
         )
+        self.uploads = UploadBudget(settings.max_upload_bytes)
         self._batcher: Batcher | None = None
         self._broken = ""
         metrics.ready.set_function(lambda: float(self.unready_because() is None))
 
-    async def start(self) -> None:
-        """Load the models; until then, and if that fails, the service is alive but not ready."""
-        try:
-            models = await asyncio.to_thread(self._load, self.settings)
-        except Exception as error:
-            log.exception("the models cannot be loaded: the service will not become ready")
-            self._broken = f"the models cannot be loaded ({type(error).__name__})"
-            return
+    def start(self) -> None:
+        """Begin to load the models; until then, and if that fails, the service is alive but not ready."""
+        loop = asyncio.get_running_loop()
+
+        def load() -> None:
+            try:
+                models = self._load(self.settings)
+            except Exception as error:
+                log.exception("the models cannot be loaded: the service will not become ready")
+                self._broken = f"the models cannot be loaded ({type(error).__name__})"
+                return
+            # Should the service have ended in the meantime, nobody waits for the models any more.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._take, models)
+
+        # A daemon: SIGTERM need not wait for a large model.
+        threading.Thread(target=load, name="load", daemon=True).start()
+
+    def _take(self, models: Mapping[str, ServedModel]) -> None:
         engines = {name: model.engine for name, model in models.items()}
         self._batcher = Batcher(
             engines, self._metrics, clock=self._clock, max_queue_crops=self.settings.max_queue_crops
@@ -119,38 +141,57 @@ class Service:
             raise Problem("unknown_model", f"the loaded models are {', '.join(self.models)}")
         return self.models[name]
 
-    async def score(
-        self, data: bytes, model: ServedModel, *, crops: int | None, priority: Priority, preview: bool = False
-    ) -> Scored:
-        """Score an upload.
+    def check_room(self, model: ServedModel, crops: int | None) -> None:
+        """Shed before anything is read: work that would be refused later should not be done.
+
+        Raises:
+            BatcherError: The queue is full, or the device is lost.
+        """
+        assert self._batcher is not None
+        self._batcher.check_room(crops or model.config.contract.crops)
+
+    async def decode(self, data: bytes, model: ServedModel, *, crops: int | None, preview: bool) -> Upload:
+        """Decode an upload into the model's work items.
 
         Args:
             data: The encoded picture.
             model: Which model.
             crops: How many crops; the contract's count if None.
-            priority: Which queue to wait in.
             preview: Whether to keep a small copy of the picture.
 
         Raises:
             ImageError: The picture cannot be scored.
             DecoderFull: Too many pictures are being decoded.
+            DeadlineExceeded: It took too long.
+        """
+        arrived = self._clock()
+        try:
+            async with asyncio.timeout(self.settings.deadline_seconds):
+                decoded = await self._decoder.decode(data, model.config.contract, crops, preview=preview)
+        except TimeoutError as error:
+            raise DeadlineExceeded from error
+        return Upload(decoded, arrived, self._clock() - arrived)
+
+    async def score(self, upload: Upload, model: ServedModel, *, priority: Priority) -> Scored:
+        """Score a decoded upload.
+
+        Args:
+            upload: From ``decode``.
+            model: The model that it was decoded for.
+            priority: Which queue to wait in.
+
+        Raises:
             BatcherError: The batcher's reasons.
         """
         assert self._batcher is not None
-        contract = model.config.contract
-        arrived = self._clock()
-        # Shed before decoding: work that would be refused after it should not be done.
-        self._batcher.check_room(min(crops or contract.crops, MAX_CROPS))
-        decoded = await self._decoder.decode(data, contract, crops, preview=preview)
-        del data  # Nobody needs the upload any more, and crops may wait for long.
-        decode_seconds = self._clock() - arrived
+        decoded, contract = upload.decoded, model.config.contract
         answer = await self._batcher.submit(
             model.config.name,
             decoded.views.crops_NHWC,
-            deadline=arrived + self.settings.deadline_seconds,
+            deadline=upload.arrived + self.settings.deadline_seconds,
             priority=priority,
         )
         score = aggregate(answer.rows_ND, decoded.facts, decoded.views, contract, model.id)
         self._metrics.score.labels(model.config.name).observe(score.score)
-        timing = Timing(decode=decode_seconds, queue=answer.queue_seconds, compute=answer.compute_seconds)
+        timing = Timing(decode=upload.decode_seconds, queue=answer.queue_seconds, compute=answer.compute_seconds)
         return Scored(score, timing, decoded.preview)

@@ -37,6 +37,12 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         32 * 2**20, ge=1024, le=2**31, description="Largest request body in bytes; larger ones are answered with 413."
     )
+    max_upload_bytes: int = Field(
+        256 * 2**20,
+        ge=1024,
+        le=2**36,
+        description="Bytes of all uploads together that are read or wait to be decoded; more are answered with 429.",
+    )
     max_pixels: int = Field(
         64_000_000, ge=1024, le=178_000_000, description="Largest picture in pixels, checked before decoding."
     )
@@ -44,10 +50,13 @@ class Settings(BaseSettings):
         1024, ge=MAX_CROPS, le=2**20, description="Crops waiting for the device; more are answered with 429."
     )
     deadline_seconds: float = Field(
-        30.0, gt=0, le=3600, description="Longest wait for an answer after the upload; then 504."
+        30.0,
+        gt=0,
+        le=3600,
+        description="Longest time for an upload (then 408), and from it to the answer (then 504).",
     )
     shutdown_seconds: int = Field(
-        60, ge=1, le=3600, description="Time that accepted requests get to finish after SIGTERM; above the deadline."
+        75, ge=1, le=7300, description="Time for accepted requests to finish after SIGTERM; above twice the deadline."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log line shown.")
 
@@ -57,9 +66,11 @@ class Settings(BaseSettings):
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _shutdown_outlasts_deadline(self) -> Self:
-        if self.shutdown_seconds <= self.deadline_seconds:
-            raise ValueError("shutdown_seconds must be above deadline_seconds, or accepted requests would be cut off")
+    def _fit_together(self) -> Self:
+        if self.shutdown_seconds <= 2 * self.deadline_seconds:
+            raise ValueError("shutdown_seconds must be above twice deadline_seconds: one for the upload, one after it")
+        if self.max_upload_bytes < self.max_body_bytes:
+            raise ValueError("max_upload_bytes must be at least max_body_bytes")
         return self
 
 

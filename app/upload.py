@@ -1,8 +1,8 @@
 """Reading the picture out of a request, in memory and never past the limit."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from typing import TypeVar
 
 from fastapi import Request
@@ -16,28 +16,70 @@ FIELD = "file"
 T = TypeVar("T")
 
 
+class UploadBudget:
+    """Bounds the bytes of all uploads together that are being read or wait to be decoded.
+
+    Args:
+        max_bytes: The bound.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._held = 0
+
+    @contextmanager
+    def hold(self) -> Iterator[Callable[[int], None]]:
+        """Give a function that takes bytes from the budget, and give them all back at the end.
+
+        Raises:
+            Problem: By that function, if the budget is spent.
+        """
+        taken = 0
+
+        def take(count: int) -> None:
+            nonlocal taken
+            if self._held + count > self._max_bytes:
+                raise Problem("queue_full", "too many uploads are under way; come again in 1 s", {"Retry-After": "1"})
+            self._held += count
+            taken += count
+
+        try:
+            yield take
+        finally:
+            self._held -= taken
+
+
 class _MemoryParser(MultiPartParser):
     # Uploads never touch a disk; the body limit bounds what this takes.
     spool_max_size = 2**62
 
 
-async def read_picture(request: Request, max_bytes: int) -> bytes:
+async def read_picture(request: Request, max_bytes: int, take: Callable[[int], None], seconds: float) -> bytes:
     """Read one picture, from the multipart field ``file`` or from a raw ``image/*`` body.
 
+    Args:
+        request: Its body has not been read yet.
+        max_bytes: Largest body.
+        take: Takes bytes from a budget as they come.
+        seconds: Longest time for the upload.
+
     Raises:
-        Problem: The body is too large, empty, malformed, of another type, or lacks the field.
+        Problem: The body is too large, too slow, empty, malformed, of another type, or lacks the field.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     try:
-        if content_type == "multipart/form-data":
-            data = await _read_field(request, max_bytes)
-        elif content_type.startswith("image/") or content_type == "application/octet-stream":
-            data = b"".join([chunk async for chunk in _limited(request, max_bytes)])
-        else:
-            raise Problem(
-                "unsupported_media_type",
-                f"send the picture as multipart field '{FIELD}', or as the body with Content-Type image/*",
-            )
+        async with asyncio.timeout(seconds):
+            if content_type == "multipart/form-data":
+                data = await _read_field(request, max_bytes, take)
+            elif content_type.startswith("image/") or content_type == "application/octet-stream":
+                data = b"".join([chunk async for chunk in _limited(request, max_bytes, take)])
+            else:
+                raise Problem(
+                    "unsupported_media_type",
+                    f"send the picture as multipart field '{FIELD}', or as the body with Content-Type image/*",
+                )
+    except TimeoutError as error:
+        raise Problem("upload_too_slow", f"the upload was not complete within {seconds:g} s") from error
     except ClientDisconnect as error:
         raise Problem("client_disconnected", "the client left during the upload") from error
     if not data:
@@ -68,12 +110,12 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-async def _read_field(request: Request, max_bytes: int) -> bytes:
-    async with aclosing(_limited(request, max_bytes)) as stream:
+async def _read_field(request: Request, max_bytes: int, take: Callable[[int], None]) -> bytes:
+    async with aclosing(_limited(request, max_bytes, take)) as stream:
         parser = _MemoryParser(request.headers, stream, max_files=1, max_fields=8, max_part_size=2**16)
         try:
             form = await parser.parse()
-        except MultiPartException as error:
+        except (MultiPartException, UnicodeError) as error:
             raise Problem(
                 "malformed_upload", "the multipart body cannot be parsed, or holds more than one file"
             ) from error
@@ -86,7 +128,7 @@ async def _read_field(request: Request, max_bytes: int) -> bytes:
         await form.close()
 
 
-async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
+async def _limited(request: Request, max_bytes: int, take: Callable[[int], None]) -> AsyncGenerator[bytes, None]:
     too_large = Problem("body_too_large", f"the body is larger than the limit of {max_bytes:,} bytes")
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length) > max_bytes:
@@ -96,4 +138,5 @@ async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, No
         received += len(chunk)
         if received > max_bytes:
             raise too_large
+        take(len(chunk))
         yield chunk

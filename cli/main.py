@@ -4,6 +4,7 @@ This room stands above the other three: it is the only one that may import them 
 when they run, so that ``--help`` does not wait for torch.
 """
 
+import io
 import sys
 
 import typer
@@ -27,6 +28,10 @@ app.add_typer(models.app, name="models")
 
 def main() -> None:
     """Run the command line; errors that a user can cause end with one sentence."""
+    # File names may hold bytes that are no text.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")
     try:
         app()
     except (ImageError, ValueError, OSError) as error:

@@ -41,12 +41,18 @@ def serve(
     for folder in settings.checkpoints:
         checkpoints.inspect(folder)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=settings.shutdown_seconds,
-    )
+    # Pillow logs values of EXIF tags when it is asked for all it has to say.
+    logging.getLogger("PIL").setLevel(logging.INFO)
+    try:
+        uvicorn.run(
+            create_app(settings),
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            ws="none",
+            timeout_graceful_shutdown=settings.shutdown_seconds,
+        )
+    except SystemExit as error:
+        fail(f"the service could not start on {settings.host} port {settings.port}: exit status {error.code}")

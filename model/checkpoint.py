@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from model import registry
 from model.contract import Contract
@@ -93,12 +93,12 @@ def load(folder: Path | str) -> Checkpoint:
             there is a pickle.
     """
     folder = Path(folder)
-    config, digest = inspect(folder)
+    config, digest, data = _verified(folder)
     weights = folder / WEIGHTS
     try:
         network = registry.from_dict(config.network)
-        network.load_state_dict(load_file(weights))
-    except ValueError as error:
+        network.load_state_dict(safetensors.torch.load(data))
+    except (ValueError, TypeError) as error:
         raise CheckpointError(f"{folder / CONFIG}: {error}") from error
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{weights} does not hold this network's weights: {error}") from error
@@ -111,15 +111,7 @@ def inspect(folder: Path | str) -> tuple[Config, str]:
     Raises:
         CheckpointError: As for ``load``, as far as the files alone can tell.
     """
-    folder = Path(folder)
-    _refuse_pickles(folder)
-    text = _read(folder / CONFIG)
-    config = _parse_config(text, folder)
-    weights = folder / WEIGHTS
-    actual = hashlib.sha256(_read(weights)).hexdigest()
-    if actual != config.weights_sha256:
-        raise CheckpointError(f"{weights}: sha256 is {actual}, but {CONFIG} says {config.weights_sha256}")
-    return config, f"sha256:{hashlib.sha256(text).hexdigest()}"
+    return _verified(Path(folder))[:2]
 
 
 def save(
@@ -150,12 +142,13 @@ def save(
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     # safetensors refuses strided (channels-last) and shared tensors.
-    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, staging / WEIGHTS)
+    data = safetensors.torch.save({key: value.contiguous() for key, value in network.state_dict().items()})
+    (staging / WEIGHTS).write_bytes(data)
     config = Config(
         name=name,
         network=registry.to_dict(network),
         contract=contract,
-        weights_sha256=hashlib.sha256((staging / WEIGHTS).read_bytes()).hexdigest(),
+        weights_sha256=hashlib.sha256(data).hexdigest(),
         trained_on=trained_on,
         licence=licence,
         figures=figures or {},
@@ -171,6 +164,18 @@ def save(
         shutil.rmtree(retired)
     else:
         os.replace(staging, folder)
+
+
+def _verified(folder: Path) -> tuple[Config, str, bytes]:
+    """Read config, digest and weights; what is hashed is what is loaded."""
+    _refuse_pickles(folder)
+    text = _read(folder / CONFIG)
+    config = _parse_config(text, folder)
+    data = _read(folder / WEIGHTS)
+    actual = hashlib.sha256(data).hexdigest()
+    if actual != config.weights_sha256:
+        raise CheckpointError(f"{folder / WEIGHTS}: sha256 is {actual}, but {CONFIG} says {config.weights_sha256}")
+    return config, f"sha256:{hashlib.sha256(text).hexdigest()}", data
 
 
 def _refuse_pickles(folder: Path) -> None:

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
 # Pillow warns of broken metadata in words made from the file's bytes; Python would print and remember each wording.
 python_warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -23,7 +23,19 @@ python_warnings.filterwarnings("ignore", module=r"PIL\.")
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 ICC_BYTES = 4 * 2**20
 """Larger colour profiles are ignored; the largest in common use have about 3 MB."""
+# Pillow's own limit refuses a PNG for a profile over 1 MiB; its limit on all texts together stays.
+PngImagePlugin.MAX_TEXT_CHUNK = ICC_BYTES
 
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 
 
@@ -137,14 +149,14 @@ def decode(data: bytes, limits: Limits | None = None) -> Picture:
     check_size(image.size, limits or Limits())
     warnings: set[Warning] = set()
     with _undecodable(f"the picture's {image.format} data cannot be decoded"):
-        sixteen_bit = any("16" in str(tile) for tile in getattr(image, "tile", ()))
-        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+        # Not n_frames, which walks through all of them: hundreds of thousands fit into a small file.
+        if getattr(image, "is_animated", False) and image.format != "MPO":
             warnings.add(Warning.ANIMATED_FIRST_FRAME)
-            image.seek(0)
-        image.load()
-        if sixteen_bit:
+        if any(_raw_mode(tile).endswith((";16B", ";16L", ";16N")) for tile in getattr(image, "tile", ())):
             warnings.add(Warning.SIXTEEN_BIT_SCALED)
-        rgb = to_srgb(_upright(image, warnings), warnings)
+        orientation = _orientation(image)
+        image.load()
+        rgb = to_srgb(_upright(image, orientation, warnings), warnings)
     # Phones append depth or gain maps to a JPEG, which makes it an MPO; the first picture is the photo.
     format_ = "JPEG" if image.format == "MPO" else str(image.format)
     return _picture(rgb, format_, hashlib.sha256(data).hexdigest(), warnings)
@@ -159,7 +171,7 @@ def from_image(image: Image.Image, limits: Limits | None = None) -> Picture:
     check_size(image.size, limits or Limits())
     warnings: set[Warning] = set()
     with _undecodable(f"the picture's {image.mode} pixels cannot be decoded"):
-        rgb = to_srgb(_upright(image.copy(), warnings), warnings)
+        rgb = to_srgb(_upright(image.copy(), _orientation(image), warnings), warnings)
     return _picture(rgb, image.format or "RAW", hashlib.sha256(rgb.tobytes()).hexdigest(), warnings)
 
 
@@ -186,27 +198,23 @@ def to_srgb(image: Image.Image, warnings: set[Warning]) -> Image.Image:
     """
     icc = image.info.get("icc_profile")
     if image.mode.startswith("I;16"):
-        # Pillow's own conversion clips: every value above 255 of 65535 would be white.
         warnings.add(Warning.SIXTEEN_BIT_SCALED)
-        image = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
+        image = _scale_sixteen_bit(image)
     elif image.mode in ("I", "F"):
         raise ValueError(f"mode {image.mode} has no agreed range")
     if image.mode in ("1", "L", "LA", "La"):
         warnings.add(Warning.GRAYSCALE)
     if image.mode in ("P", "PA"):
         warnings.add(Warning.PALETTE_EXPANDED)
-    transparent = image.has_transparency_data
-    if transparent:
-        image = image.convert("RGBA")
-        alpha = image.getchannel("A")
-        # An alpha channel that hides nothing is no news to anybody.
-        transparent = alpha.getextrema()[0] != 255
     if image.mode == "CMYK":
         warnings.add(Warning.CMYK_CONVERTED)
     rgb = _apply_profile(image, icc, warnings) if icc else None
     if rgb is None:
-        rgb = image.convert("RGB")
-    if transparent:
+        # By way of RGBA where there is transparency: a plain conversion of a palette would drop it unseen.
+        rgb = image.convert("RGBA").convert("RGB") if image.has_transparency_data else image.convert("RGB")
+    alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+    # An alpha channel that hides nothing is no news to anybody.
+    if alpha is not None and alpha.getextrema()[0] != 255:
         warnings.add(Warning.ALPHA_COMPOSITED)
         rgb = Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
     return rgb
@@ -235,7 +243,7 @@ def _undecodable(message: str) -> Iterator[None]:
     """Turn whatever a decoder raises for broken bytes (a dozen types over all formats) into one error."""
     try:
         yield
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except Exception as error:
         if "truncated" in str(error).lower():
@@ -243,29 +251,68 @@ def _undecodable(message: str) -> Iterator[None]:
         raise UndecodableImage(message) from error
 
 
-def _upright(image: Image.Image, warnings: set[Warning]) -> Image.Image:
+def _raw_mode(tile: Any) -> str:
+    """The name of the layout that a tile's decoder is asked for, such as RGB;16B."""
+    arguments = tile[3]
+    return str(arguments if isinstance(arguments, str) else next(iter(arguments or ()), ""))
+
+
+def _scale_sixteen_bit(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey to 8 bits; Pillow's own conversion clips, so that all above 255 of 65535 would be white."""
+    values = np.asarray(image).astype(np.uint32)
+    # TIFF files may use 12 of the 16 bits, and may mean white by 0; Pillow leaves both to its callers.
+    tags = getattr(image, "tag_v2", {})
+    white = 2 ** int(tags.get(_BITS_PER_SAMPLE, (16,))[0]) - 1
+    grey = ((values * 255 + white // 2) // white).clip(0, 255).astype(np.uint8)
+    scaled = Image.fromarray(255 - grey if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else grey)
+    key = image.info.get("transparency")
+    if isinstance(key, int):
+        scaled.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
+    return scaled
+
+
+def _orientation(image: Image.Image) -> int:
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        if orientation in range(2, 9):
-            ImageOps.exif_transpose(image, in_place=True)
-            warnings.add(Warning.EXIF_ROTATED)
-    except Exception:
-        pass
-    return image
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except MemoryError:
+        raise
+    except Exception:  # broken metadata must not cost a picture that decodes
+        return 1
+
+
+def _upright(image: Image.Image, orientation: int, warnings: set[Warning]) -> Image.Image:
+    """Turn a loaded picture upright, by its orientation as read before loading."""
+    if orientation not in _TURNS:
+        return image
+    warnings.add(Warning.EXIF_ROTATED)
+    # Pillow turns TIFF files itself, while it loads them.
+    return image if image.format == "TIFF" else image.transpose(_TURNS[orientation])
 
 
 def _apply_profile(image: Image.Image, icc: bytes, warnings: set[Warning]) -> Image.Image | None:
     """Convert loaded pixels from their embedded profile to sRGB; None if there is nothing to convert or no way to."""
-    base = image.convert("RGB") if image.mode in ("RGBA", "P", "PA", "LA") else image
     try:
         if len(icc) > ICC_BYTES:
             raise ValueError("profile too large")
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        if base.mode == "RGB" and "srgb" in ImageCms.getProfileDescription(profile).lower():
+        mode = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}[profile.profile.xcolor_space.strip()]
+        if (mode == "CMYK") != (image.mode == "CMYK"):
+            raise ValueError("the profile is one for other inks")
+        transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), mode, "RGB")
+        if mode == "RGB" and _changes_nothing(transform):
             return None
-        converted = ImageCms.profileToProfile(base, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        base = image if image.mode == mode else image.convert("RGBA").convert(mode)
+        converted = transform.apply(base)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError, KeyError):
         warnings.add(Warning.ICC_INVALID_IGNORED)
         return None
     warnings.add(Warning.ICC_CONVERTED)
     return converted
+
+
+def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
+    """Whether a transform moves no colour of a coarse cube by more than rounding does: the profile is sRGB itself."""
+    steps = np.arange(0, 256, 17, dtype=np.uint8)
+    cube = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(64, 64, 3)
+    moved = np.asarray(transform.apply(Image.fromarray(cube)))
+    return bool(np.abs(moved.astype(np.int16) - cube).max() <= 2)

@@ -7,6 +7,7 @@ A run folder holds ``recipe.json``, ``split.json``, ``metrics.jsonl``, ``state.p
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -58,8 +59,10 @@ def train(recipe: Recipe, root: Path, out: Path, *, init: Path | None = None, wo
     """
     console = Console(stderr=True)
     dataset = datasets.read(recipe.dataset, root)
-    _claim(out, recipe)
+    _claim(out, recipe, init)
     split = splits.make(dataset, validation_share=recipe.validation_share, seed=recipe.seed)
+    if (out / SPLIT).exists() and splits.load(out / SPLIT) != split:
+        raise ValueError(f"{out} holds a run on other pictures of {root}; choose another folder")
     splits.save(split, out / SPLIT)
     validation = splits.select(dataset, split.validation)
     contract = Contract(
@@ -83,13 +86,14 @@ def train(recipe: Recipe, root: Path, out: Path, *, init: Path | None = None, wo
     kept = average.module
     assert isinstance(kept, registry.Network)
     first, best = 1, -math.inf
+    lines: list[dict[str, float]] = []
     if resumed:
         state = torch.load(out / STATE, map_location=device, weights_only=True)
         network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
-        first, best = state["epoch"] + 1, state["best"]
+        first, best, lines = state["epoch"] + 1, state["best"], state["metrics"]
     statistics = mean_std(contract, device)
 
     for epoch in range(first, recipe.epochs + 1):
@@ -118,10 +122,8 @@ def train(recipe: Recipe, root: Path, out: Path, *, init: Path | None = None, wo
         if agreement.srcc > best:
             best = agreement.srcc
             _save(out / "best", kept, recipe, contract)
-        line = {"epoch": epoch, "loss": round(total / len(loader), 5), **agreement.to_dict()}
-        with (out / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        console.print(line)
+        lines.append({"epoch": epoch, "loss": round(total / len(loader), 5), **agreement.to_dict()})
+        console.print(lines[-1])
         _save_state(
             out / STATE,
             {
@@ -131,8 +133,10 @@ def train(recipe: Recipe, root: Path, out: Path, *, init: Path | None = None, wo
                 "schedule": schedule.state_dict(),
                 "epoch": epoch,
                 "best": best,
+                "metrics": lines,
             },
         )
+        (out / METRICS).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return _finish(out, recipe, split, validation, init)
 
 
@@ -151,12 +155,13 @@ def load_backbone(network: registry.Network, file: Path) -> None:
     network.backbone.features.load_state_dict({name: weights.get(name, own[name]) for name in own})
 
 
-def _claim(out: Path, recipe: Recipe) -> None:
+def _claim(out: Path, recipe: Recipe, init: Path | None) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(dataclasses.asdict(recipe), indent=2) + "\n"
+    start = hashlib.sha256(init.read_bytes()).hexdigest() if init else None
+    text = json.dumps({**dataclasses.asdict(recipe), "init_sha256": start}, indent=2) + "\n"
     file = out / RECIPE
     if file.exists() and file.read_text(encoding="utf-8") != text:
-        raise ValueError(f"{out} holds a run of another recipe; choose another folder")
+        raise ValueError(f"{out} holds a run of another recipe or from other weights; choose another folder")
     file.write_text(text, encoding="utf-8")
 
 

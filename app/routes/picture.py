@@ -61,15 +61,15 @@ async def score_upload(
         Problem: Whatever stands in the way.
         ImageError: The picture cannot be scored.
     """
+    settings = service.settings
     try:
-        work = service.score(
-            await read_picture(request, service.settings.max_body_bytes),
-            model,
-            crops=crops,
-            priority=Priority[priority.upper()],
-            preview=preview,
-        )
-        return await while_connected(request, work)
+        service.check_room(model, crops)
+        # While crops wait for the device, neither the upload nor the decoded picture is held.
+        with service.uploads.hold() as take:
+            data = await read_picture(request, settings.max_body_bytes, take, settings.deadline_seconds)
+            upload = await while_connected(request, service.decode(data, model, crops=crops, preview=preview))
+            del data
+        return await while_connected(request, service.score(upload, model, priority=Priority[priority.upper()]))
     except QueueFull as error:
         detail = f"too much work waits; come again in {error.retry_after} s"
         raise Problem("queue_full", detail, {"Retry-After": str(error.retry_after)}) from error
@@ -78,7 +78,7 @@ async def score_upload(
             "queue_full", "too many pictures are being decoded; come again in 1 s", {"Retry-After": "1"}
         ) from error
     except DeadlineExceeded as error:
-        detail = f"there was no answer within {service.settings.deadline_seconds:g} s"
+        detail = f"there was no answer within {settings.deadline_seconds:g} s"
         raise Problem("deadline_exceeded", detail) from error
     except EngineFailed as error:
         raise Problem("engine_failed", "the model failed on this picture twice; others are not affected") from error

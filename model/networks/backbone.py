@@ -26,14 +26,13 @@ class Backbone(nn.Module):
         super().__init__()
         if not timm.is_model(name.split(".", maxsplit=1)[0]):
             raise ValueError(f"timm knows no backbone called {name!r}")
-        options: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
         try:
-            # Negative indices count from the deepest level: convolutional networks put a stride 2 level first.
-            self.features = timm.create_model(
-                name, pretrained=pretrained, features_only=True, out_indices=tuple(range(-LEVELS, 0)), **options
-            )
-        except (IndexError, AssertionError, RuntimeError, AttributeError, TypeError) as error:
-            raise ValueError(f"backbone {name!r} cannot be used with {LEVELS} feature levels: {error}") from error
+            self.features = _create(name, pretrained, {"drop_path_rate": drop_path})
+        except TypeError as error:
+            # Networks without stochastic depth do not know the option; those with it may default to something above 0.
+            if drop_path:
+                raise ValueError(f"backbone {name!r} has no stochastic depth: drop_path must be 0") from error
+            self.features = _create(name, pretrained, {})
         feature_info: Any = self.features.feature_info
         self.channels: tuple[int, ...] = tuple(feature_info.channels())
         if len(self.channels) != LEVELS:
@@ -44,3 +43,14 @@ class Backbone(nn.Module):
         """Compute the four feature maps of normalised crops (N, 3, H, W), shallowest first, each (N, C_i, H_i, W_i)."""
         maps: list[Tensor] = self.features(crops_NCHW)
         return [map_.permute(0, 3, 1, 2) for map_ in maps] if self.channels_last else maps
+
+
+def _create(name: str, pretrained: bool, options: dict[str, Any]) -> nn.Module:
+    try:
+        # Negative indices count from the deepest level: convolutional networks put a stride 2 level first.
+        network: nn.Module = timm.create_model(
+            name, pretrained=pretrained, features_only=True, out_indices=tuple(range(-LEVELS, 0)), **options
+        )
+    except (IndexError, AssertionError, RuntimeError, AttributeError) as error:
+        raise ValueError(f"backbone {name!r} cannot be used with {LEVELS} feature levels: {error}") from error
+    return network
