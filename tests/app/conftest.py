@@ -1,5 +1,6 @@
 """The application around a fake engine, or around the checkpoint with random weights."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -61,4 +62,5 @@ def wait_ready(client: TestClient) -> None:
     for _ in range(1000):
         if client.get("/health/ready").status_code == 200:
             return
+        time.sleep(0.01)
     raise AssertionError("the service did not become ready")

@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.batcher import Answer, Batcher, DeadlineExceeded, DeviceLost, EngineFailed, Priority, QueueFull, Rows
+from app.batcher import (
+    HANG_SECONDS,
+    RECOVERY_SECONDS,
+    Answer,
+    Batcher,
+    DeadlineExceeded,
+    DeviceLost,
+    EngineFailed,
+    Priority,
+    QueueFull,
+    Rows,
+)
 from app.metrics import Metrics
 from tests.app.fakes import Clock, FakeEngine, crops, rows_of, until
 
@@ -305,14 +316,41 @@ async def test_an_engine_that_always_fails_is_unhealthy_until_it_works(bench: Be
         raise RuntimeError("broken")
 
     bench.engine.misbehave = fail
-    for _ in range(2):
+    for count in range(3):
+        assert bench.batcher.healthy, count
         with pytest.raises(EngineFailed):
             await bench.submit(1)
     assert not bench.batcher.healthy
     assert bench.batcher.alive
+    # Without traffic nothing could show that it works again, so it gets another try.
+    bench.clock.now += RECOVERY_SECONDS + 1
+    assert bench.batcher.healthy
+    with pytest.raises(EngineFailed):
+        await bench.submit(1)
+    assert not bench.batcher.healthy
     bench.engine.misbehave = lambda _: None
     await bench.submit(1)
     assert bench.batcher.healthy
+
+
+@on_loop
+async def test_one_large_request_that_fails_counts_once(bench: Bench) -> None:
+    bench.engine.misbehave = poisoned("raises")
+    with pytest.raises(EngineFailed):
+        await bench.submit(*[13] * 12)
+    assert bench.batcher.healthy
+
+
+@on_loop
+async def test_a_device_that_hangs_is_not_alive(bench: Bench) -> None:
+    held = await bench.hold()
+    assert bench.batcher.alive
+    bench.clock.now += HANG_SECONDS + 1
+    assert not bench.batcher.alive
+    assert not bench.batcher.healthy
+    bench.engine.gate.set()
+    await held
+    assert bench.batcher.alive
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -334,6 +372,7 @@ def test_nobody_hangs_when_the_device_thread_ends() -> None:
         assert not bench.batcher.healthy
         with pytest.raises(DeviceLost):
             await bench.submit(1)
+        bench.batcher._device._thread.join()
 
     asyncio.run(main())
 

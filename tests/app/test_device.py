@@ -26,3 +26,4 @@ def test_the_owner_is_told_when_the_thread_ends() -> None:
 
     device.run(end, lambda _: None)
     assert told.wait(10)
+    device._thread.join()

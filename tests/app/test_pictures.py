@@ -1,6 +1,8 @@
 """What ``/score`` and ``/attention`` answer: to pictures, and to everything else that people send."""
 
+import asyncio
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +130,9 @@ def test_uploads_that_are_not_as_documented(client: TestClient, jpeg: bytes) -> 
     )
     broken = {"Content-Type": "multipart/form-data; boundary=x"}
     problem(client.post("/score", content=b"--y\r\n\r\n" + jpeg, headers=broken), 400, "malformed_upload")
+    odd = {"Content-Type": "multipart/form-data; boundary=x; charset=undefined"}
+    part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + jpeg + b"\r\n--x--\r\n"
+    problem(client.post("/score", content=part, headers=odd), 400, "malformed_upload")
     problem(client.post("/score", content=jpeg), 415, "unsupported_media_type")
     problem(client.post("/score", json={"url": "http://127.0.0.1/"}), 415, "unsupported_media_type")
     problem(client.post("/score"), 415, "unsupported_media_type")
@@ -179,6 +184,57 @@ def test_deadline(load: Any, engine: FakeEngine, jpeg: bytes) -> None:
         assert metric(client, 'smartiqa_dropped_total{reason="deadline"}') == 1
         engine.gate.set()
         assert metric(client, "smartiqa_queue_crops") == 0
+
+
+def test_decoding_counts_against_the_deadline(load: Any, jpeg: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    monkeypatch.setattr("app.decoding.images.decode", lambda *_: gate.wait(10))
+    with TestClient(create_app(Settings(deadline_seconds=0.05), load=load)) as client:
+        wait_ready(client)
+        problem(post(client, jpeg), 504, "deadline_exceeded")
+        gate.set()
+
+
+def test_uploads_share_a_budget(load: Any, jpeg: bytes) -> None:
+    settings = Settings(max_body_bytes=len(jpeg) + 2000, max_upload_bytes=len(jpeg) + 2000)
+    with TestClient(create_app(settings, load=load)) as client:
+        wait_ready(client)
+        budget = client.app.state.service.uploads  # type: ignore[attr-defined]
+        with budget.hold() as take:
+            take(2500)
+            response = post(client, jpeg)
+            problem(response, 429, "queue_full")
+            assert response.headers["Retry-After"] == "1"
+        for _ in range(3):
+            assert post(client, jpeg).status_code == 200
+
+
+def test_uploads_that_take_too_long(load: Any, jpeg: bytes) -> None:
+    async def slow() -> None:
+        app = create_app(Settings(deadline_seconds=0.05), load=load)
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            if not sent:
+                await asyncio.sleep(0)
+                if len(chunks) == 0:
+                    await asyncio.Event().wait()
+            return {"type": "http.request", "body": chunks.pop(), "more_body": True}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        chunks = [jpeg[:100]]
+        headers = [(b"content-type", b"image/jpeg")]
+        scope = {"type": "http", "method": "POST", "path": "/score", "query_string": b"", "headers": headers}
+        async with app.router.lifespan_context(app):
+            while app.state.service.unready_because():
+                await asyncio.sleep(0)
+            await app({**scope, "state": {}}, receive, send)
+        assert sent[0]["status"] == 408
+        assert json.loads(sent[1]["body"])["code"] == "upload_too_slow"
+
+    asyncio.run(slow())
 
 
 def test_request_ids(client: TestClient, jpeg: bytes) -> None:

@@ -28,11 +28,9 @@ class Service:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         variables = {f"SMARTIQA_{name.upper()}": str(value) for name, value in settings.items()}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", "from cli.main import main; main()", "serve", "--port", str(self.port)],
-            env={**os.environ, **variables},
-            stderr=log.open("wb"),
-        )
+        command = [sys.executable, "-c", "from cli.main import main; main()", "serve", "--port", str(self.port)]
+        with log.open("wb") as stderr:
+            self.process = subprocess.Popen(command, env={**os.environ, **variables}, stderr=stderr)
 
     def wait_ready(self) -> None:
         for _ in range(1200):

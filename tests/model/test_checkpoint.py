@@ -65,6 +65,7 @@ def test_weights_of_another_network_are_refused(folder: Path) -> None:
         ({"contract": None}, "config.json"),
         ({"surprise": 1}, "surprise"),
         ({"network": {"family": "nobody"}}, "unknown network family"),
+        ({"network": 5}, "config.json"),
     ],
 )
 def test_unknown_configs_are_refused(folder: Path, fields: dict[str, object], words: str) -> None:

@@ -1,6 +1,7 @@
 import io
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -217,6 +218,93 @@ def test_open_images_go_the_same_way() -> None:
         opened = images.from_image(image)
     assert np.array_equal(np.asarray(opened.image), np.asarray(decode(data).image))
     assert opened.facts.warnings == (Warning.EXIF_ROTATED,)
+
+
+@pytest.mark.parametrize("size", [(1600, 1200), (160, 120), (816, 612)])
+def test_sizes_with_a_16_in_them_are_not_16_bits(size: tuple[int, int]) -> None:
+    assert decode(encode(Image.new("RGB", size))).facts.warnings == ()
+
+
+def tiff_grey(values: np.ndarray[Any, np.dtype[np.uint16]], bits: int, photometric: int) -> bytes:
+    """A 16-bit grey TIFF that says it uses fewer bits, or that 0 is white."""
+    data = bytearray(encode(Image.fromarray(values), "TIFF"))
+    directory = struct.unpack("<I", data[4:8])[0]
+    for index in range(struct.unpack("<H", data[directory : directory + 2])[0]):
+        entry = directory + 2 + 12 * index
+        tag = struct.unpack("<H", data[entry : entry + 2])[0]
+        if tag in (258, 262):
+            data[entry + 8 : entry + 10] = struct.pack("<H", bits if tag == 258 else photometric)
+    return bytes(data)
+
+
+def test_sixteen_bit_tiff_with_white_as_zero() -> None:
+    values = np.full((64, 64), 0x2020, np.uint16)
+    assert pixel(tiff_grey(values, 16, 1)) == (0x20, 0x20, 0x20)
+    assert pixel(tiff_grey(values, 16, 0)) == (0xDF, 0xDF, 0xDF)
+
+
+def test_sixteen_bit_grey_with_a_transparent_value() -> None:
+    values = np.full((64, 64), 0x2020, np.uint16)
+    values[:, :32] = 0x4040
+    data = encode(Image.fromarray(values), "PNG", transparency=0x4040)
+    assert pixel(data, 10, 10) == (255, 255, 255)
+    assert pixel(data, 50, 10) == (0x20, 0x20, 0x20)
+
+
+def gamma_profile(space: str, gamma: float) -> bytes:
+    """A profile of a colour space with another tone curve, made from sRGB's."""
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    count = struct.unpack(">I", data[128:132])[0]
+    curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
+    tags = [bytes(data[132 + 12 * i : 144 + 12 * i]) for i in range(count)]
+    body, table = b"", b""
+    wanted = ("kTRC", "wtpt") if space == "GRAY" else ("rXYZ", "gXYZ", "bXYZ", "rTRC", "gTRC", "bTRC", "wtpt")
+    start = 132 + 12 * len(wanted)
+    for tag in wanted:
+        source = next((entry for entry in tags if entry[:4] == tag.encode()), None)
+        offset, size = struct.unpack(">II", source[4:]) if source else (0, 0)
+        content = curve if tag.endswith("TRC") else bytes(data[offset : offset + size])
+        table += tag.encode() + struct.pack(">II", start + len(body), len(content))
+        body += content + bytes(-len(content) % 4)
+    header = bytearray(data[:128])
+    header[0:4] = struct.pack(">I", start + len(body))
+    header[16:20] = space.ljust(4).encode()
+    return bytes(header) + struct.pack(">I", len(wanted)) + table + body
+
+
+@pytest.mark.parametrize("mode", ["L", "LA"])
+def test_grey_profiles(mode: str) -> None:
+    image = Image.new("L", (64, 64), 60).convert(mode)
+    data = encode(image, "PNG", icc_profile=gamma_profile("GRAY", 1.0))
+    assert abs(pixel(data)[0] - 133) <= 2
+    assert decode(data).facts.warnings == (Warning.GRAYSCALE, Warning.ICC_CONVERTED)
+
+
+def test_linear_light_is_not_taken_for_srgb() -> None:
+    data = encode(Image.new("RGB", (64, 64), (60, 60, 60)), "PNG", icc_profile=gamma_profile("RGB", 1.0))
+    assert abs(pixel(data)[0] - 133) <= 2
+    assert decode(data).facts.warnings == (Warning.ICC_CONVERTED,)
+
+
+def test_large_profiles_in_png_cost_nothing() -> None:
+    profile = wide_gamut_profile() + bytes(1_200_000)
+    assert decode(encode(photo(), "PNG", icc_profile=profile)).image.size == (320, 240)
+
+
+def test_rotated_tiff_is_told() -> None:
+    picture = decode(encode(photo(60, 40), "TIFF", tiffinfo={274: 6}))
+    assert picture.image.size == (40, 60)
+    assert picture.facts.warnings == (Warning.EXIF_ROTATED,)
+
+
+def test_a_broken_second_page_is_not_looked_at() -> None:
+    pages = encode(photo(), "TIFF", save_all=True, append_images=[photo(seed=1)])
+    first = struct.unpack("<I", pages[4:8])[0]
+    end = first + 2 + 12 * struct.unpack("<H", pages[first : first + 2])[0]
+    second = struct.unpack("<I", pages[end : end + 4])[0]
+    picture = decode(pages[: second + 20])
+    assert np.array_equal(np.asarray(picture.image), np.asarray(photo()))
+    assert picture.facts.warnings == (Warning.ANIMATED_FIRST_FRAME,)
 
 
 def exif_upside_down() -> Image.Exif:

@@ -81,13 +81,16 @@ def test_golden_scores_hold(scorer: Scorer) -> None:
     assert all(result.actual == result.expected for result in results)
 
 
-@pytest.mark.parametrize("damage", ["score", "nan", "missing", "picture", "empty"])
+@pytest.mark.parametrize("damage", ["score", "nan", "missing", "picture", "empty", "lenient"])
 def test_golden_mismatch(checkpoint_folder: Path, tmp_path: Path, damage: str) -> None:
     folder = Path(shutil.copytree(checkpoint_folder, tmp_path / "copy"))
     file = folder / golden.FILE
     content = json.loads(file.read_text())
     if damage in ("score", "nan"):
         content["pictures"][0]["score"] += 0.02 if damage == "score" else float("nan")
+    elif damage == "lenient":
+        content["tolerance"]["fp32"] = 1e9
+        content["pictures"][0]["score"] += 1
     elif damage == "empty":
         content["pictures"] = []
     elif damage == "picture":

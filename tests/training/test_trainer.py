@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,7 +90,7 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(
         patch.setattr(trainer, "_save_state", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
             trainer.train(RECIPE, root, tmp_path, init=init, workers=0)
-    assert len(metrics(tmp_path)) == 1
+    assert torch.load(tmp_path / trainer.STATE, weights_only=True)["epoch"] == 1
     trainer.train(RECIPE, root, tmp_path, init=init, workers=0)
     assert metrics(tmp_path) == metrics(finished)
     digests = [checkpoint.inspect(out / "checkpoint")[1] for out in (tmp_path, finished)]
@@ -109,6 +110,16 @@ def test_frozen_parts_keep_their_weights_and_the_rest_moves(finished: Path, init
 def test_a_folder_holds_one_recipe(finished: Path, root: Path, init: Path) -> None:
     with pytest.raises(ValueError, match="another recipe"):
         trainer.train(replace(RECIPE, seed=1), root, finished, init=init)
+    with pytest.raises(ValueError, match="other weights"):
+        trainer.train(RECIPE, root, finished, init=root)
+
+
+def test_a_run_does_not_go_on_with_other_pictures(root: Path, init: Path, tmp_path: Path, finished: Path) -> None:
+    shorter = root.with_name("shorter.csv")
+    shorter.write_text("\n".join(root.read_text().splitlines()[:-1]))
+    shutil.copytree(finished, tmp_path / "run")
+    with pytest.raises(ValueError, match="other pictures"):
+        trainer.train(RECIPE, shorter, tmp_path / "run", init=init)
 
 
 def test_initial_weights_that_do_not_fit(tmp_path: Path) -> None:

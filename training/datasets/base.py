@@ -33,7 +33,7 @@ class Dataset:
         samples: Its pictures.
 
     Raises:
-        DatasetError: It is empty, labels are not numbers or are all the same, or two pictures share a name.
+        DatasetError: It is empty, its labels are all the same, or two pictures share a name.
     """
 
     scale: Scale
@@ -41,9 +41,19 @@ class Dataset:
 
     def __post_init__(self) -> None:
         name = self.scale.dataset
-        if bad := [sample.name for sample in self.samples if not math.isfinite(sample.mos)]:
-            raise DatasetError(f"{name}: the label of {bad[0]} is not a number")
         if len({sample.mos for sample in self.samples}) < 2:
             raise DatasetError(f"{name}: {len(self.samples)} pictures with one label cannot be learned from")
         if len({sample.name for sample in self.samples}) < len(self.samples):
             raise DatasetError(f"{name}: two pictures share a file name")
+
+
+def parse_mos(text: str) -> float:
+    """Read a label.
+
+    Raises:
+        ValueError: It is not a finite number.
+    """
+    mos = float(text)
+    if not math.isfinite(mos):
+        raise ValueError(f"label {text!r} is not a number")
+    return mos

@@ -9,7 +9,7 @@ import csv
 from pathlib import Path
 
 from model.contract import Scale
-from training.datasets.base import Dataset, DatasetError, Sample
+from training.datasets.base import Dataset, DatasetError, Sample, parse_mos
 
 LABELS = "Train (Images and MOS).csv"
 SCALE = Scale(dataset="biq2021", min=0.0, max=1.0)
@@ -31,7 +31,7 @@ def read(root: Path) -> Dataset:
     on_disk = {path.name.lower(): path for path in images.iterdir()} if images.is_dir() else {}
     try:
         samples = tuple(
-            Sample(on_disk.get(row["Image Name"].lower(), images / row["Image Name"]), float(row["MOS"]))
+            Sample(on_disk.get(row["Image Name"].lower(), images / row["Image Name"]), parse_mos(row["MOS"]))
             for row in rows
         )
     except (KeyError, ValueError) as error:

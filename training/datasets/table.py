@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 
 from model.contract import Scale
-from training.datasets.base import Dataset, DatasetError, Sample
+from training.datasets.base import Dataset, DatasetError, Sample, parse_mos
 
 
 def read(root: Path) -> Dataset:
@@ -18,7 +18,7 @@ def read(root: Path) -> Dataset:
     with root.open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     try:
-        samples = tuple(Sample(root.parent / row["path"], float(row["mos"])) for row in rows)
+        samples = tuple(Sample(root.parent / row["path"], parse_mos(row["mos"])) for row in rows)
     except (KeyError, ValueError) as error:
         raise DatasetError(f"{root}: columns 'path' and 'mos' (a number) are needed: {error}") from error
     labels = [sample.mos for sample in samples]
