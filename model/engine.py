@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from model.allocator import keep_freed_memory
 from model.checkpoint import Checkpoint
 from model.contract import Contract
 
@@ -49,6 +50,8 @@ class Engine:
         shapes: Sequence[int] | None = None,
     ) -> None:
         self.device = _resolve_device(device)
+        if self.device == "cpu":
+            keep_freed_memory()
         self.precision = _resolve_precision(precision, self.device, network)
         self.shapes = tuple(sorted(shapes or CANDIDATE_SHAPES[self.device]))
         self.cap = self.shapes[-1]
