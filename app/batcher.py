@@ -153,27 +153,28 @@ class Batcher:
 
     Args:
         engines: An engine for each key that requests may name; all share the device.
+        device: The thread that they are run on.
         metrics: Where it reports.
         clock: Seconds from a monotonic clock.
         max_queue_crops: Bound on the crops that wait.
-        device_name: Name of the device thread.
     """
 
     def __init__(
         self,
         engines: Mapping[str, Engine],
+        device: DeviceThread,
         metrics: Metrics,
         *,
         clock: Callable[[], float],
         max_queue_crops: int,
-        device_name: str = "device",
     ) -> None:
         self._engines = engines
         self._metrics = metrics
         self._clock = clock
         self._max_queue_crops = max_queue_crops
         self._loop = asyncio.get_running_loop()
-        self._device = DeviceThread(device_name, lambda: self._loop.call_soon_threadsafe(self._lose_device))
+        self._device = device
+        device.on_death = lambda: self._loop.call_soon_threadsafe(self._lose_device)
         self._queues: dict[Priority, deque[_Job]] = {priority: deque() for priority in Priority}
         self._retries: deque[_Batch] = deque()
         self._queued_crops = 0
@@ -245,10 +246,6 @@ class Batcher:
             raise
         finally:
             expiry.cancel()
-
-    def close(self) -> None:
-        """End the device thread, after the batches it already has."""
-        self._device.close()
 
     def _pump(self) -> None:
         """Hand batches to the device while it has a slot for them."""

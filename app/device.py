@@ -33,12 +33,14 @@ class DeviceThread:
 
     Args:
         name: Name of the thread.
+
+    Attributes:
         on_death: Called on the thread as it ends without having been asked to.
     """
 
-    def __init__(self, name: str, on_death: Callable[[], object]) -> None:
+    def __init__(self, name: str) -> None:
+        self.on_death: Callable[[], object] = lambda: None
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
-        self._on_death = on_death
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
         self._thread.start()
 
@@ -71,4 +73,4 @@ class DeviceThread:
             asked_to = True
         finally:
             if not asked_to:
-                self._on_death()
+                self.on_death()

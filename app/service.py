@@ -1,17 +1,17 @@
 """The service itself, without HTTP: upload bytes in, scores out, and the state that readiness tells of."""
 
 import asyncio
-import contextlib
 import logging
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from PIL import Image
 
 from app.batcher import Batcher, DeadlineExceeded, Priority
 from app.decoding import Decoded, Decoder
+from app.device import DeviceThread, Outcome
 from app.errors import Problem
 from app.metrics import Metrics
 from app.models import ServedModel
@@ -73,6 +73,7 @@ class Service:
             metrics=metrics,
         )
         self.uploads = UploadBudget(settings.max_upload_bytes)
+        self._device = DeviceThread("device")
         self._batcher: Batcher | None = None
         self._broken = ""
         metrics.ready.set_function(lambda: float(self.unready_because() is None))
@@ -80,25 +81,21 @@ class Service:
     def start(self) -> None:
         """Begin to load the models; until then, and if that fails, the service is alive but not ready."""
         loop = asyncio.get_running_loop()
+        # On the device thread, like all work of the engines: a second thread that computes would cost the first one its
+        # share of the cores, for as long as the process lives.
+        self._device.run(
+            partial(self._load, self.settings), lambda outcome: loop.call_soon_threadsafe(self._take, outcome)
+        )
 
-        def load() -> None:
-            try:
-                models = self._load(self.settings)
-            except Exception as error:
-                log.exception("the models cannot be loaded: the service will not become ready")
-                self._broken = f"the models cannot be loaded ({type(error).__name__})"
-                return
-            # Should the service have ended in the meantime, nobody waits for the models any more.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._take, models)
-
-        # A daemon: SIGTERM need not wait for a large model.
-        threading.Thread(target=load, name="load", daemon=True).start()
-
-    def _take(self, models: Mapping[str, ServedModel]) -> None:
+    def _take(self, outcome: Outcome[Mapping[str, ServedModel]]) -> None:
+        models = outcome.value
+        if models is None:
+            log.error("the models cannot be loaded: the service will not become ready")
+            self._broken = f"the models cannot be loaded ({type(outcome.error).__name__})"
+            return
         engines = {name: model.engine for name, model in models.items()}
         self._batcher = Batcher(
-            engines, self._metrics, clock=self._clock, max_queue_crops=self.settings.max_queue_crops
+            engines, self._device, self._metrics, clock=self._clock, max_queue_crops=self.settings.max_queue_crops
         )
         for model in models.values():
             self._metrics.model_info.labels(
@@ -109,13 +106,12 @@ class Service:
     def close(self) -> None:
         """End the threads; whatever was accepted has been answered by now."""
         self._decoder.close()
-        if self._batcher is not None:
-            self._batcher.close()
+        self._device.close()
 
     @property
     def alive(self) -> bool:
         """Whether a restart would not help: false once the device thread has ended."""
-        return self._batcher is None or self._batcher.alive
+        return self._device.alive if self._batcher is None else self._batcher.alive
 
     def unready_because(self) -> str | None:
         """Why requests should go elsewhere; None if they are welcome."""

@@ -21,6 +21,7 @@ from app.batcher import (
     QueueFull,
     Rows,
 )
+from app.device import DeviceThread
 from app.metrics import Metrics
 from tests.app.fakes import Clock, FakeEngine, crops, rows_of, until
 
@@ -34,7 +35,10 @@ class Bench:
         self.engine = FakeEngine(cap)
         self.clock = Clock()
         self.metrics = Metrics()
-        self.batcher = Batcher({"m": self.engine}, self.metrics, clock=self.clock, max_queue_crops=max_queue_crops)
+        self.device = DeviceThread("device")
+        self.batcher = Batcher(
+            {"m": self.engine}, self.device, self.metrics, clock=self.clock, max_queue_crops=max_queue_crops
+        )
 
     def submit(
         self, *values: int, deadline: float = FAR, priority: Priority = Priority.INTERACTIVE
@@ -63,7 +67,7 @@ def on_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
             await until(lambda: not bench.batcher._on_device or not bench.batcher.alive)
             assert bench.batcher._queued_crops == 0
             assert bench.value("queue_crops") == 0
-            bench.batcher.close()
+            bench.device.close()
 
         asyncio.run(main())
 
@@ -305,7 +309,7 @@ def test_a_poisoned_request_fails_alone(how: str) -> None:
         assert bench.batcher.healthy
         assert np.array_equal((await bench.submit(9)).rows_ND, rows_of([9]))
         await held
-        bench.batcher.close()
+        bench.device.close()
 
     asyncio.run(main())
 
@@ -372,15 +376,15 @@ def test_nobody_hangs_when_the_device_thread_ends() -> None:
         assert not bench.batcher.healthy
         with pytest.raises(DeviceLost):
             await bench.submit(1)
-        bench.batcher._device._thread.join()
+        bench.device._thread.join()
 
     asyncio.run(main())
 
 
 def test_several_models_share_a_device_but_no_batch() -> None:
     async def main() -> None:
-        first, second, metrics = FakeEngine(), FakeEngine(2), Metrics()
-        batcher = Batcher({"a": first, "b": second}, metrics, clock=Clock(), max_queue_crops=64)
+        first, second, device = FakeEngine(), FakeEngine(2), DeviceThread("device")
+        batcher = Batcher({"a": first, "b": second}, device, Metrics(), clock=Clock(), max_queue_crops=64)
         first.gate.clear()
         held = asyncio.ensure_future(batcher.submit("a", crops(200), deadline=FAR))
         await until(lambda: len(first.batches) == 1)
@@ -393,7 +397,7 @@ def test_several_models_share_a_device_but_no_batch() -> None:
         await asyncio.gather(held, *tasks)
         assert first.batches == [[200], [1, 3]]
         assert second.batches == [[2]]
-        batcher.close()
+        device.close()
 
     asyncio.run(main())
 
@@ -431,7 +435,7 @@ def test_every_request_is_answered_once_and_rightly(requests: list[tuple[int, Pr
                 assert isinstance(result, asyncio.CancelledError if fate == "leave" else EngineFailed)
         assert all(len(batch) <= cap for batch in bench.engine.batches)
         assert bench.batcher._queued_crops == 0
-        bench.batcher.close()
+        bench.device.close()
 
     asyncio.run(main())
 

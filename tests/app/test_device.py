@@ -7,7 +7,8 @@ from app.device import DeviceThread, Outcome
 
 def test_calls_run_in_order_and_failures_stay_their_own() -> None:
     outcomes: list[Outcome[int]] = []
-    device = DeviceThread("test", pytest.fail)
+    device = DeviceThread("test")
+    device.on_death = pytest.fail
     for work in (lambda: 1, lambda: 1 // 0, lambda: 3):
         device.run(work, outcomes.append)
     device.close()
@@ -19,7 +20,8 @@ def test_calls_run_in_order_and_failures_stay_their_own() -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_the_owner_is_told_when_the_thread_ends() -> None:
     told = threading.Event()
-    device = DeviceThread("test", told.set)
+    device = DeviceThread("test")
+    device.on_death = told.set
 
     def end() -> None:
         raise SystemExit
