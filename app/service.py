@@ -17,6 +17,7 @@ from app.metrics import Metrics
 from app.models import ServedModel
 from app.settings import Settings
 from app.upload import UploadBudget
+from model.allocator import keep_freed_memory
 from model.images import Limits
 from model.scorer import QualityScore, aggregate
 
@@ -73,6 +74,8 @@ class Service:
             metrics=metrics,
         )
         self.uploads = UploadBudget(settings.max_upload_bytes)
+        # Before the first thread: a thread that has taken memory stays with the arena that it took it from.
+        keep_freed_memory()
         self._device = DeviceThread("device")
         self._batcher: Batcher | None = None
         self._broken = ""

@@ -5,7 +5,6 @@ when they run, so that ``--help`` does not wait for torch.
 """
 
 import io
-import os
 import sys
 
 import typer
@@ -29,9 +28,6 @@ app.add_typer(models.app, name="models")
 
 def main() -> None:
     """Run the command line; errors that a user can cause end with one sentence."""
-    # Read by OpenMP as torch loads it. With more threads in the process than cores, its workers else go to sleep after
-    # each of a pass's hundred short loops, and waking them takes a quarter of the time.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000000")
     # File names may hold bytes that are no text.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
