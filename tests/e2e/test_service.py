@@ -5,6 +5,7 @@ import json
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -87,10 +88,18 @@ def request_of(data: bytes) -> bytes:
 
 
 def test_clients_that_leave_free_the_queue(service: Service, pictures: list[bytes]) -> None:
-    before = service.metric('smartiqa_dropped_total{reason="disconnect"}')
-    for _ in range(12):
-        with socket.create_connection(("127.0.0.1", service.port)) as client:
+    dropped = 'smartiqa_dropped_total{reason="disconnect"}'
+    left = 'smartiqa_rejections_total{reason="client_disconnected"}'
+    before = service.metric(dropped), service.metric(left)
+    with ExitStack() as stack:
+        for _ in range(24):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", service.port)))
             client.sendall(request_of(pictures[0]))
+        # They leave once some of their crops wait for the device.
+        for _ in range(500):
+            if service.metric("smartiqa_queue_crops") > 64:
+                break
+            time.sleep(0.01)
     # And one that leaves in the middle of its upload.
     with socket.create_connection(("127.0.0.1", service.port)) as client:
         client.sendall(request_of(pictures[0])[:5000])
@@ -100,7 +109,8 @@ def test_clients_that_leave_free_the_queue(service: Service, pictures: list[byte
         time.sleep(0.1)
     assert service.metric("smartiqa_requests_in_flight") == 1
     assert service.metric("smartiqa_queue_crops") == 0
-    assert service.metric('smartiqa_dropped_total{reason="disconnect"}') > before
+    assert service.metric(dropped) > before[0]
+    assert service.metric(left) > before[1]
     assert service.post(pictures[0]).status_code == 200
 
 
