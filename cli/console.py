@@ -12,8 +12,8 @@ notes = Console(stderr=True, highlight=False)
 results = Console(highlight=False)
 
 
-def fail(message: str) -> NoReturn:
-    """End with one sentence on stderr and the exit status for wrong usage."""
+def fail(message: str, *, status: int = USAGE_ERROR) -> NoReturn:
+    """End with one sentence on stderr and an exit status, by default the one for wrong usage."""
     notes.print("[bold red]error:[/] ", end="")
     notes.print(message, markup=False, soft_wrap=True)
-    sys.exit(USAGE_ERROR)
+    sys.exit(status)

@@ -9,9 +9,12 @@ import sys
 
 import typer
 
-from cli import evaluate, models, score, serve, train
-from cli.console import fail
+from cli import benchmark, datasets, evaluate, figures, models, score, serve, sweep, train
+from cli.console import SOME_FAILED, fail
 from model.images import ImageError
+from training.errors import TrainingError
+
+TRAINING_NEEDS = ("matplotlib", "openpyxl", "pandas", "scipy", "tensorboard")
 
 app = typer.Typer(
     name="smart-iqa",
@@ -22,7 +25,11 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("score")(score.score)
 app.command("train")(train.train)
+app.command("sweep")(sweep.sweep)
 app.command("evaluate")(evaluate.evaluate)
+app.command("figures")(figures.figures)
+app.add_typer(benchmark.app, name="benchmark")
+app.add_typer(datasets.app, name="datasets")
 app.add_typer(models.app, name="models")
 
 
@@ -36,5 +43,11 @@ def main() -> None:
         app()
     except (ImageError, ValueError, OSError) as error:
         fail(str(error))
+    except TrainingError as error:
+        fail(str(error), status=SOME_FAILED)
+    except ModuleNotFoundError as error:
+        if error.name not in TRAINING_NEEDS:
+            raise
+        fail(f"this command needs {error.name}: pip install 'smart-iqa[train]'")
     except KeyboardInterrupt:
         sys.exit(130)

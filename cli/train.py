@@ -1,5 +1,6 @@
 """``smart-iqa train``."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -7,22 +8,44 @@ import typer
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="Recipe file (TOML); training/recipes holds some.")],
-    root: Annotated[Path, typer.Option(help="The data set: its folder, or a CSV file with the columns path and mos.")],
+    recipe: Annotated[Path, typer.Argument(help="Recipe file (TOML), or the name of a shipped one.")],
+    root: Annotated[Path, typer.Option(help="The data set: its folder, or a CSV file.")],
     out: Annotated[Path, typer.Option(help="Run folder; an interrupted run in it goes on where it stopped.")],
     init: Annotated[
         Path | None,
         typer.Option(
-            help="Backbone weights to start from (safetensors, timm's names); timm's hub is asked if left out."
+            help="First weights: a backbone (safetensors, timm's names) or a checkpoint folder to fine-tune; "
+            "timm's hub is asked if left out."
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that decode pictures.")] = 1,
+    split: Annotated[Path | None, typer.Option(help="Split file to take instead of the recipe's split.")] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe.")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Processes that decode; by default a core less than there are, 8 at most."),
+    ] = None,
+    save_every: Annotated[float, typer.Option(min=0, help="Seconds between saves within an epoch.")] = 300,
 ) -> None:
     """Train a network into a checkpoint that the service loads as it is."""
     from cli.console import notes, results
     from training import recipe as recipes
     from training import trainer
 
-    folder = trainer.train(recipes.load(recipe), root, out, init=init, workers=workers)
+    folder = trainer.train(
+        recipes.load(recipe, change or ()),
+        root,
+        out,
+        init=init,
+        split=split,
+        workers=workers_option(workers),
+        save_seconds=save_every,
+    )
     notes.print("finished; the checkpoint folder is:")
     results.print(str(folder), markup=False, soft_wrap=True)
+
+
+def workers_option(workers: int | None) -> int:
+    """How many processes decode, by default."""
+    return min(max((os.cpu_count() or 1) - 1, 1), 8) if workers is None else workers

@@ -84,6 +84,10 @@ class Contract:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     scale: Scale
+    slope: float = 1.0
+    """The network's output times ``slope`` plus ``intercept`` is the raw score: losses that only compare leave the
+    output on a scale of its own."""
+    intercept: float = 0.0
 
     def __post_init__(self) -> None:
         if self.resize not in ("fit", "exact", "none"):
@@ -94,6 +98,8 @@ class Contract:
             raise ValueError(f"contract: {self.width}x{self.height} is smaller than a crop of {self.crop_size}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ValueError("contract: mean and std need three values each, std above 0")
+        if not (math.isfinite(self.slope) and math.isfinite(self.intercept) and self.slope):
+            raise ValueError(f"contract: slope {self.slope} and intercept {self.intercept} cannot make a score")
 
     @property
     def id(self) -> str:
@@ -149,6 +155,10 @@ class Contract:
             max(factor, self.crop_size / min(width, height)) if min(width, height) * factor < self.crop_size else factor
         )
         return max(round(width * factor), self.crop_size), max(round(height * factor), self.crop_size)
+
+    def raw(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Turn outputs of the network into raw scores, on the scale of the training labels."""
+        return self.slope * outputs + self.intercept
 
     def to_dict(self) -> dict[str, Any]:
         """Describe the contract as JSON can hold it."""

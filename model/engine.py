@@ -91,7 +91,7 @@ class Engine:
             parts: uint8 crops, each (n, H, W, 3); together at most ``cap`` crops.
 
         Returns:
-            (N, D) rows in the order of the crops: the raw score, then the stage weights if the network has any.
+            (N, D) rows in the order of the crops: the output, then the stage weights if the network has any.
         """
         count = sum(len(part) for part in parts)
         assert 0 < count <= self.cap, f"{count} crops for a batch of at most {self.cap}"

@@ -49,20 +49,21 @@ def names() -> list[str]:
     return sorted(PRESETS)
 
 
-def build(name: str, *, pretrained: bool = False) -> Network:
+def build(name: str, *, pretrained: bool = False, **changes: Any) -> Network:
     """Make a network by preset name, with random weights.
 
     Args:
         name: One of ``names()``.
         pretrained: Fetch the backbone's ImageNet weights from timm's hub.
+        changes: Fields of the preset's config to set otherwise.
 
     Raises:
-        ValueError: No preset has that name.
+        ValueError: No preset has that name, or a change is impossible.
     """
     if name not in PRESETS:
         raise ValueError(f"no network is called {name!r}; there are {', '.join(names())}")
     family, config = PRESETS[name]
-    return FAMILIES[family].network(config, pretrained=pretrained)
+    return FAMILIES[family].network(replace(config, **changes), pretrained=pretrained)
 
 
 def from_dict(description: Mapping[str, Any]) -> Network:

@@ -19,6 +19,9 @@ from model.engine import DeviceName, Engine, Precision
 Source = Path | str | bytes | Image.Image | NDArray[np.uint8]
 S = TypeVar("S", bound=Source)
 
+GROUP = 8
+"""Pictures that ``score_many`` packs into common batches."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CropScore:
@@ -113,7 +116,7 @@ def aggregate(
     """
     scale = contract.scale
     # float64 from here on: the order of crops is fixed, so the sum is too.
-    raw_N = rows_ND[:, 0].astype(np.float64)
+    raw_N = contract.raw(rows_ND[:, 0].astype(np.float64))
     weights_N4 = rows_ND[:, 1:].astype(np.float64)
     raw = float(raw_N.mean())
     std = scale.spread_to_percent(float(raw_N.std(ddof=1))) if len(raw_N) > 1 else None
@@ -188,7 +191,9 @@ class Scorer:
             OSError: The path cannot be read.
             ValueError: ``crops`` is out of range, or the array is not a picture.
         """
-        return self._finish(*self._prepare(source, crops))
+        facts, views = self._prepare(source, crops)
+        rows_ND = self.engine.predict(views.crops_NHWC)
+        return aggregate(rows_ND, facts, views, self.checkpoint.contract, self.model)
 
     def score_many(
         self, sources: Iterable[S], crops: int | None = None, *, decoders: int = 2
@@ -208,29 +213,39 @@ class Scorer:
             try:
                 for source in sources:
                     ahead.append((source, pool.submit(self._prepare, source, crops)))
-                    if len(ahead) > 2 * decoders:
-                        yield self._collect(*ahead.popleft())
+                    if len(ahead) >= 2 * GROUP + decoders:
+                        yield from self._score_group([ahead.popleft() for _ in range(GROUP)])
                 while ahead:
-                    yield self._collect(*ahead.popleft())
+                    yield from self._score_group([ahead.popleft() for _ in range(min(GROUP, len(ahead)))])
             finally:
                 for _, future in ahead:
                     future.cancel()
 
-    def _collect(
-        self, source: S, future: Future[tuple[images.Facts, Views]]
-    ) -> tuple[S, QualityScore | images.ImageError | OSError]:
-        try:
-            return source, self._finish(*future.result())
-        except (images.ImageError, OSError) as error:
-            return source, error
+    def _score_group(
+        self, group: list[tuple[S, Future[tuple[images.Facts, Views]]]]
+    ) -> Iterator[tuple[S, QualityScore | images.ImageError | OSError]]:
+        """Score a few pictures with their crops packed into full batches."""
+        errors: dict[int, images.ImageError | OSError] = {}
+        prepared: dict[int, tuple[images.Facts, Views]] = {}
+        for place, (_, future) in enumerate(group):
+            try:
+                prepared[place] = future.result()
+            except (images.ImageError, OSError) as error:
+                errors[place] = error
+        rows: Iterator[NDArray[np.float32]] = iter(())
+        if prepared:
+            counts = [len(views.crops_NHWC) for _, views in prepared.values()]
+            packed = self.engine.predict(np.concatenate([views.crops_NHWC for _, views in prepared.values()]))
+            rows = iter(np.split(packed, np.cumsum(counts)[:-1]))
+        for place, (source, _) in enumerate(group):
+            if place in errors:
+                yield source, errors[place]
+            else:
+                yield source, aggregate(next(rows), *prepared[place], self.checkpoint.contract, self.model)
 
     def _prepare(self, source: Source, crops: int | None) -> tuple[images.Facts, Views]:
         picture = open_picture(source, self.limits)
         return picture.facts, self.checkpoint.contract.views(picture, crops)
-
-    def _finish(self, facts: images.Facts, views: Views) -> QualityScore:
-        rows_ND = self.engine.predict(views.crops_NHWC)
-        return aggregate(rows_ND, facts, views, self.checkpoint.contract, self.model)
 
 
 def open_picture(source: Source, limits: images.Limits) -> images.Picture:

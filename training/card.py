@@ -1,8 +1,13 @@
 """The model card that goes with a checkpoint."""
 
+from collections.abc import Mapping
+
 from model.contract import Contract
-from training.correlation import Agreement
+from training.correlation import FIGURES, Agreement
+from training.datasets import Part
+from training.losses import SCALED
 from training.recipe import Recipe
+from training.splits import Split
 
 TERMS = {
     "biq2021": (
@@ -11,44 +16,73 @@ TERMS = {
         "authors of the data before you sell what these weights compute."
     )
 }
+SELECTION = {
+    "validation": (
+        "The epoch with the highest SRCC on the validation pictures was kept, so the validation figures are slightly\n"
+        "hopeful."
+    ),
+    "last": "The last epoch was kept.",
+    "best_on_test": (
+        "The epoch with the highest SRCC on the TEST pictures was kept, as some papers do: the test figures are not\n"
+        "what unseen pictures would give."
+    ),
+}
 
 
-def write(recipe: Recipe, contract: Contract, agreement: Agreement, *, trained: int, validated: int, init: str) -> str:
+def write(
+    recipe: Recipe, contract: Contract, agreements: Mapping[Part, Agreement], split: Split, *, note: str, init: str
+) -> str:
     """Write ``card.md``.
 
     Args:
         recipe: How it was trained.
         contract: How it looks at pictures.
-        agreement: Figures on the validation pictures, on the raw scale.
-        trained: Number of training pictures.
-        validated: Number of validation pictures.
-        init: Where the backbone's first weights came from.
+        agreements: Figures by part of the split, on the raw scale.
+        split: The pictures.
+        note: What was done to the labels.
+        init: Where the first weights came from.
     """
     scale = contract.scale
-    name = f"{recipe.network}-{recipe.dataset}"
-    return f"""# {name}
+    counts = {"training": split.train, "validation": split.validation, "testing": split.test}
+    pictures = ", ".join(f"{len(names)} pictures for {part}" for part, names in counts.items() if names)
+    rows = "\n".join(
+        f"| {part} | {len(split.names(part))} | "
+        + " | ".join(f"{getattr(agreement, figure):.4f}" for figure in FIGURES)
+        + " |"
+        for part, agreement in agreements.items()
+    )
+    training = [
+        f"{recipe.epochs} epochs of {recipe.visits * recipe.crops_per_picture} random "
+        f"{'and mirrored ' if recipe.flip else ''}{contract.crop_size}x{contract.crop_size} crops per picture.",
+        f"{recipe.loss} loss, AdamW, {recipe.schedule} schedule.",
+        f"Learning rate {recipe.backbone_lr:g} for the backbone, {recipe.head_lr:g} for the rest.",
+        SELECTION[recipe.selection],
+    ]
+    if recipe.loss not in SCALED:
+        training.append(
+            "The loss leaves the scale of the outputs open; a line to the labels was fitted on validation pictures."
+        )
+    return f"""# {recipe.network}-{recipe.dataset}
 
 SMART-IQA (`{recipe.network}`) trained on {recipe.dataset}.
 
 ## Data
 
-{trained} pictures for training, {validated} for validation, drawn with seed {recipe.seed}; `split.json` names them.
-Labels run from {scale.min:g} to {scale.max:g}. The backbone started from {init}.
+{pictures}, by a split with seed {recipe.seed}; `split.json` names them.
+Labels run from {scale.min:g} to {scale.max:g}. {note}
+The first weights are {init}.
 
 ## Training
 
-{recipe.epochs} epochs of {recipe.crops_per_picture} random, randomly mirrored {contract.crop_size}x{contract.crop_size}
-crops per picture, L1 loss, AdamW, learning rate {recipe.backbone_lr:g} for the backbone and {recipe.head_lr:g} for the
-rest, cosine to zero. The epoch with the highest SRCC on the validation pictures was kept, so the figures below are
-slightly hopeful.
+{chr(10).join(training)}
 
 ## Figures
 
-Measured through the serving path with {contract.crops} crops on the {validated} validation pictures:
+Measured through the serving path with {contract.crops} crops:
 
-| SRCC | PLCC | RMSE | MAE |
-|---|---|---|---|
-| {agreement.srcc:.4f} | {agreement.plcc:.4f} | {agreement.rmse:.4f} | {agreement.mae:.4f} |
+| part | pictures | SRCC | KRCC | PLCC | PLCC after logistic | RMSE | MAE |
+|---|---|---|---|---|---|---|---|
+{rows}
 
 RMSE and MAE are in units of the labels.
 

@@ -1,25 +1,37 @@
 """Agreement of predictions with mean opinion scores."""
 
-from collections.abc import Sequence
+import warnings
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+from scipy.optimize import OptimizeWarning, curve_fit
+
+Interval = tuple[float, float]
+"""Lower and upper end."""
+FIGURES = ("srcc", "krcc", "plcc", "plcc_logistic", "rmse", "mae")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
     """How well predictions follow labels.
 
+    A correlation is 0 where the predictions are all the same.
+
     Attributes:
         srcc: Spearman's rank correlation.
+        krcc: Kendall's rank correlation (tau-b).
         plcc: Pearson's linear correlation of the raw values.
+        plcc_logistic: Pearson's correlation after the four-parameter logistic; the raw one where that cannot be fitted.
         rmse: Root mean squared error, in units of the labels.
         mae: Mean absolute error, in units of the labels.
     """
 
     srcc: float
+    krcc: float
     plcc: float
+    plcc_logistic: float
     rmse: float
     mae: float
 
@@ -28,12 +40,97 @@ class Agreement:
         return {name: round(value, 4) for name, value in asdict(self).items()}
 
 
-def measure(predictions: Sequence[float], labels: Sequence[float]) -> Agreement:
-    """Compare predictions with labels on the same scale."""
-    errors = np.asarray(predictions) - np.asarray(labels)
+def measure(predictions: ArrayLike, labels: ArrayLike) -> Agreement:
+    """Compare predictions with labels on the same scale.
+
+    Raises:
+        ValueError: There are fewer than two, they are not as many, or one is not a number.
+    """
+    x, y = _checked(predictions, labels)
+    errors = x - y
+    constant = np.ptp(x) == 0 or np.ptp(y) == 0
     return Agreement(
-        srcc=float(stats.spearmanr(predictions, labels).statistic),
-        plcc=float(stats.pearsonr(predictions, labels).statistic),
+        srcc=0.0 if constant else float(stats.spearmanr(x, y).statistic),
+        krcc=0.0 if constant else float(stats.kendalltau(x, y).statistic),
+        plcc=0.0 if constant else float(stats.pearsonr(x, y).statistic),
+        plcc_logistic=0.0 if constant else float(stats.pearsonr(_mapped(x, y), y).statistic),
         rmse=float(np.sqrt(np.mean(errors**2))),
         mae=float(np.mean(np.abs(errors))),
     )
+
+
+def logistic(x: NDArray[np.float64], b1: float, b2: float, b3: float, b4: float) -> NDArray[np.float64]:
+    """The four-parameter logistic that the field maps predictions with before it takes PLCC.
+
+    It runs from ``b2`` to ``b1``, is halfway at ``b3`` and has the width ``b4`` (VQEG, 2003).
+    """
+    # tanh does not overflow where exp would.
+    return b2 + (b1 - b2) * 0.5 * (1 + np.tanh((x - b3) / (2 * abs(b4))))
+
+
+def fit_logistic(predictions: ArrayLike, labels: ArrayLike) -> tuple[float, float, float, float] | None:
+    """Fit ``logistic`` by least squares; None where it does not converge, or turns the order round."""
+    x, y = _checked(predictions, labels)
+    start = (float(y.max()), float(y.min()), float(x.mean()), max(float(x.std()), 1e-9))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", OptimizeWarning)
+            found, _ = curve_fit(logistic, x, y, p0=start, maxfev=20_000)
+    except RuntimeError:
+        return None
+    b1, b2, b3, b4 = (float(value) for value in found)
+    return (b1, b2, b3, b4) if b4 and b1 > b2 else None
+
+
+def intervals(
+    predictions: ArrayLike, labels: ArrayLike, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
+) -> dict[str, Interval]:
+    """Bootstrap confidence intervals of SRCC, PLCC, RMSE and MAE (percentile method).
+
+    Args:
+        predictions: Predicted scores.
+        labels: What people said.
+        resamples: Draws with replacement.
+        confidence: Share of the draws that an interval holds.
+        seed: Same seed, same intervals.
+
+    Raises:
+        ValueError: As for ``measure``.
+    """
+    x, y = _checked(predictions, labels)
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        raise ValueError("constant values have no correlation to draw intervals of")
+
+    def figures(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+        errors = x - y
+        ranked = np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1]
+        return np.array([ranked, np.corrcoef(x, y)[0, 1], np.sqrt(np.mean(errors**2)), np.mean(np.abs(errors))])
+
+    with warnings.catch_warnings():
+        # A draw of few pictures may repeat a single one, which has no correlation.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        drawn = stats.bootstrap(
+            (x, y), figures, paired=True, vectorized=False, n_resamples=resamples, confidence_level=confidence,
+            method="percentile", rng=np.random.default_rng(seed),
+        ).bootstrap_distribution  # fmt: skip
+    tail = 100 * (1 - confidence) / 2
+    low, high = np.nanpercentile(drawn, [tail, 100 - tail], axis=-1)
+    names = ("srcc", "plcc", "rmse", "mae")
+    return {name: (round(float(a), 4), round(float(b), 4)) for name, a, b in zip(names, low, high, strict=True)}
+
+
+def _mapped(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    parameters = fit_logistic(x, y)
+    if parameters is None:
+        return x
+    mapped = logistic(x, *parameters)
+    return mapped if np.ptp(mapped) > 0 else x
+
+
+def _checked(predictions: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    x, y = np.asarray(predictions, dtype=np.float64), np.asarray(labels, dtype=np.float64)
+    if x.ndim != 1 or x.shape != y.shape or len(x) < 2:
+        raise ValueError(f"predictions {x.shape} and labels {y.shape} must be as many, and two at least")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError("a prediction or a label is not a number")
+    return x, y

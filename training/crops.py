@@ -1,50 +1,69 @@
 """Random training crops, reproducible for any order of workers and after any interruption."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image, ImageEnhance
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from model import images
 from model.contract import Contract
 from training.datasets import Sample
+from training.recipe import Recipe
+
+
+class Draw(NamedTuple):
+    """One visit to a picture; with the recipe's seed it decides what the picture gives."""
+
+    epoch: int
+    picture: int
+    visit: int
 
 
 class RandomCrops(Dataset[tuple[Tensor, Tensor]]):
-    """Random, randomly mirrored crops of resized pictures.
-
-    What a picture gives depends on the seed, the epoch and its index alone.
+    """Random crops of resized pictures, by ``Draw``.
 
     Args:
         samples: The pictures.
         contract: Gives the resize rule and the crop size.
-        count: Crops per picture.
-        seed: Seed of the run.
+        recipe: Gives the seed, the crops per picture and the augmentation.
     """
 
-    def __init__(self, samples: list[Sample], contract: Contract, *, count: int, seed: int) -> None:
+    def __init__(self, samples: list[Sample], contract: Contract, recipe: Recipe) -> None:
         self.samples = samples
         self.contract = contract
-        self.count = count
-        self.seed = seed
-        self.epoch = 0
+        self.recipe = recipe
 
-    def __len__(self) -> int:
-        return len(self.samples)
+    def steps(self, epoch: int) -> list[list[list[Draw]]]:
+        """The epoch's pictures in random order: steps of accumulated batches of draws."""
+        recipe = self.recipe
+        draws = [Draw(epoch, picture, visit) for picture in range(len(self.samples)) for visit in range(recipe.visits)]
+        order = np.random.default_rng((recipe.seed, epoch)).permutation(len(draws))
+        size = recipe.batch_pictures // recipe.accumulate
+        batches = [[draws[place] for place in order[start : start + size]] for start in range(0, len(order), size)]
+        return [batches[start : start + recipe.accumulate] for start in range(0, len(batches), recipe.accumulate)]
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
         """Cut one picture: uint8 crops (count, H, W, 3) and its label repeated (count,)."""
-        sample = self.samples[index]
+        sample = self.samples[draw.picture]
         image, _ = self.contract.resized(images.decode(sample.path.read_bytes()).image)
-        pixels_HWC = np.asarray(image)
-        rng = np.random.default_rng((self.seed, self.epoch, index))
-        crops_NHWC = np.stack([self._crop(pixels_HWC, rng) for _ in range(self.count)])
-        return torch.from_numpy(crops_NHWC), torch.full((self.count,), sample.mos)
+        rng = np.random.default_rng((self.recipe.seed, draw.epoch, draw.picture, draw.visit))
+        pixels_HWC = np.asarray(self._jittered(image, rng))
+        crops_NHWC = np.stack([self._crop(pixels_HWC, rng) for _ in range(self.recipe.crops_per_picture)])
+        return torch.from_numpy(crops_NHWC), torch.full((len(crops_NHWC),), sample.mos)
 
     def _crop(self, pixels_HWC: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
         size = self.contract.crop_size
         height, width, _ = pixels_HWC.shape
         top, left = rng.integers(0, height - size + 1), rng.integers(0, width - size + 1)
         crop_HWC = pixels_HWC[top : top + size, left : left + size]
-        return crop_HWC[:, ::-1] if rng.random() < 0.5 else crop_HWC
+        return crop_HWC[:, ::-1] if self.recipe.flip and rng.random() < 0.5 else crop_HWC
+
+    def _jittered(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
+        if self.recipe.color_jitter:
+            for kind in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+                image = kind(image).enhance(1 + self.recipe.color_jitter * rng.uniform(-1, 1))
+        return image

@@ -1,43 +1,176 @@
 """How well a checkpoint agrees with human scores, measured through the serving path."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
+import pandas as pd
 from rich.console import Console
 from rich.progress import track
 
+from model.checkpoint import Checkpoint
+from model.contract import Scale
 from model.scorer import QualityScore, Scorer
-from training.correlation import Agreement, measure
-from training.datasets import DatasetError, Sample
+from training import splits
+from training.correlation import Agreement, intervals, measure
+from training.datasets import READERS, Dataset, DatasetError, Part, Sample
+from training.run import SPLIT
+
+PREDICTIONS = "predictions.csv"
+EVALUATION = "evaluation.json"
+WhichPart = Literal["auto", "all", "train", "validation", "test"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Scores of all pictures, in order, and their agreement with the labels on the raw scale."""
+    """Scores of labelled pictures, in order.
 
+    Attributes:
+        samples: The pictures.
+        scores: What the checkpoint says of each.
+        predictions: Its raw scores, on the scale of the data set.
+        agreement: How well they follow the labels.
+    """
+
+    samples: tuple[Sample, ...]
     scores: tuple[QualityScore, ...]
+    predictions: tuple[float, ...]
     agreement: Agreement
 
 
 def evaluate(
-    scorer: Scorer, samples: Sequence[Sample], *, crops: int | None = None, description: str = "evaluating"
+    scorer: Scorer, samples: Sequence[Sample], *, scale: Scale | None = None, crops: int | None = None
 ) -> Evaluation:
     """Score pictures with decode, contract and engine of the service, and compare with their labels.
 
     Args:
         scorer: The checkpoint to judge.
         samples: Labelled pictures.
+        scale: The scale of the labels; the checkpoint's own if None. From one known data set to another, raw scores
+            are mapped linearly, worst to worst and best to best.
         crops: Crops per picture; the contract's count if None.
-        description: Text of the progress bar.
 
     Raises:
-        DatasetError: A picture cannot be decoded.
+        DatasetError: A picture cannot be decoded, or there are fewer than two.
     """
+    if len(samples) < 2:
+        raise DatasetError(f"{len(samples)} pictures are too few to measure an agreement")
     scores = []
     results = scorer.score_many([sample.path for sample in samples], crops)
-    for path, result in track(results, description, total=len(samples), console=Console(stderr=True)):
+    for path, result in track(results, "evaluating", total=len(samples), console=Console(stderr=True)):
         if not isinstance(result, QualityScore):
             raise DatasetError(f"{path}: {result}") from result
         scores.append(result)
-    agreement = measure([score.raw_score for score in scores], [sample.mos for sample in samples])
-    return Evaluation(scores=tuple(scores), agreement=agreement)
+    own = scorer.checkpoint.contract.scale
+    predictions = tuple(_onto(score.raw_score, own, scale or own) for score in scores)
+    return Evaluation(
+        samples=tuple(samples),
+        scores=tuple(scores),
+        predictions=predictions,
+        agreement=measure(predictions, [sample.mos for sample in samples]),
+    )
+
+
+def choose(checkpoint: Checkpoint, dataset: Dataset, which: WhichPart, file: Path | None) -> tuple[str, list[Sample]]:
+    """Choose the pictures to evaluate a checkpoint on.
+
+    ``auto`` takes what the checkpoint has not been trained on: of its own data set the test part of its split, or
+    without one the validation part; of another data set its official test part, or all of it.
+
+    Args:
+        checkpoint: The checkpoint.
+        dataset: The data set.
+        which: Part of the split.
+        file: A split file, instead of the checkpoint's own or the data set's official split.
+
+    Returns:
+        What was chosen, in words, and the pictures.
+
+    Raises:
+        DatasetError: There is no such part.
+    """
+    split = _split(checkpoint, dataset, file)
+    part: Part = ""
+    if which == "auto":
+        held_out: tuple[Part, ...] = ("test", "validation")
+        part = next((name for name in held_out if split and split.names(name)), "")
+    elif which != "all":
+        part = which
+    if not part:
+        return "all", list(dataset.samples)
+    if split is None or not split.names(part):
+        raise DatasetError(f"{dataset.scale.dataset} has no {part} pictures; take --split all, or a --split-file")
+    return part, splits.select(dataset, split.names(part))
+
+
+def write(
+    out: Path, evaluation: Evaluation, checkpoint: Checkpoint, *, dataset: str, root: Path, part: str, crops: int | None
+) -> None:
+    """Write an evaluation folder: a table with a line for each picture, and the figures.
+
+    Args:
+        out: The folder; made if need be.
+        evaluation: What was measured.
+        checkpoint: Of what.
+        dataset: Name of the data set.
+        root: Where it is.
+        part: Which pictures, in words.
+        crops: Crops per picture; None for the contract's.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for sample, score, prediction in zip(evaluation.samples, evaluation.scores, evaluation.predictions, strict=True):
+        rows.append(
+            {
+                "name": sample.name,
+                "path": str(sample.path.absolute()),
+                "mos": sample.mos,
+                "prediction": round(prediction, 6),
+                "error": round(prediction - sample.mos, 6),
+                "score": score.score,
+                "stderr": score.stderr,
+                **{f"stage{number}": weight for number, weight in enumerate(score.stage_weights or (), 1)},
+                "warnings": " ".join(map(str, score.warnings)),
+            }
+        )
+    pd.DataFrame(rows).to_csv(out / PREDICTIONS, index=False)
+    labels = [sample.mos for sample in evaluation.samples]
+    about = {
+        "checkpoint": {
+            "folder": str(checkpoint.folder.absolute()),
+            "name": checkpoint.config.name,
+            "digest": checkpoint.digest,
+        },
+        "dataset": dataset,
+        "root": str(root.absolute()),
+        "part": part,
+        "pictures": len(rows),
+        "crops": crops or checkpoint.contract.crops,
+        "figures": evaluation.agreement.to_dict(),
+        "intervals": intervals(evaluation.predictions, labels),
+    }
+    (out / EVALUATION).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+
+def _split(checkpoint: Checkpoint, dataset: Dataset, file: Path | None) -> splits.Split | None:
+    name = dataset.scale.dataset
+    own = checkpoint.folder / SPLIT
+    if file is None and own.is_file():
+        split = splits.load(own)
+        if split.dataset == name:
+            return split
+    if file is not None:
+        return splits.load(file)
+    # Of a data set that it has not seen, a checkpoint may be judged on what is there for testing.
+    try:
+        return splits.make(dataset, kind="official", validation_share=0, seed=0)
+    except DatasetError:
+        return None
+
+
+def _onto(raw: float, own: Scale, scale: Scale) -> float:
+    if own == scale or not {own.dataset, scale.dataset} & set(READERS):
+        return raw
+    return scale.min + (raw - own.min) / (own.max - own.min) * (scale.max - scale.min)

@@ -2,78 +2,188 @@
 
 import dataclasses
 import difflib
+import json
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
+
+from model.contract import MAX_CROPS
+from training.losses import LossName
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[float, Field(ge=0)]
+
+SHIPPED = Path(__file__).parent / "recipes"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Recipe:
     """A training run.
 
     Raises:
-        ValueError: A number is out of range.
+        ValidationError: A field is of the wrong type or out of range.
     """
 
     network: str
     """Preset name, see ``model.registry.names``."""
+    backbone: str = ""
+    """timm name of another backbone, or of the preset's with a tag that says which weights; "" keeps the preset's."""
+    dropout: Share | None = None
+    """Left out, the preset's."""
+    drop_path: Share | None = None
+    """Stochastic depth; left out, the preset's."""
+
     dataset: str
     """Data set name, see ``training.datasets.READERS``."""
-    validation_share: float = 0.2
+    labels: str = ""
+    """Which of a data set's scores to learn; "" takes the usual one."""
+    split: Literal["random", "official"] = "random"
+    """``random`` draws test and validation pictures; ``official`` takes the data set's own parts, and draws only the
+    validation pictures, from the training ones, where there are none."""
+    test_share: Share = 0.0
+    validation_share: Share = 0.2
+    """Of all pictures; for an official split, of its training pictures."""
+    train_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the training pictures to learn from, for studies of data efficiency."""
+    selection: Literal["validation", "last", "best_on_test"] = "validation"
+    """Which epoch to keep. ``best_on_test`` is what some papers did; its figures are no test figures."""
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Stop after so many epochs without a better SRCC; 0 never does."""
     seed: int = 0
     """Seeds the split, the order of pictures, crops, flips, dropout and the network's new layers."""
-    epochs: int = 10
-    batch_pictures: int = 32
-    crops_per_picture: int = 1
-    """Random crops that each picture gives per epoch; all go into one batch."""
-    backbone_lr: float = 1e-4
-    head_lr: float = 1e-3
-    weight_decay: float = 1e-4
-    warmup_epochs: float = 1.0
-    clip_norm: float = 1.0
-    ema_decay: float = 0.998
+
+    epochs: Count = 10
+    batch_pictures: Count = 32
+    """Pictures behind one step, over all processes and accumulated batches."""
+    crops_per_picture: Count = 1
+    """Random crops that a picture gives each time; all go into one batch."""
+    visits: Count = 1
+    """How often an epoch comes to each picture."""
+    accumulate: Count = 1
+    """Batches to a step; losses that compare pictures compare within each of them."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 is autocast: weights stay fp32."""
+
+    loss: LossName = "l1"
+    ranking_weight: Rate = 0.0
+    """Weight of an added hinge over pairs."""
+    ranking_margin: Rate = 0.0
+    label_range: tuple[float, float] | None = None
+    """Numbers to learn instead of the lowest and highest label; left out, the labels as they are (and when starting
+    from a checkpoint, what its network answers there)."""
+
+    backbone_lr: Rate = 1e-4
+    head_lr: Rate = 1e-3
+    weight_decay: Rate = 1e-4
+    schedule: Literal["cosine", "step"] = "cosine"
+    warmup_epochs: Rate = 1.0
+    step_epochs: Count = 10
+    """For ``step``: every so many epochs ..."""
+    step_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """... the rates are multiplied by this."""
+    clip_norm: Rate = 1.0
+    """0 does not clip."""
+    ema_decay: Share = 0.998
     """The weights that are kept are a moving average over the steps; 0 keeps the last step's."""
     freeze_bn: bool = False
     """Keep the running statistics of batch norms, in the whole backbone."""
     frozen: tuple[str, ...] = ()
     """Backbone parameters that are not trained, by the beginning of their names."""
+
+    flip: bool = True
+    """Mirror crops at random."""
+    color_jitter: Share = 0.0
+    """Largest random change of brightness, contrast and saturation; people's scores change with it too."""
     resize: Literal["fit", "exact", "none"] = "fit"
-    width: int = 512
-    height: int = 512
-    crops: int = 8
+    width: Count = 512
+    height: Count = 512
+    crops: Annotated[int, Field(ge=1, le=MAX_CROPS)] = 8
     """Crops per picture of the contract."""
-    validation_crops: int = 4
+    validation_crops: Annotated[int, Field(ge=1, le=MAX_CROPS)] = 4
     """Crops per picture at the end of each epoch; the final figures use the contract's."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_pictures", "crops_per_picture", "validation_crops"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"recipe: {name} must be at least 1")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError("recipe: ema_decay must be at least 0 and below 1")
-        if not 0 < self.validation_share < 1:
-            raise ValueError("recipe: validation_share must be between 0 and 1")
+        if self.batch_pictures % self.accumulate:
+            raise ValueError("batch_pictures must be a multiple of accumulate")
+        if self.label_range is not None and not self.label_range[0] < self.label_range[1]:
+            raise ValueError("label_range must rise")
+
+    def network_changes(self) -> dict[str, Any]:
+        """Fields in which the network differs from its preset."""
+        changes = {"backbone": self.backbone or None, "dropout": self.dropout, "drop_path": self.drop_path}
+        return {name: value for name, value in changes.items() if value is not None}
 
 
-def load(file: Path) -> Recipe:
+def load(file: Path, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
+
+    Args:
+        file: A TOML file; a bare name may also be one of the shipped recipes.
+        changes: Fields to set otherwise, as ``name=value`` with a TOML value; text needs no quotes.
 
     Raises:
         ValueError: The file is not TOML, or a field is unknown, missing or out of range.
     """
-    try:
-        fields = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"{file}: {error}") from error
+    return make(_read(file) | dict(map(_parse_change, changes)), str(file))
+
+
+def make(values: Mapping[str, Any], origin: str) -> Recipe:
+    """Make a recipe of fields.
+
+    Args:
+        values: Fields by name.
+        origin: Where they are from, for the message.
+
+    Raises:
+        ValueError: A field is unknown, missing or out of range.
+    """
     known = [field.name for field in dataclasses.fields(Recipe)]
-    for name in fields:
+    for name in values:
         if name not in known:
             close = difflib.get_close_matches(name, known, 1)
-            raise ValueError(f"{file}: unknown field {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
-    if "frozen" in fields:
-        fields["frozen"] = tuple(fields["frozen"])
+            raise ValueError(f"{origin}: unknown field {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
     try:
-        return Recipe(**fields)
-    except TypeError as error:
-        raise ValueError(f"{file}: {error}") from error
+        return Recipe(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{origin}: {where + ': ' if where else ''}{first['msg']}") from error
+
+
+def dump(recipe: Recipe) -> str:
+    """Write a recipe as TOML, every field of it."""
+    # JSON's numbers, texts, booleans and lists are TOML too.
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in fields(recipe).items())
+
+
+def fields(recipe: Recipe) -> dict[str, Any]:
+    """The fields of a recipe that are not left out, by name."""
+    return {name: value for name, value in dataclasses.asdict(recipe).items() if value is not None}
+
+
+def _read(file: Path) -> dict[str, Any]:
+    shipped = SHIPPED / f"{file.name.removesuffix('.toml')}.toml"
+    if not file.exists() and file.parent == Path() and shipped.exists():
+        file = shipped
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{file}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: not TOML: {error}") from error
+
+
+def _parse_change(change: str) -> tuple[str, Any]:
+    name, equals, text = change.partition("=")
+    if not equals:
+        raise ValueError(f"{change!r}: a change of a recipe is written name=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    return name.strip(), value

@@ -2,41 +2,132 @@
 
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal, cast
 
-from training.datasets import Dataset, DatasetError, Sample
+from training.datasets import Dataset, DatasetError, Part, Sample
+from training.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """File names of the training and validation pictures.
+    """Names of training, validation and test pictures; validation or test may be empty.
 
     Raises:
-        DatasetError: A picture is in both, or one of them is empty.
+        DatasetError: A picture is in two parts, or there is nothing to train on.
     """
 
+    dataset: str
     train: tuple[str, ...]
-    validation: tuple[str, ...]
+    validation: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if shared := set(self.train) & set(self.validation):
-            raise DatasetError(f"the split leaks: {min(shared)} is in training and in validation")
-        if not self.train or not self.validation:
-            raise DatasetError("the split leaves training or validation empty")
+        parts = {"training": set(self.train), "validation": set(self.validation), "test": set(self.test)}
+        for one, other in (("training", "validation"), ("training", "test"), ("validation", "test")):
+            if shared := parts[one] & parts[other]:
+                raise DatasetError(f"the split leaks: {min(shared)} is in {one} and in {other}")
+        if not self.train:
+            raise DatasetError("the split leaves nothing to train on")
+
+    def names(self, part: Part) -> tuple[str, ...]:
+        """The names of one part."""
+        return cast("tuple[str, ...]", getattr(self, part))
 
 
-def make(dataset: Dataset, *, validation_share: float, seed: int) -> Split:
-    """Draw a split: the same for the same pictures, share and seed."""
-    names = sorted(sample.name for sample in dataset.samples)
-    random.Random(seed).shuffle(names)
-    count = round(len(names) * validation_share)
-    return Split(train=tuple(sorted(names[count:])), validation=tuple(sorted(names[:count])))
+def make(
+    dataset: Dataset,
+    *,
+    kind: Literal["random", "official"] = "random",
+    test_share: float = 0.0,
+    validation_share: float = 0.2,
+    train_share: float = 1.0,
+    seed: int,
+) -> Split:
+    """Make a split: the same for the same pictures, shares and seed. Groups are never torn apart.
+
+    Args:
+        dataset: The pictures.
+        kind: Draw the parts, or take the data set's own.
+        test_share: Share of the groups to draw for testing; official splits bring their own.
+        validation_share: Share of the groups to draw for validation; of an official split that has none, of its
+            training groups.
+        train_share: Share of what is left to keep for training.
+        seed: Of all draws.
+
+    Raises:
+        DatasetError: There is no official split, or it leaks, or a part that was asked for is empty.
+    """
+    samples = dataset.samples
+    rng = random.Random(seed)
+    if kind == "official":
+        parts: dict[Part, list[Sample]] = {part: [] for part in ("train", "validation", "test")}
+        for sample in samples:
+            if sample.part:
+                parts[sample.part].append(sample)
+        if not parts["train"]:
+            raise DatasetError(f"{dataset.scale.dataset} has no official split; use split = 'random'")
+        train, validation, test = parts["train"], parts["validation"], parts["test"]
+        if not validation and validation_share:
+            train, validation = _cut(train, validation_share, rng)
+    else:
+        groups = _shuffled(samples, rng)
+        tested, validated = round(len(groups) * test_share), round(len(groups) * validation_share)
+        if (test_share and not tested) or (validation_share and not validated):
+            raise DatasetError(f"{len(groups)} groups of pictures are too few for the shares of the split")
+        test = _members(samples, groups[:tested])
+        validation = _members(samples, groups[tested : tested + validated])
+        train = _members(samples, groups[tested + validated :])
+    if train_share < 1:
+        _, train = _cut(train, train_share, rng)
+    split = Split(dataset=dataset.scale.dataset, train=_names(train), validation=_names(validation), test=_names(test))
+    check_groups(dataset, split)
+    return split
 
 
-def save(split: Split, file: Path) -> None:
+def of(recipe: Recipe, dataset: Dataset, file: Path | None = None) -> Split:
+    """The split of a run: a file's, or the one that its recipe makes.
+
+    Raises:
+        DatasetError: As for ``make`` and ``load``, or the file's split leaks.
+    """
+    if file is not None:
+        split = load(file)
+        check_groups(dataset, split)
+        return split
+    return make(
+        dataset,
+        kind=recipe.split,
+        test_share=recipe.test_share,
+        validation_share=recipe.validation_share,
+        train_share=recipe.train_share,
+        seed=recipe.seed,
+    )
+
+
+def check_groups(dataset: Dataset, split: Split) -> None:
+    """Make sure that no reference picture or prompt is on two sides of a split.
+
+    Raises:
+        DatasetError: One is.
+    """
+    groups = {sample.name: sample.group for sample in dataset.samples}
+    places: dict[str, tuple[str, str]] = {}
+    for part in ("train", "validation", "test"):
+        for name in split.names(part):
+            group = groups.get(name, name)
+            first, where = places.setdefault(group, (name, part))
+            if where != part:
+                raise DatasetError(
+                    f"the split leaks: {first} ({where}) and {name} ({part}) belong to the same group {group!r}"
+                )
+
+
+def dump(split: Split) -> str:
     """Write a split as JSON."""
-    file.write_text(json.dumps(asdict(split), indent=0) + "\n", encoding="utf-8")
+    return json.dumps(asdict(split), indent=0) + "\n"
 
 
 def load(file: Path) -> Split:
@@ -47,12 +138,17 @@ def load(file: Path) -> Split:
     """
     try:
         fields = json.loads(file.read_text(encoding="utf-8"))
-        return Split(train=tuple(fields["train"]), validation=tuple(fields["validation"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        parts = {part: tuple(fields[part]) for part in ("train", "validation", "test")}
+        return Split(dataset=fields["dataset"], **parts)
+    except OSError as error:
+        raise DatasetError(f"{file}: {error.strerror}") from error
+    except DatasetError as error:
+        raise DatasetError(f"{file}: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{file}: not a split file: {error}") from error
 
 
-def select(dataset: Dataset, names: tuple[str, ...]) -> list[Sample]:
+def select(dataset: Dataset, names: Sequence[str]) -> list[Sample]:
     """Pick samples by name.
 
     Raises:
@@ -62,3 +158,25 @@ def select(dataset: Dataset, names: tuple[str, ...]) -> list[Sample]:
     if absent := [name for name in names if name not in by_name]:
         raise DatasetError(f"the split names {absent[0]} (and {len(absent) - 1} others), which the data set lacks")
     return [by_name[name] for name in names]
+
+
+def _shuffled(samples: Sequence[Sample], rng: random.Random) -> list[str]:
+    groups = sorted({sample.group for sample in samples})
+    rng.shuffle(groups)
+    return groups
+
+
+def _members(samples: Sequence[Sample], groups: Sequence[str]) -> list[Sample]:
+    wanted = set(groups)
+    return [sample for sample in samples if sample.group in wanted]
+
+
+def _cut(samples: Sequence[Sample], share: float, rng: random.Random) -> tuple[list[Sample], list[Sample]]:
+    """Cut off a share of the groups: what is left, and what was cut off."""
+    groups = _shuffled(samples, rng)
+    count = max(round(len(groups) * share), 1)
+    return _members(samples, groups[count:]), _members(samples, groups[:count])
+
+
+def _names(samples: Sequence[Sample]) -> tuple[str, ...]:
+    return tuple(sorted(sample.name for sample in samples))

@@ -1,31 +1,92 @@
-"""Readers of picture quality data sets."""
+"""Readers of picture quality data sets, one file each."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from training.datasets import biq2021, table
-from training.datasets.base import Dataset, DatasetError, Sample
+from rich.console import Console
+from rich.progress import track
 
-__all__ = ["READERS", "Dataset", "DatasetError", "Sample", "read"]
+from model import images
+from training.datasets import (
+    agiqa3k,
+    biq2021,
+    clive,
+    csiq,
+    flive,
+    kadid10k,
+    koniq10k,
+    live,
+    spaq,
+    table,
+    tid2013,
+)
+from training.datasets.base import Dataset, DatasetError, Part, Reader, Sample
 
-READERS: Mapping[str, Callable[[Path], Dataset]] = {"biq2021": biq2021.read, "csv": table.read}
+__all__ = ["READERS", "Dataset", "DatasetError", "Part", "Reader", "Sample"]
+
+_MODULES = (koniq10k, spaq, clive, flive, biq2021, kadid10k, live, csiq, tid2013, agiqa3k, table)
+READERS: Mapping[str, Reader] = {module.READER.name: module.READER for module in _MODULES}
 
 
-def read(name: str, root: Path | str) -> Dataset:
-    """Read a data set and check that all its pictures are there.
+def read(name: str, root: Path | str, column: str = "") -> Dataset:
+    """Read a data set's score file; whether its pictures are there is not looked at.
 
     Args:
         name: One of ``READERS``.
         root: Its folder; for ``csv``, the CSV file.
+        column: Which of its scores to take; "" takes the usual one.
 
     Raises:
-        DatasetError: The name is unknown, the files are not as they should be, or pictures are missing.
+        DatasetError: The name or column is unknown, or the files are not as they should be.
     """
     if name not in READERS:
         raise DatasetError(f"no data set is called {name!r}; there are {', '.join(READERS)}")
-    dataset = READERS[name](Path(root))
-    missing = [sample.path for sample in dataset.samples if not sample.path.is_file()]
-    if missing:
-        others = f" (and {len(missing) - 1} others)" if len(missing) > 1 else ""
-        raise DatasetError(f"{missing[0]}: no such picture{others}")
-    return dataset
+    reader = READERS[name]
+    if column and column not in reader.columns:
+        raise DatasetError(f"{name} has no labels {column!r}; there are {', '.join(reader.columns)}")
+    if not Path(root).exists():
+        raise DatasetError(f"{root}: no such file or folder")
+    return reader.read(Path(root), column or reader.columns[0])
+
+
+def recognise(root: Path) -> str | None:
+    """Tell which data set a folder (or CSV file) holds, by its score file; None if none that we know."""
+    return next((name for name, reader in READERS.items() if reader.recognises(root)), None)
+
+
+def missing(samples: Sequence[Sample]) -> list[Path]:
+    """List the pictures that are not there."""
+    return [sample.path for sample in samples if not sample.path.is_file()]
+
+
+def unreadable(samples: Sequence[Sample], *, threads: int = 4) -> list[tuple[Path, str]]:
+    """Decode every picture, and list those that cannot be decoded, with the reason."""
+
+    def fault(sample: Sample) -> str | None:
+        try:
+            images.decode(sample.path.read_bytes())
+        except (images.ImageError, OSError) as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(threads) as pool:
+        faults = track(pool.map(fault, samples), "checking pictures", total=len(samples), console=Console(stderr=True))
+        return [(sample.path, reason) for sample, reason in zip(samples, faults, strict=True) if reason is not None]
+
+
+def check(samples: Sequence[Sample]) -> None:
+    """Make sure that every picture is there and can be decoded.
+
+    Raises:
+        DatasetError: One is not; the message names it and counts the others.
+    """
+    if absent := missing(samples):
+        raise DatasetError(f"{absent[0]}: no such picture{_others(len(absent))}")
+    if broken := unreadable(samples):
+        path, reason = broken[0]
+        raise DatasetError(f"{path}: {reason}{_others(len(broken))}")
+
+
+def _others(count: int) -> str:
+    return f" (and {count - 1} others)" if count > 1 else ""

@@ -1,39 +1,46 @@
 """BIQ2021: 12,000 photos with authentic distortions, 512x512, MOS 0 to 1 from 30 raters each.
 
 Source: Ahmed and Asif, "BIQ2021: a large-scale blind image quality assessment database",
-J. Electronic Imaging 31(5), 2022.
-Layout: ``Images/*.jpg`` and ``Train (Images and MOS).csv`` with the columns ``Image Name`` and ``MOS``.
+J. Electronic Imaging 31(5), 2022. Its two score files are its official split.
 """
 
-import csv
 from pathlib import Path
 
 from model.contract import Scale
-from training.datasets.base import Dataset, DatasetError, Sample, parse_mos
+from training.datasets.base import Dataset, DatasetError, Part, Reader, Sample
+from training.datasets.files import Folder, any_file
+from training.datasets.scorefile import table
 
-LABELS = "Train (Images and MOS).csv"
-SCALE = Scale(dataset="biq2021", min=0.0, max=1.0)
+PARTS: dict[str, Part] = {"Train (Images and MOS).csv": "train", "Test (Images and MOS).csv": "test"}
 
 
-def read(root: Path) -> Dataset:
-    """Read the official training split, or the part of it that the score file lists.
-
-    Raises:
-        DatasetError: The score file is missing or has other columns.
-    """
-    labels = root / LABELS
-    if not labels.is_file():
-        raise DatasetError(f"{labels}: no such file; {root} is not a BIQ2021 folder")
-    with labels.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    images = root / "Images"
-    # Some file names differ from the list by the case of their suffix.
-    on_disk = {path.name.lower(): path for path in images.iterdir()} if images.is_dir() else {}
-    try:
-        samples = tuple(
-            Sample(on_disk.get(row["Image Name"].lower(), images / row["Image Name"]), parse_mos(row["MOS"]))
-            for row in rows
+def read(root: Path, column: str) -> Dataset:
+    """Read whichever of the two score files are there."""
+    files = Folder(root)
+    found = {file: part for name, part in PARTS.items() if (file := files.find(name)).is_file()}
+    if not found:
+        raise DatasetError(f"{root / next(iter(PARTS))}: no such file; {root} is not a BIQ2021 folder")
+    images = Folder(files.find("Images"))
+    samples = tuple(
+        Sample(
+            path=images.find(row["Image Name"]),
+            name=row["Image Name"],
+            mos=row.number(column),
+            group=row["Image Name"],
+            part=part,
         )
-    except (KeyError, ValueError) as error:
-        raise DatasetError(f"{labels}: columns 'Image Name' and 'MOS' (a number) are needed: {error}") from error
-    return Dataset(SCALE, samples)
+        for file, part in found.items()
+        for row in table(file, ("Image Name", column))
+    )
+    return Dataset(scale=Scale(dataset="biq2021", min=0.0, max=1.0), samples=samples)
+
+
+READER = Reader(
+    name="biq2021",
+    title="BIQ2021, photos with authentic distortions (Ahmed and Asif 2022)",
+    pictures=12_000,
+    layout="Images/*.jpg; Train (Images and MOS).csv, Test (Images and MOS).csv",
+    columns=("MOS",),
+    recognises=any_file(*PARTS),
+    read=read,
+)

@@ -1,27 +1,52 @@
-"""Any CSV file with the columns ``path`` (relative to the file) and ``mos``; higher is better."""
+"""Any CSV file with the columns ``path`` (relative to the file) and ``mos``, and if you like ``group`` and ``split``.
 
-import csv
+Higher is better. Pictures of a ``group`` stay together in every split; ``split`` says train, validation or test.
+"""
+
 from pathlib import Path
+from typing import cast, get_args
 
 from model.contract import Scale
-from training.datasets.base import Dataset, DatasetError, Sample, parse_mos
+from training.datasets.base import Dataset, DatasetError, Part, Reader, Sample
+from training.datasets.files import Folder
+from training.datasets.scorefile import Row, table
 
 
-def read(root: Path) -> Dataset:
-    """Read a CSV file; the scale runs from its lowest to its highest label.
+def read(root: Path, column: str) -> Dataset:
+    """Read a CSV file; the scale runs from its lowest to its highest label."""
+    if root.is_dir():
+        raise DatasetError(f"{root} is a folder; for csv, name the CSV file")
+    rows = table(root, ("path", column), optional=("group", "split"))
+    files = Folder(root.parent)
+    samples = tuple(
+        Sample(
+            path=files.find(row["path"]),
+            name=row["path"],
+            mos=row.number(column),
+            group=row.cells.get("group") or row["path"],
+            part=_part(row),
+        )
+        for row in rows
+    )
+    labels = {sample.mos for sample in samples}
+    if len(labels) < 2:
+        raise DatasetError(f"{root}: {len(samples)} pictures with one label cannot be learned from")
+    return Dataset(scale=Scale(dataset=root.stem, min=min(labels), max=max(labels)), samples=samples)
 
-    Raises:
-        DatasetError: The file is missing or has other columns.
-    """
-    if not root.is_file():
-        raise DatasetError(f"{root}: no such CSV file")
-    with root.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    try:
-        samples = tuple(Sample(root.parent / row["path"], parse_mos(row["mos"])) for row in rows)
-    except (KeyError, ValueError) as error:
-        raise DatasetError(f"{root}: columns 'path' and 'mos' (a number) are needed: {error}") from error
-    labels = [sample.mos for sample in samples]
-    if len(set(labels)) < 2:
-        raise DatasetError(f"{root}: {len(labels)} pictures with one label cannot be learned from")
-    return Dataset(Scale(dataset=root.stem, min=min(labels), max=max(labels)), samples)
+
+def _part(row: Row) -> Part:
+    text = row.cells.get("split", "")
+    if text not in get_args(Part):
+        raise DatasetError(f"{row.file}, line {row.line}: split is {text!r}, not train, validation or test")
+    return cast(Part, text)
+
+
+READER = Reader(
+    name="csv",
+    title="your own pictures",
+    pictures=0,
+    layout="a CSV file with the columns path,mos[,group,split]; paths are relative to it",
+    columns=("mos",),
+    recognises=lambda root: root.suffix.lower() == ".csv" and root.is_file(),
+    read=read,
+)

@@ -1,0 +1,87 @@
+"""What networks cost, in the terms of the SMART-IQA paper's Table VI."""
+
+import statistics
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from model import registry
+
+CROP = 224
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a network costs for one crop of 224x224.
+
+    Attributes:
+        name: Preset name.
+        parameters: Count, trainable or not.
+        gmacs: Multiply-accumulates in units of 10^9: convolutions and matrix products, attention among them.
+        latency_ms: Median time of one crop alone, in milliseconds.
+        throughput: Crops per second in batches.
+    """
+
+    name: str
+    parameters: int
+    gmacs: float
+    latency_ms: float
+    throughput: float
+
+
+def measure(name: str, *, batch: int, rounds: int, device: str) -> Cost:
+    """Measure a preset with random weights, in fp32.
+
+    Args:
+        name: Preset name.
+        batch: Crops to a batch for the throughput.
+        rounds: Timed runs of each, after two that do not count.
+        device: ``cpu`` or ``cuda``.
+
+    Raises:
+        ValueError: No preset has that name.
+    """
+    network = registry.build(name)
+    cost = gmacs(network)
+    network = registry.build(name).to(device).to(memory_format=torch.channels_last).eval()
+    return Cost(
+        name=name,
+        parameters=registry.parameter_count(network),
+        gmacs=cost,
+        latency_ms=1000 * _seconds(network, 1, rounds, device),
+        throughput=batch / _seconds(network, batch, rounds, device),
+    )
+
+
+def gmacs(network: nn.Module) -> float:
+    """Count multiply-accumulates of one crop, in units of 10^9; the network loses its weights over it."""
+    # The counter sees attention only where it is made of matrix products.
+    for layer in network.modules():
+        if hasattr(layer, "fused_attn"):
+            setattr(layer, "fused_attn", False)  # noqa: B010 -- not an attribute that modules are known to have
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        network.to("meta").eval()(torch.empty(1, 3, CROP, CROP, device="meta"))
+    return float(counter.get_total_flops()) / 2e9
+
+
+@torch.inference_mode()
+def _seconds(network: nn.Module, batch: int, rounds: int, device: str) -> float:
+    """Median time of a batch."""
+    crops = torch.rand(batch, 3, CROP, CROP, device=device).to(memory_format=torch.channels_last)
+    times = []
+    for _ in range(rounds + 2):
+        _wait(device)
+        started = time.perf_counter()
+        network(crops)
+        _wait(device)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[2:])
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()

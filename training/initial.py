@@ -1,0 +1,107 @@
+"""What a network starts training from: a backbone's weights, or a whole checkpoint."""
+
+import hashlib
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from model import checkpoint, registry
+from model.contract import Contract, Scale
+from training.recipe import Recipe
+
+
+def network(recipe: Recipe, init: Path | None, *, fetch: bool) -> registry.Network:
+    """Make the recipe's network with its first weights.
+
+    Args:
+        recipe: Names the network and its rates.
+        init: A safetensors file with a timm backbone, or a checkpoint folder of the same network.
+        fetch: Without ``init``: ask timm's hub for the backbone's weights.
+
+    Raises:
+        ValueError: The weights are of another network.
+    """
+    made = registry.build(recipe.network, pretrained=fetch and init is None, **recipe.network_changes())
+    if init is None:
+        return made
+    if init.is_dir():
+        load_checkpoint(made, init)
+    else:
+        load_backbone(made, init)
+    return made
+
+
+def load_backbone(network: registry.Network, file: Path) -> None:
+    """Load a safetensors file of a whole timm network into the backbone, without the layers after its last level.
+
+    Raises:
+        ValueError: The file is no safetensors file or lacks weights of the backbone.
+    """
+    own = network.backbone.features.state_dict()
+    try:
+        weights = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{file}: not a safetensors file: {error}") from error
+    # Checkpoints from before batch norms counted their batches lack the counters, which nothing reads.
+    absent = [name for name in own if name not in weights and not name.endswith("num_batches_tracked")]
+    if absent:
+        raise ValueError(f"{file}: lacks {absent[0]} and {len(absent) - 1} other weights of the backbone")
+    try:
+        network.backbone.features.load_state_dict({name: weights.get(name, own[name]) for name in own})
+    except RuntimeError as error:
+        raise ValueError(f"{file}: weights of another shape: {str(error).splitlines()[-1].strip()}") from error
+
+
+def load_checkpoint(network: registry.Network, folder: Path) -> None:
+    """Load a checkpoint's weights into a network of the same architecture; its dropout rates may differ.
+
+    Raises:
+        ValueError: The checkpoint is of another architecture.
+    """
+    loaded = checkpoint.load(folder)
+    theirs, ours = registry.to_dict(loaded.network), registry.to_dict(network)
+    for field in sorted(set(theirs) | set(ours)):
+        if field not in ("dropout", "drop_path") and theirs.get(field) != ours.get(field):
+            raise ValueError(
+                f"{folder} is a checkpoint of another architecture: "
+                f"its {field} is {theirs.get(field)!r}, the recipe's is {ours.get(field)!r}"
+            )
+    network.load_state_dict(loaded.network.state_dict())
+
+
+def contract(recipe: Recipe, scale: Scale, init: Path | None) -> Contract:
+    """The contract of the checkpoint to be: the recipe's views, and the line from the network's output to the labels.
+
+    That line starts from the recipe's ``label_range``; without one, a network that starts from a checkpoint goes on
+    answering what it answered for worst and best, and any other network learns the labels as they are.
+    """
+    low, high = scale.min, scale.max
+    if recipe.label_range is not None:
+        low, high = recipe.label_range
+    elif init is not None and init.is_dir():
+        before = checkpoint.inspect(init)[0].contract
+        low = (before.scale.min - before.intercept) / before.slope
+        high = (before.scale.max - before.intercept) / before.slope
+    slope = (scale.max - scale.min) / (high - low)
+    return Contract(
+        resize=recipe.resize,
+        width=recipe.width,
+        height=recipe.height,
+        crops=recipe.crops,
+        scale=scale,
+        slope=slope,
+        intercept=scale.min - slope * low,
+    )
+
+
+def digest(init: Path | None) -> str:
+    """Hash of the first weights; "" where timm's hub is asked."""
+    if init is None:
+        return ""
+    if init.is_dir():
+        return checkpoint.inspect(init)[1]
+    try:
+        return f"sha256:{hashlib.sha256(init.read_bytes()).hexdigest()}"
+    except OSError as error:
+        raise ValueError(f"{init}: {error.strerror}") from error

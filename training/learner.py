@@ -1,0 +1,116 @@
+"""A network that learns: its optimiser, learning rates, gradient clipping and the average of its weights."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from model.registry import Network
+from training.recipe import Recipe
+
+
+class Learner:
+    """A network with everything that changes it.
+
+    Args:
+        network: The network, on its device.
+        recipe: Says how it learns.
+        steps: Steps to an epoch.
+
+    Attributes:
+        network: As it learns.
+        kept: The moving average of its weights, which is what becomes a checkpoint.
+
+    Raises:
+        ValueError: A name in ``frozen`` fits no parameter.
+    """
+
+    def __init__(self, network: Network, recipe: Recipe, steps: int) -> None:
+        self.network = network
+        self._recipe = recipe
+        self._optimizer = _optimizer(network, recipe)
+        self._schedule = LambdaLR(self._optimizer, rates(recipe, steps))
+        self._average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))
+        assert isinstance(self._average.module, Network)
+        self.kept = self._average.module
+
+    def train_mode(self) -> None:
+        """Switch to training, with the backbone's batch norms left as they are if the recipe says so."""
+        self.network.train()
+        if self._recipe.freeze_bn:
+            for layer in self.network.backbone.modules():
+                if isinstance(layer, nn.BatchNorm2d):
+                    layer.eval()
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of the last step."""
+        self._optimizer.zero_grad()
+
+    def step(self) -> None:
+        """Take one step along the gradients, and have the average follow."""
+        if self._recipe.clip_norm:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self._recipe.clip_norm)
+        self._optimizer.step()
+        self._schedule.step()
+        self._average.update_parameters(self.network)
+
+    def learning_rates(self) -> dict[str, float]:
+        """The present rates, by the names of the recipe's fields."""
+        backbone, head = self._schedule.get_last_lr()
+        return {"backbone_lr": float(backbone), "head_lr": float(head)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that ``load_state_dict`` needs to go on."""
+        return {name: part.state_dict() for name, part in self._parts().items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where ``state_dict`` was taken."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "network": self.network,
+            "average": self._average,
+            "optimizer": self._optimizer,
+            "schedule": self._schedule,
+        }
+
+
+def rates(recipe: Recipe, steps: int) -> Callable[[int], float]:
+    """Factor of both learning rates at a step: a linear warm-up, then a cosine to zero or stairs.
+
+    Args:
+        recipe: Says which.
+        steps: Steps to an epoch.
+    """
+    warmup = round(recipe.warmup_epochs * steps)
+    total = recipe.epochs * steps
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        if recipe.schedule == "step":
+            return recipe.step_factor ** (step // (recipe.step_epochs * steps))
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
+
+    return factor
+
+
+def _optimizer(network: Network, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW with two groups, the backbone's parameters and all others; frozen ones are in neither."""
+    names = [name for name, _ in network.backbone.features.named_parameters()]
+    for prefix in recipe.frozen:
+        if not any(name.startswith(prefix) for name in names):
+            raise ValueError(f"frozen: no parameter of the backbone begins with {prefix!r}; one is {names[0]!r}")
+    for name, parameter in network.backbone.features.named_parameters():
+        parameter.requires_grad_(not name.startswith(recipe.frozen))
+    backbone = [parameter for parameter in network.backbone.parameters() if parameter.requires_grad]
+    backbone_ids = {id(parameter) for parameter in network.backbone.parameters()}
+    head = [parameter for parameter in network.parameters() if id(parameter) not in backbone_ids]
+    groups = [{"params": backbone, "lr": recipe.backbone_lr}, {"params": head, "lr": recipe.head_lr}]
+    return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)

@@ -1,0 +1,98 @@
+"""Losses: what a batch of predictions costs, given its labels.
+
+``x`` are predictions, ``y`` labels, ``dx`` and ``dy`` their differences over all ordered pairs of the batch.
+
+    l1, smooth_l1, l2   distance to the label
+    srcc                1 - r, with r Pearson's correlation: what the SMART-IQA paper calls its SRCC loss
+    plcc                (1 - r) / 2, as LoDa's paper writes it
+    plcc_mse            (1 - r) (3 + r) / 8, what LoDa's code computes
+    ranking             relu(|dx| - sign(dx) dy), SMART-IQA's pairwise ranking
+    fidelity            1 - sqrt(p q) - sqrt((1 - p) (1 - q)), p = sigmoid(dy), q = Phi(dx / (0.1 sqrt 2))
+
+All but the first three leave the scale of the predictions open; the trainer fits it afterwards.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LossName = Literal["l1", "smooth_l1", "l2", "srcc", "plcc", "plcc_mse", "ranking", "fidelity"]
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+SCALED = ("l1", "smooth_l1", "l2")
+"""Losses that teach the labels' own scale."""
+FIDELITY_SIGMA = 0.1
+
+
+def make(name: LossName, *, ranking_weight: float = 0.0, ranking_margin: float = 0.0) -> Loss:
+    """Make a loss over predictions (N,) and labels (N,), answering a scalar.
+
+    Args:
+        name: See the module.
+        ranking_weight: Weight of an added ``hinge`` term; 0 leaves it out.
+        ranking_margin: Its margin, in units of the predictions.
+    """
+    main = _LOSSES[name]
+    if not ranking_weight:
+        return main
+    return lambda x_N, y_N: main(x_N, y_N) + ranking_weight * hinge(x_N, y_N, ranking_margin)
+
+
+def pearson(x_N: Tensor, y_N: Tensor) -> Tensor:
+    """Pearson's correlation; 0 where one side does not vary."""
+    x_N, y_N = x_N - x_N.mean(), y_N - y_N.mean()
+    return (x_N * y_N).sum().div((x_N.norm() * y_N.norm()).clamp_min(1e-8))
+
+
+def ranking(x_N: Tensor, y_N: Tensor) -> Tensor:
+    """Cost of pairs whose predictions lie in the wrong order, or further apart than their labels."""
+    dx, dy = _pairs(x_N, y_N)
+    direction = torch.where(dx >= 0, 1.0, -1.0)
+    return _mean(F.relu(dx.abs() - direction * dy))
+
+
+def fidelity(x_N: Tensor, y_N: Tensor) -> Tensor:
+    """How unlike two probabilities are: that one picture is better by its labels, and by its predictions."""
+    dx, dy = _pairs(x_N, y_N, equal_labels=True)
+    p = torch.sigmoid(dy)
+    q = (0.5 * (1 + torch.erf(dx / (2 * FIDELITY_SIGMA)))).clamp(1e-6, 1 - 1e-6)
+    return _mean(1 - torch.sqrt(p * q) - torch.sqrt((1 - p) * (1 - q)))
+
+
+def hinge(x_N: Tensor, y_N: Tensor, margin: float) -> Tensor:
+    """Cost of pairs that are not in order by at least a margin."""
+    dx, dy = _pairs(x_N, y_N)
+    return _mean(F.relu(margin - dx * dy.sign()))
+
+
+def _pairs(x_N: Tensor, y_N: Tensor, *, equal_labels: bool = False) -> tuple[Tensor, Tensor]:
+    """Differences over all ordered pairs; by default of those whose labels differ."""
+    dx, dy = x_N[:, None] - x_N, y_N[:, None] - y_N
+    others = ~torch.eye(len(x_N), dtype=torch.bool, device=x_N.device)
+    kept = others if equal_labels else others & (dy != 0)
+    return dx[kept], dy[kept]
+
+
+def _mean(values: Tensor) -> Tensor:
+    """The mean, and 0 (with a gradient of 0) where a batch has no pair."""
+    return values.sum() / max(len(values), 1)
+
+
+def _plcc_mse(x_N: Tensor, y_N: Tensor) -> Tensor:
+    r = pearson(x_N, y_N)
+    return (1 - r) * (3 + r) / 8
+
+
+_LOSSES: dict[LossName, Loss] = {
+    "l1": F.l1_loss,
+    "smooth_l1": F.smooth_l1_loss,
+    "l2": F.mse_loss,
+    "srcc": lambda x_N, y_N: 1 - pearson(x_N, y_N),
+    "plcc": lambda x_N, y_N: (1 - pearson(x_N, y_N)) / 2,
+    "plcc_mse": _plcc_mse,
+    "ranking": ranking,
+    "fidelity": fidelity,
+}

@@ -1,0 +1,101 @@
+"""What comes of a run: candidates while it goes, the finished checkpoint at its end."""
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from scipy import stats
+
+from model import checkpoint, golden, registry
+from model.contract import Contract
+from model.scorer import Scorer
+from training import card, losses, splits
+from training.correlation import Agreement
+from training.datasets import Dataset, Part, Sample
+from training.errors import TrainingError
+from training.evaluator import evaluate
+from training.recipe import Recipe
+from training.run import BEST, CANDIDATE, CHECKPOINT, SPLIT
+
+CALIBRATION_PICTURES = 500
+
+
+def validate(
+    out: Path, network: registry.Network, recipe: Recipe, contract: Contract, watched: list[Sample]
+) -> Agreement | None:
+    """Write a candidate checkpoint, and judge it on the watched pictures; None where there are none.
+
+    Raises:
+        TrainingError: It cannot be written.
+    """
+    _save(out / CANDIDATE, network, recipe, contract)
+    if not watched:
+        return None
+    return evaluate(Scorer.load(out / CANDIDATE), watched, crops=recipe.validation_crops).agreement
+
+
+def promote(out: Path) -> None:
+    """Keep the candidate as the best so far."""
+    shutil.rmtree(out / BEST, ignore_errors=True)
+    os.replace(out / CANDIDATE, out / BEST)
+
+
+def finish(out: Path, recipe: Recipe, dataset: Dataset, split: splits.Split, init: Path | None) -> None:
+    """Measure the best epoch with the contract's crops, and write it with its card, split and golden scores.
+
+    A loss that leaves the scale of the outputs open gets it here: a straight line from outputs to labels, fitted on
+    the validation pictures (without any, on training pictures).
+
+    Raises:
+        TrainingError: It cannot be written.
+    """
+    best = Scorer.load(out / BEST, precision="fp32")
+    contract = best.checkpoint.contract
+    if recipe.loss not in losses.SCALED:
+        samples = splits.select(dataset, split.validation or split.train[:CALIBRATION_PICTURES])
+        contract = _calibrated(evaluate(best, samples).predictions, samples, contract)
+        _save(out / BEST, best.checkpoint.network.cpu(), recipe, contract)
+        best = Scorer.load(out / BEST, precision="fp32")
+    parts: tuple[Part, ...] = ("validation", "test")
+    agreements = {
+        part: evaluate(best, splits.select(dataset, split.names(part))).agreement for part in parts if split.names(part)
+    }
+    folder = out / CHECKPOINT
+    _save(
+        folder,
+        best.checkpoint.network.cpu(),
+        recipe,
+        contract,
+        card=card.write(recipe, contract, agreements, split, note=dataset.note, init=_origin(init)),
+        trained_on=f"{recipe.dataset}, {len(split.train)} pictures",
+        licence="of the training data; see card.md",
+        figures={
+            f"{recipe.dataset}-{part}": {"pictures": float(len(split.names(part))), **agreement.to_dict()}
+            for part, agreement in agreements.items()
+        },
+    )
+    (folder / SPLIT).write_text(splits.dump(split), encoding="utf-8")
+    golden.write(Scorer.load(folder, precision="fp32"))
+
+
+def _calibrated(predictions: Sequence[float], samples: list[Sample], contract: Contract) -> Contract:
+    line = stats.linregress(predictions, [sample.mos for sample in samples])
+    slope, intercept = float(line.slope) or 1.0, float(line.intercept)
+    return dataclasses.replace(contract, slope=slope * contract.slope, intercept=slope * contract.intercept + intercept)
+
+
+def _origin(init: Path | None) -> str:
+    if init is None:
+        return "timm's weights of that name"
+    return f"the checkpoint `{init.name}`" if init.is_dir() else f"`{init.name}`"
+
+
+def _save(folder: Path, network: registry.Network, recipe: Recipe, contract: Contract, **about: Any) -> None:
+    name = f"{recipe.network}-{recipe.dataset}"
+    try:
+        checkpoint.save(folder, network, name=name, contract=contract, **{"card": "", **about})
+    except OSError as error:
+        raise TrainingError(f"{folder} cannot be written: {error.strerror}; what was there is untouched") from error

@@ -1,0 +1,145 @@
+"""Sweeps: one recipe with variations, trained one after another and compared.
+
+A sweep is a TOML file with a ``base`` recipe and a table of changes for each run:
+
+    base = "smart-base-koniq"
+
+    [[runs]]
+    name = "L2"
+    loss = "l2"
+"""
+
+import json
+import re
+import statistics
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model import checkpoint, registry
+from model.checkpoint import CONFIG
+from training import complexity, recipe, trainer
+from training.recipe import Recipe
+from training.run import CHECKPOINT, RECIPE
+
+SWEEP = "sweep.json"
+SHIPPED = recipe.SHIPPED / "sweeps"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variation:
+    """A run of a sweep."""
+
+    name: str
+    recipe: Recipe
+
+    @property
+    def folder(self) -> str:
+        """A name for its folder."""
+        return re.sub(r"[^a-z0-9.]+", "-", self.name.lower()).strip("-")
+
+
+def load(file: Path, changes: Sequence[str] = ()) -> list[Variation]:
+    """Read a sweep.
+
+    Args:
+        file: A TOML file; a bare name may also be one of the shipped sweeps.
+        changes: Changes of the base recipe, as for ``recipe.load``; the runs' own come after them.
+
+    Raises:
+        ValueError: The file is not a sweep, or a run's recipe is wrong.
+    """
+    shipped = SHIPPED / f"{file.name.removesuffix('.toml')}.toml"
+    if not file.exists() and file.parent == Path() and shipped.exists():
+        file = shipped
+    try:
+        fields = tomllib.loads(file.read_text(encoding="utf-8"))
+        base, runs = Path(fields.pop("base")), [dict(run) for run in fields.pop("runs")]
+        names = [str(run.pop("name")) for run in runs]
+    except OSError as error:
+        raise ValueError(f"{file}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: not TOML: {error}") from error
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{file}: a sweep has base = and [[runs]], each with a name: {error} is missing") from error
+    if fields:
+        raise ValueError(f"{file}: unknown field {next(iter(fields))!r}; a sweep has base and runs")
+    beside = file.parent / base
+    start = recipe.load(beside if beside.exists() else base, changes)
+    variations = [
+        Variation(name=name, recipe=recipe.make(recipe.fields(start) | run, f"{file}, run {name!r}"))
+        for name, run in zip(names, runs, strict=True)
+    ]
+    if len({variation.folder for variation in variations}) < len(variations):
+        raise ValueError(f"{file}: two runs have the same name")
+    return variations
+
+
+def run(variations: Sequence[Variation], root: Path, out: Path, *, init: Path | None, workers: int) -> None:
+    """Train all runs of a sweep, each in a folder of its own; finished ones are not trained again.
+
+    Args:
+        variations: What to train.
+        root: The data set.
+        out: The sweep's folder.
+        init: First weights, as for ``trainer.train``; they must fit all runs.
+        workers: Processes that decode.
+
+    Raises:
+        DatasetError, ValueError, TrainingError: As ``trainer.train``.
+    """
+    rows = []
+    for variation in variations:
+        folder = out / variation.folder
+        if not _finished(folder, variation.recipe):
+            trainer.train(variation.recipe, root, folder, init=init, workers=workers)
+        config, _ = checkpoint.inspect(folder / CHECKPOINT)
+        network = registry.from_dict(config.network)
+        rows.append(
+            {
+                "name": variation.name,
+                "folder": variation.folder,
+                "network": variation.recipe.network,
+                "parameters": registry.parameter_count(network),
+                "gmacs": round(complexity.gmacs(network), 3),
+                "figures": config.figures,
+            }
+        )
+        (out / SWEEP).write_text(json.dumps({"runs": rows}, indent=2) + "\n", encoding="utf-8")
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """Read a sweep's results.
+
+    Raises:
+        ValueError: There are none.
+    """
+    try:
+        rows: list[dict[str, Any]] = json.loads((folder / SWEEP).read_text(encoding="utf-8"))["runs"]
+    except OSError as error:
+        raise ValueError(f"{folder / SWEEP}: {error.strerror}") from error
+    return rows
+
+
+def judged(row: Mapping[str, Any]) -> tuple[str, Mapping[str, float]]:
+    """The figures that a run is compared by: on its test pictures, or without any on those for validation."""
+    figures: Mapping[str, Mapping[str, float]] = row["figures"]
+    for part in ("test", "validation"):
+        for name, values in figures.items():
+            if name.endswith(part):
+                return part, values
+    raise ValueError(f"run {row['name']!r} was not measured on any picture")
+
+
+def median(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Median of each figure over the runs of a sweep: how papers report several splits."""
+    figures = [judged(row)[1] for row in rows]
+    return {name: statistics.median(values[name] for values in figures) for name in figures[0]}
+
+
+def _finished(folder: Path, wanted: Recipe) -> bool:
+    saved = folder / RECIPE
+    done = (folder / CHECKPOINT / CONFIG).is_file() and saved.is_file()
+    return done and saved.read_text(encoding="utf-8") == recipe.dump(wanted)
