@@ -69,8 +69,10 @@ def logistic(x: NDArray[np.float64], b1: float, b2: float, b3: float, b4: float)
 
 
 def fit_logistic(predictions: ArrayLike, labels: ArrayLike) -> tuple[float, float, float, float] | None:
-    """Fit ``logistic`` by least squares; None where it does not converge, or turns the order round."""
+    """Fit ``logistic`` by least squares; None where that fails, or turns the order round."""
     x, y = _checked(predictions, labels)
+    if len(x) < 5:
+        return None
     start = (float(y.max()), float(y.min()), float(x.mean()), max(float(x.std()), 1e-9))
     try:
         with warnings.catch_warnings():

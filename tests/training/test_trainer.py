@@ -3,161 +3,257 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-import timm
 import torch
 from PIL import ImageFilter
 from safetensors.torch import save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from model import checkpoint, golden, registry
+from model.contract import Contract, Scale
 from model.scorer import Scorer
 from tests.conftest import encode, photo
-from tests.training.test_data import write_csv
-from training import datasets, evaluator, recipe, splits, trainer
+from tests.training.conftest import RECIPE
+from tests.training.layouts import write_csv
+from training import datasets, evaluator, initial, learner, losses, run, splits, trainer
+from training.datasets import DatasetError
+from training.errors import TrainingError
 from training.recipe import Recipe
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve pictures, blurred ever more, with labels that say so."""
-    folder = tmp_path_factory.mktemp("data")
-    rows: list[tuple[str, object]] = []
-    for index in range(12):
-        image = photo(256, 240, seed=index).filter(ImageFilter.GaussianBlur(index / 2))
-        (folder / f"{index:02}.jpg").write_bytes(encode(image))
-        rows.append((f"{index:02}.jpg", 1 - index / 12))
-    write_csv(folder / "labels.csv", ("path", "mos"), rows)
-    return folder / "labels.csv"
-
-
-@pytest.fixture(scope="module")
-def init(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Backbone weights in the form that timm's users have them, without batch counters."""
-    torch.manual_seed(0)
-    weights = timm.create_model("mobilenetv2_100", num_classes=0).state_dict()
-    file = tmp_path_factory.mktemp("init") / "backbone.safetensors"
-    save_file({name: value for name, value in weights.items() if not name.endswith("tracked")}, file)
-    return file
-
-
-RECIPE = Recipe(
-    network="smart-mobile", dataset="csv", epochs=2, batch_pictures=4, validation_share=0.25, crops=2,
-    validation_crops=1, frozen=("conv_stem", "bn1", "blocks.0"), freeze_bn=True, ema_decay=0.5,
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def finished(root: Path, init: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of an uninterrupted training."""
-    out = tmp_path_factory.mktemp("run")
-    assert trainer.train(RECIPE, root, out, init=init, workers=0) == out / "checkpoint"
-    return out
-
-
-def metrics(out: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (out / trainer.METRICS).read_text().splitlines()]
+def train(recipe: Recipe, root: Path, out: Path, init: Path | None) -> Path:
+    return trainer.train(recipe, root, out, init=init, workers=0)
 
 
 def test_the_result_is_a_checkpoint_that_can_be_served(finished: Path, root: Path) -> None:
     folder = finished / "checkpoint"
     scorer = Scorer.load(folder, device="cpu")
     assert golden.verify(scorer)
-    split = splits.load(folder / trainer.SPLIT)
-    assert (len(split.train), len(split.validation)) == (9, 3)
-    samples = splits.select(datasets.read("csv", root), split.validation)
-    measured = evaluator.evaluate(scorer, samples).agreement
+    split = splits.load(folder / run.SPLIT)
+    assert (len(split.train), len(split.validation), len(split.test)) == (6, 3, 3)
     config, _ = checkpoint.inspect(folder)
-    assert config.figures == {"csv-validation": {"pictures": 3.0, **measured.to_dict()}}
+    data = datasets.read("csv", root)
+    card = (folder / checkpoint.CARD).read_text()
+    for part, names in (("validation", split.validation), ("test", split.test)):
+        measured = evaluator.evaluate(scorer, splits.select(data, names)).agreement
+        assert config.figures[f"csv-{part}"] == {"pictures": 3.0, **measured.to_dict()}
+        assert f"{measured.rmse:.4f}" in card
     assert config.contract.crops == 2
-    assert f"{measured.srcc:.4f}" in (folder / checkpoint.CARD).read_text()
 
 
-def test_every_epoch_is_told(finished: Path) -> None:
-    assert [line["epoch"] for line in metrics(finished)] == [1, 2]
-    assert all({"loss", "srcc", "plcc", "rmse", "mae"} <= set(line) for line in metrics(finished))
-
-
-def test_a_resumed_run_ends_like_an_uninterrupted_one(
-    finished: Path, root: Path, init: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save = trainer._save_state
-
-    def save_and_stop(file: Path, state: dict[str, object]) -> None:
-        save(file, state)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer, "_save_state", save_and_stop)
-        with pytest.raises(KeyboardInterrupt):
-            trainer.train(RECIPE, root, tmp_path, init=init, workers=0)
-    assert torch.load(tmp_path / trainer.STATE, weights_only=True)["epoch"] == 1
-    trainer.train(RECIPE, root, tmp_path, init=init, workers=0)
-    assert metrics(tmp_path) == metrics(finished)
-    digests = [checkpoint.inspect(out / "checkpoint")[1] for out in (tmp_path, finished)]
-    assert digests[0] == digests[1]
+def test_the_run_folder_tells_everything(finished: Path) -> None:
+    lines = run.read_metrics(finished)
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert all({"loss", "srcc", "plcc", "rmse", "mae", "backbone_lr", "head_lr"} <= set(line) for line in lines)
+    assert (finished / run.CURVES).read_bytes().startswith(b"\x89PNG")
+    assert "epoch 2" in (finished / run.LOG).read_text()
+    events = EventAccumulator(str(finished / run.TENSORBOARD))
+    events.Reload()
+    assert [event.step for event in events.Scalars("srcc")] == [2, 4]
+    assert [event.value for event in events.Scalars("srcc")] == pytest.approx([line["srcc"] for line in lines])
 
 
 def test_frozen_parts_keep_their_weights_and_the_rest_moves(finished: Path, init: Path) -> None:
-    start = registry.build("smart-mobile")
-    trainer.load_backbone(start, init)
+    start = registry.build("smart-mobile", backbone="test_resnet")
+    initial.load_backbone(start, init)
     trained = checkpoint.load(finished / "checkpoint").network.state_dict()
     for name, before in start.backbone.state_dict().items():
-        frozen = name.startswith(("features.conv_stem", "features.bn1", "features.blocks.0")) or "running" in name
+        frozen = name.startswith(("features.conv1", "features.bn1")) or "running" in name
         if "num_batches" not in name:
             assert torch.equal(before, trained[f"backbone.{name}"]) == frozen, name
 
 
-def test_a_folder_holds_one_recipe(finished: Path, root: Path, init: Path) -> None:
-    with pytest.raises(ValueError, match="another recipe"):
-        trainer.train(replace(RECIPE, seed=1), root, finished, init=init)
-    with pytest.raises(ValueError, match="other weights"):
-        trainer.train(RECIPE, root, finished, init=root)
+def test_the_recipe_of_a_run_makes_the_same_run(finished: Path, root: Path, init: Path, tmp_path: Path) -> None:
+    from training import recipe as recipes
+
+    assert recipes.load(finished / run.RECIPE) == RECIPE
+    train(RECIPE, root, tmp_path / "again", init)
+    digests = {checkpoint.inspect(out / "checkpoint")[1] for out in (tmp_path / "again", finished)}
+    assert len(digests) == 1
+
+
+def test_a_folder_holds_one_run(finished: Path, root: Path, init: Path) -> None:
+    with pytest.raises(ValueError, match="of another recipe"):
+        train(replace(RECIPE, seed=1), root, finished, init)
+    with pytest.raises(ValueError, match="from other first weights"):
+        train(RECIPE, root, finished, root)
 
 
 def test_a_run_does_not_go_on_with_other_pictures(root: Path, init: Path, tmp_path: Path, finished: Path) -> None:
     shorter = root.with_name("shorter.csv")
     shorter.write_text("\n".join(root.read_text().splitlines()[:-1]))
     shutil.copytree(finished, tmp_path / "run")
-    with pytest.raises(ValueError, match="other pictures"):
-        trainer.train(RECIPE, shorter, tmp_path / "run", init=init)
+    with pytest.raises(ValueError, match="on other pictures"):
+        train(RECIPE, shorter, tmp_path / "run", init)
 
 
-def test_initial_weights_that_do_not_fit(tmp_path: Path) -> None:
+def test_a_given_split_is_taken(root: Path, init: Path, tmp_path: Path) -> None:
+    names = [f"{index:02}.jpg" for index in range(12)]
+    split = splits.Split(dataset="labels", train=tuple(names[:8]), validation=tuple(names[8:]))
+    (tmp_path / "split.json").write_text(splits.dump(split))
+    out = tmp_path / "run"
+    trainer.train(replace(RECIPE, epochs=1), root, out, init=init, split=tmp_path / "split.json", workers=0)
+    assert splits.load(out / "checkpoint" / run.SPLIT) == split
+
+
+def test_two_hundred_steps_lower_the_loss(tmp_path: Path) -> None:
+    """The smoke training: pictures whose blur is their label, learned from random weights."""
+    rows: list[tuple[str, object]] = []
+    for index in range(40):
+        image = photo(240, 240, seed=index).filter(ImageFilter.GaussianBlur(index % 5))
+        (tmp_path / f"{index}.jpg").write_bytes(encode(image))
+        rows.append((f"{index}.jpg", 1 - (index % 5) / 4))
+    write_csv(tmp_path / "labels.csv", ("path", "mos"), rows)
+    torch.manual_seed(0)
+    save_file(
+        registry.build("smart-mobile", backbone="test_resnet").backbone.features.state_dict(),
+        tmp_path / "random.safetensors",
+    )
+    recipe = Recipe(
+        network="smart-mobile", backbone="test_resnet", dataset="csv", epochs=10, visits=5, batch_pictures=8, backbone_lr=1e-3,
+        head_lr=1e-3, validation_share=0.2, crops=1, validation_crops=1, ema_decay=0.9, dropout=0.0,
+    )  # fmt: skip
+    train(recipe, tmp_path / "labels.csv", tmp_path / "run", tmp_path / "random.safetensors")
+    lines = run.read_metrics(tmp_path / "run")
+    assert len(lines) * 32 * 5 / 8 == 200
+    loss = [line["loss"] for line in lines]
+    assert np.mean(loss[-2:]) < 0.5 * loss[0]
+    assert max(line["srcc"] for line in lines) > 0.8
+
+
+def test_a_loss_that_only_compares_gets_its_scale_afterwards(root: Path, init: Path, tmp_path: Path) -> None:
+    train(replace(RECIPE, loss="srcc", epochs=1), root, tmp_path, init)
+    folder = tmp_path / "checkpoint"
+    config, _ = checkpoint.inspect(folder)
+    assert config.contract.slope != 1
+    data = datasets.read("csv", root)
+    split = splits.load(folder / run.SPLIT)
+    measured = evaluator.evaluate(Scorer.load(folder), splits.select(data, split.validation)).agreement
+    labels = [sample.mos for sample in splits.select(data, split.validation)]
+    # A least-squares line is never further from the labels than their mean.
+    assert measured.rmse <= np.std(labels) + 1e-6
+    assert "a line to the labels was fitted" in (folder / checkpoint.CARD).read_text()
+
+
+def test_fine_tuning_goes_on_from_a_checkpoint(finished: Path, root: Path, tmp_path: Path) -> None:
+    """On labels that are ten times as high, the network starts with the answers that it had, ten times as high."""
+    rows = [line.split(",") for line in root.read_text().splitlines()[1:]]
+    tenfold = root.with_name("tenfold.csv")
+    write_csv(tenfold, ("path", "mos"), [(name, 10 * float(mos)) for name, mos in rows])
+    recipe = replace(RECIPE, epochs=1, backbone_lr=0.0, head_lr=0.0, dropout=0.1)
+    train(recipe, tenfold, tmp_path / "tuned", finished / "checkpoint")
+    before, after = Scorer.load(finished / "checkpoint"), Scorer.load(tmp_path / "tuned" / "checkpoint")
+    picture = root.with_name("03.jpg")
+    assert after.score(picture).raw_score == pytest.approx(10 * before.score(picture).raw_score, rel=1e-4)
+    assert after.score(picture).score == pytest.approx(before.score(picture).score, rel=1e-4)
+
+
+def test_the_line_from_outputs_to_labels() -> None:
+    scale = Scale(dataset="made-up", min=1, max=5)
+    plain = initial.contract(RECIPE, scale, None)
+    assert (plain.slope, plain.intercept) == (1, 0)
+    ranged = initial.contract(replace(RECIPE, label_range=(0.0, 100.0)), scale, None)
+    assert ranged.raw(np.array([0.0, 50.0, 100.0])).tolist() == pytest.approx([1, 3, 5])
+
+
+def test_the_last_epoch_may_be_kept_without_validation(root: Path, init: Path, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, selection="last", validation_share=0.0, test_share=0.0)
+    train(recipe, root, tmp_path, init)
+    assert checkpoint.inspect(tmp_path / "checkpoint")[0].figures == {}
+    with pytest.raises(DatasetError, match="selection = 'validation' needs pictures"):
+        train(replace(recipe, selection="validation"), root, tmp_path / "other", init)
+
+
+def test_best_on_test_only_by_its_name(root: Path, init: Path, tmp_path: Path) -> None:
+    train(replace(RECIPE, selection="best_on_test", validation_share=0.0), root, tmp_path, init)
+    assert "TEST" in (tmp_path / "checkpoint" / checkpoint.CARD).read_text()
+    assert "csv-test" in checkpoint.inspect(tmp_path / "checkpoint")[0].figures
+
+
+def test_early_stopping_and_not_going_on_after_it(root: Path, init: Path, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, epochs=9, patience=2, backbone_lr=0.0, head_lr=0.0, ema_decay=0.0)
+    train(recipe, root, tmp_path, init)
+    assert len(run.read_metrics(tmp_path)) == 3
+    train(recipe, root, tmp_path, init)
+    assert len(run.read_metrics(tmp_path)) == 3
+
+
+def test_accumulated_batches_make_the_step_of_the_whole_one(root: Path, init: Path, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, network="smart-mobile-no-attention", dropout=0.0, batch_pictures=6, epochs=2)
+    train(recipe, root, tmp_path / "whole", init)
+    train(replace(recipe, accumulate=3), root, tmp_path / "parts", init)
+    whole, parts = (run.read_metrics(tmp_path / name) for name in ("whole", "parts"))
+    assert [line["loss"] for line in parts] == pytest.approx([line["loss"] for line in whole], rel=1e-4)
+
+
+def test_bf16_trains_too(root: Path, init: Path, tmp_path: Path) -> None:
+    train(replace(RECIPE, precision="bf16"), root, tmp_path / "bf16", init)
+    weights = checkpoint.load(tmp_path / "bf16" / "checkpoint").network.state_dict()
+    assert all(torch.isfinite(value).all() for value in weights.values())
+    assert {value.dtype for value in weights.values() if value.is_floating_point()} == {torch.float32}
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run(
+    finished: Path, root: Path, init: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    text = (tmp_path / "run" / run.RECIPE).read_text()
+    (tmp_path / "run" / run.RECIPE).write_text(text.replace("epochs = 2\n", "epochs = 3\n"))
+    before = {file.name: file.read_bytes() for file in (tmp_path / "run" / "best").iterdir()}
+    state = (tmp_path / "run" / run.STATE).read_bytes()
+    monkeypatch.setattr(losses, "make", lambda *_, **__: lambda x, _: (x * float("nan")).mean())
+    with pytest.raises(TrainingError, match=r"loss is not a number, epoch 3, step 2; .* saved before is untouched"):
+        train(replace(RECIPE, epochs=3), root, tmp_path / "run", init)
+    assert (tmp_path / "run" / run.STATE).read_bytes() == state
+    assert {file.name: file.read_bytes() for file in (tmp_path / "run" / "best").iterdir()} == before
+
+
+def test_initial_weights_that_do_not_fit(finished: Path, tmp_path: Path) -> None:
+    network = registry.build("smart-mobile")
     save_file({"conv_stem.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "short.safetensors")
     with pytest.raises(ValueError, match="lacks"):
-        trainer.load_backbone(registry.build("smart-mobile"), tmp_path / "short.safetensors")
+        initial.load_backbone(network, tmp_path / "short.safetensors")
+    weights = {name: torch.zeros(3) for name in network.backbone.features.state_dict()}
+    save_file(weights, tmp_path / "shapes.safetensors")
+    with pytest.raises(ValueError, match="another shape"):
+        initial.load_backbone(network, tmp_path / "shapes.safetensors")
+    (tmp_path / "text.safetensors").write_text("none")
+    with pytest.raises(ValueError, match=r"not a safetensors file"):
+        initial.load_backbone(network, tmp_path / "text.safetensors")
+    with pytest.raises(ValueError, match=r"another architecture: its backbone is 'test_resnet', .* 'mobilenetv2_100'"):
+        initial.load_checkpoint(network, finished / "checkpoint")
 
 
-def test_warmup_then_cosine() -> None:
-    factor = trainer._warmup_cosine(4, 12)
-    assert [factor(step) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
-    assert factor(4) == 1
-    assert factor(8) == pytest.approx(0.5)
-    assert factor(12) == pytest.approx(0)
+def test_pictures_are_checked_before_training(root: Path, init: Path, tmp_path: Path) -> None:
+    shutil.copytree(root.parent, tmp_path / "data")
+    file = tmp_path / "data" / "07.jpg"
+    file.write_bytes(file.read_bytes()[:1500])
+    with pytest.raises(DatasetError, match=r"07\.jpg: .*truncated"):
+        train(RECIPE, tmp_path / "data" / "labels.csv", tmp_path / "run", init)
 
 
-def test_shipped_recipes_load() -> None:
-    files = list(Path(recipe.__file__).parent.glob("recipes/*.toml"))
-    assert files
-    for file in files:
-        loaded = recipe.load(file)
-        assert loaded.network in registry.names()
-        assert loaded.dataset in datasets.READERS
+def test_learning_rates() -> None:
+    cosine = learner.rates(replace(RECIPE, epochs=3, warmup_epochs=1.0), steps=4)
+    assert [cosine(step) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
+    assert cosine(4) == 1
+    assert cosine(8) == pytest.approx(0.5)
+    assert cosine(12) == pytest.approx(0)
+    stairs = learner.rates(
+        replace(RECIPE, epochs=6, warmup_epochs=0.0, schedule="step", step_epochs=2, step_factor=0.5), steps=4
+    )
+    assert [stairs(4 * epoch) for epoch in range(6)] == [1, 1, 0.5, 0.5, 0.25, 0.25]
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("network = 'smart-tiny'\ndataset = 'csv'\nepoch = 3", "'epoch'; did you mean 'epochs'"),
-        ("dataset = 'csv'", "network"),
-        ("network = 'smart-tiny'\ndataset = 'csv'\nepochs = 0", "epochs must be"),
-        ("network = 'smart-tiny'\ndataset = 'csv'\nvalidation_share = 1.0", "validation_share"),
-        ("network = 'smart-tiny'\ndataset = 'csv'\nema_decay = 1.0", "ema_decay"),
-        ("network = ", "recipe.toml"),
-    ],
-)
-def test_bad_recipes(tmp_path: Path, text: str, words: str) -> None:
-    file = tmp_path / "recipe.toml"
-    file.write_text(text)
-    with pytest.raises(ValueError, match=words):
-        recipe.load(file)
+def test_the_two_tiers_of_learning_rates() -> None:
+    network = registry.build("smart-mobile", backbone="test_resnet")
+    made = learner.Learner(network, replace(RECIPE, backbone_lr=1e-5, head_lr=1e-3, warmup_epochs=0.0), steps=4)
+    assert made.learning_rates() == {"backbone_lr": 1e-5, "head_lr": 1e-3}
+    with pytest.raises(ValueError, match="no parameter of the backbone begins with 'layer9'"):
+        learner.Learner(network, replace(RECIPE, frozen=("layer9",)), steps=4)
+
+
+def test_a_contract_without_a_slope_is_that_of_older_checkpoints() -> None:
+    description = Contract(scale=Scale(dataset="made-up", min=0, max=1)).to_dict()
+    older = {name: value for name, value in description.items() if name not in ("slope", "intercept")}
+    assert Contract.from_dict(json.loads(json.dumps(older))) == Contract.from_dict(description)

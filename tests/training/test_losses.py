@@ -1,0 +1,81 @@
+import math
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor
+
+from training import losses
+from training.losses import LossName, make
+
+X = torch.tensor([1.0, 3.0, 2.0])
+Y = torch.tensor([1.0, 2.0, 4.0])
+# Pearson: deviations (-1, 1, 0) and (-4/3, -1/3, 5/3); covariance 1, norms sqrt(2) and sqrt(14/3).
+R = 1 / math.sqrt(2 * 14 / 3)
+
+
+def phi(value: float) -> float:
+    return 0.5 * (1 + math.erf(value / math.sqrt(2)))
+
+
+def fidelity_of_pair(dx: float, dy: float) -> float:
+    p, q = 1 / (1 + math.exp(-dy)), min(max(phi(dx / 0.1), 1e-6), 1 - 1e-6)
+    return 1 - math.sqrt(p * q) - math.sqrt((1 - p) * (1 - q))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("l1", (0 + 1 + 2) / 3),
+        ("smooth_l1", (0 + 0.5 + 1.5) / 3),
+        ("l2", (0 + 1 + 4) / 3),
+        ("srcc", 1 - R),
+        ("plcc", (1 - R) / 2),
+        ("plcc_mse", (1 - R) * (3 + R) / 8),
+        # Pairs (dx, dy): (2, 1) costs 2 - 1; (1, 3) costs relu(1 - 3) = 0; (-1, 2) costs 1 + 2.
+        ("ranking", (1 + 0 + 3) / 3),
+        ("fidelity", (fidelity_of_pair(2, 1) + fidelity_of_pair(1, 3) + fidelity_of_pair(-1, 2)) / 3),
+    ],
+)
+def test_against_values_worked_out_by_hand(name: LossName, expected: float) -> None:
+    assert make(name)(X, Y).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_hinge_term() -> None:
+    # With margin 0.5: relu(0.5 - 2) = 0, relu(0.5 - 1) = 0, relu(0.5 + 1) = 1.5.
+    assert losses.hinge(X, Y, 0.5).item() == pytest.approx(1.5 / 3)
+    combined = make("l1", ranking_weight=0.2, ranking_margin=0.5)(X, Y)
+    assert combined.item() == pytest.approx(1 + 0.2 * 0.5)
+
+
+def test_pairs_with_equal_labels_do_not_rank() -> None:
+    assert losses.ranking(torch.tensor([5.0, 1.0]), torch.tensor([2.0, 2.0])).item() == 0
+
+
+@pytest.mark.parametrize("name", get_args(LossName))
+def test_gradients_are_finite_where_they_could_break(name: LossName) -> None:
+    cases: list[tuple[Tensor, Tensor]] = [
+        (torch.ones(4), torch.ones(4)),
+        (torch.tensor([2.0]), torch.tensor([1.0])),
+        (torch.tensor([0.0, 100.0]), torch.tensor([100.0, 0.0])),
+    ]
+    for x, y in cases:
+        x.requires_grad_()
+        loss = make(name, ranking_weight=1.0)(x, y)
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert x.grad is not None
+        assert torch.isfinite(x.grad).all()
+
+
+@pytest.mark.parametrize("name", get_args(LossName))
+def test_descending_a_loss_raises_the_correlation(name: LossName) -> None:
+    torch.manual_seed(0)
+    labels = torch.rand(32)
+    x = torch.rand(32, requires_grad=True)
+    optimizer = torch.optim.Adam([x], lr=0.02)
+    for _ in range(150):
+        optimizer.zero_grad()
+        make(name)(x, labels).backward()
+        optimizer.step()
+    assert losses.pearson(x, labels) > 0.9
