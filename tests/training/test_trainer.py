@@ -111,8 +111,8 @@ def test_two_hundred_steps_lower_the_loss(tmp_path: Path) -> None:
         tmp_path / "random.safetensors",
     )
     recipe = Recipe(
-        network="smart-mobile", backbone="test_resnet", dataset="csv", epochs=10, visits=5, batch_pictures=8, backbone_lr=1e-3,
-        head_lr=1e-3, validation_share=0.2, crops=1, validation_crops=1, ema_decay=0.9, dropout=0.0,
+        network="smart-mobile", backbone="test_resnet", dataset="csv", epochs=10, visits=5, batch_pictures=8,
+        backbone_lr=1e-3, head_lr=1e-3, validation_share=0.2, crops=1, validation_crops=1, ema_decay=0.9, dropout=0.0,
     )  # fmt: skip
     train(recipe, tmp_path / "labels.csv", tmp_path / "run", tmp_path / "random.safetensors")
     lines = run.read_metrics(tmp_path / "run")
