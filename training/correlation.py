@@ -96,12 +96,15 @@ def intervals(
         confidence: Share of the draws that an interval holds.
         seed: Same seed, same intervals.
 
+    Returns:
+        Intervals by name; none where predictions or labels are all the same.
+
     Raises:
         ValueError: As for ``measure``.
     """
     x, y = _checked(predictions, labels)
     if np.ptp(x) == 0 or np.ptp(y) == 0:
-        raise ValueError("constant values have no correlation to draw intervals of")
+        return {}
 
     def figures(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
         errors = x - y

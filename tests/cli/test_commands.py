@@ -71,6 +71,16 @@ def test_score_as_a_table(folder: Path, checkpoint_folder: Path) -> None:
         (["models", "show", "smart-giant"], "neither a checkpoint folder nor a network"),
         (["train", "none.toml", "--root", "x", "--out", "y"], "none.toml"),
         (["evaluate", "--dataset", "imagenet", "--root", "x"], "no data set is called"),
+        (["evaluate", "--root", "x", "--split", "dev"], "'dev' is not one of"),
+        (["evaluate", "--root", ".", "--dataset", "csv", "--dataset", "spaq"], "2 names for 1 data sets"),
+        (["evaluate", "--root", "."], "holds no data set that is known"),
+        (["datasets", "check", "."], "holds no data set that is known"),
+        (["sweep", "none.toml", "--root", "x", "--out", "y"], "none.toml"),
+        (["train", "smart-tiny-koniq", "--root", "x", "--out", "y", "--set", "epoch=1"], "did you mean 'epochs'"),
+        (["train", "smart-tiny-koniq", "--root", "x", "--out", "y"], "x: no such file or folder"),
+        (["train", "smart-tiny-koniq", "--root", ".", "--out", "y"], "koniq10k_scores_and_distributions.csv: no such"),
+        (["figures", "."], "holds no run"),
+        (["benchmark", "complexity", "smart-giant"], "no network is called"),
         (["fly"], "No such command"),
     ],
 )
@@ -97,7 +107,13 @@ def test_models(checkpoint_folder: Path) -> None:
     assert network["parameters"] == 3_101_517
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["score"], ["train"], ["evaluate"], ["models"], ["models", "show"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *([], ["serve"], ["score"], ["train"], ["sweep"], ["evaluate"], ["figures"], ["models"], ["models", "show"]),
+        *(["datasets"], ["datasets", "check"], ["benchmark"], ["benchmark", "complexity"]),
+    ],
+)
 def test_help(command: list[str]) -> None:
     result = smart_iqa(*command, "--help")
     assert result.returncode == 0

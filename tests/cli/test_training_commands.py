@@ -1,0 +1,93 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.cli.test_commands import smart_iqa
+from tests.conftest import encode, photo
+from tests.training import layouts
+from tests.training.layouts import put, write_csv
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's CSV with five pictures."""
+    folder = tmp_path_factory.mktemp("own")
+    for index in range(5):
+        put(folder / f"{index}.jpg", encode(photo(seed=index)))
+    write_csv(folder / "own.csv", ("path", "mos"), [(f"{index}.jpg", index) for index in range(5)])
+    return folder / "own.csv"
+
+
+def test_datasets_list() -> None:
+    listed = smart_iqa("datasets", "list")
+    assert listed.returncode == 0
+    for name in (*layouts.BUILDERS, "csv"):
+        assert name in listed.stdout
+
+
+def test_datasets_check_tells_what_a_folder_is(tmp_path: Path) -> None:
+    layouts.koniq10k(tmp_path)
+    checked = smart_iqa("datasets", "check", tmp_path)
+    assert checked.returncode == 0
+    for words in ("koniq10k", "10 of 10,073", "MOS_zscore, 0 to 90", "train 6, validation 2, test 2"):
+        assert words in checked.stdout
+
+
+def test_datasets_check_names_what_is_missing_or_broken(tmp_path: Path) -> None:
+    layouts.kadid10k(tmp_path)
+    (tmp_path / "images" / "I01_01_01.png").unlink()
+    file = tmp_path / "images" / "I02_01_02.png"
+    file.write_bytes(file.read_bytes()[:200])
+    checked = smart_iqa("datasets", "check", tmp_path)
+    assert checked.returncode == 1
+    assert "I01_01_01.png: no such picture" in checked.stderr
+    assert "I02_01_02.png: " in checked.stderr
+    assert "5, kept together in splits" in checked.stdout
+    assert "Traceback" not in checked.stderr
+
+
+def test_evaluate_and_figures(own: Path, checkpoint_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "evaluation"
+    measured = smart_iqa("evaluate", checkpoint_folder, "--root", own, "--out", out)
+    assert measured.returncode == 0, measured.stderr
+    assert "SRCC" in measured.stdout
+    assert len(pd.read_csv(out / "predictions.csv")) == 5
+    assert json.loads((out / "evaluation.json").read_text())["part"] == "all"
+    drawn = smart_iqa("figures", out)
+    assert drawn.stdout.strip() == str(out / "report.html")
+    assert (out / "report.html").exists()
+
+
+def test_a_matrix_of_checkpoints_and_data_sets(own: Path, checkpoint_folder: Path, tmp_path: Path) -> None:
+    layouts.tid2013(tmp_path / "tid")
+    other = tmp_path / "other"
+    other.symlink_to(checkpoint_folder)
+    measured = smart_iqa(
+        "evaluate", checkpoint_folder, other, "--root", own, "--root", tmp_path / "tid", "--out", tmp_path / "out"
+    )
+    assert measured.returncode == 0, measured.stderr
+    assert "SRCC / PLCC" in measured.stdout
+    assert measured.stdout.count("median") == 2
+    assert len(list((tmp_path / "out").glob("*/predictions.csv"))) == 4
+
+
+def test_benchmark_complexity() -> None:
+    measured = smart_iqa("benchmark", "complexity", "smart-mobile", "--batch", 2, "--rounds", 1, "--json")
+    cost = json.loads(measured.stdout)
+    assert cost["parameters"] == 3_101_517
+    assert 0.3 < cost["gmacs"] < 0.5
+
+
+def test_without_the_training_libraries_one_sentence_says_what_to_install(own: Path) -> None:
+    code = (
+        "import sys; sys.modules['pandas'] = None; sys.argv = ['smart-iqa', 'evaluate', '--root', sys.argv[1]]\n"
+        "from cli.main import main; main()"
+    )
+    result = subprocess.run([sys.executable, "-c", code, str(own)], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "pip install 'smart-iqa[train]'" in result.stderr
+    assert "Traceback" not in result.stderr
