@@ -4,16 +4,18 @@ This room stands above the other three: it is the only one that may import them 
 when they run, so that ``--help`` does not wait for torch.
 """
 
+import errno
 import io
 import sys
 
 import typer
 
 from cli import benchmark, datasets, evaluate, figures, models, score, serve, sweep, train
-from cli.console import SOME_FAILED, fail
+from cli.console import SOME_FAILED, USAGE_ERROR, fail
 from model.images import ImageError
 from training.errors import TrainingError
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 TRAINING_NEEDS = ("matplotlib", "openpyxl", "pandas", "scipy", "tensorboard")
 
 app = typer.Typer(
@@ -42,7 +44,8 @@ def main() -> None:
     try:
         app()
     except (ImageError, ValueError, OSError) as error:
-        fail(str(error))
+        full = isinstance(error, OSError) and error.errno in DISK_FULL
+        fail(str(error), status=SOME_FAILED if full else USAGE_ERROR)
     except TrainingError as error:
         fail(str(error), status=SOME_FAILED)
     except ModuleNotFoundError as error:

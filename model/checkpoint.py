@@ -141,21 +141,25 @@ def save(
     staging = folder.with_name(f".{folder.name}.writing")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
-    # safetensors refuses strided (channels-last) and shared tensors.
-    data = safetensors.torch.save({key: value.contiguous() for key, value in network.state_dict().items()})
-    (staging / WEIGHTS).write_bytes(data)
-    config = Config(
-        name=name,
-        network=registry.to_dict(network),
-        contract=contract,
-        weights_sha256=hashlib.sha256(data).hexdigest(),
-        trained_on=trained_on,
-        licence=licence,
-        figures=figures or {},
-    )
-    text = json.dumps({"format": FORMAT, **dataclasses.asdict(config)}, indent=2)
-    (staging / CONFIG).write_text(text + "\n", encoding="utf-8")
-    (staging / CARD).write_text(card, encoding="utf-8")
+    try:
+        # safetensors refuses strided (channels-last) and shared tensors.
+        data = safetensors.torch.save({key: value.contiguous() for key, value in network.state_dict().items()})
+        (staging / WEIGHTS).write_bytes(data)
+        config = Config(
+            name=name,
+            network=registry.to_dict(network),
+            contract=contract,
+            weights_sha256=hashlib.sha256(data).hexdigest(),
+            trained_on=trained_on,
+            licence=licence,
+            figures=figures or {},
+        )
+        text = json.dumps({"format": FORMAT, **dataclasses.asdict(config)}, indent=2)
+        (staging / CONFIG).write_text(text + "\n", encoding="utf-8")
+        (staging / CARD).write_text(card, encoding="utf-8")
+    except OSError:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
     if folder.exists():
         retired = folder.with_name(f".{folder.name}.retired")
         shutil.rmtree(retired, ignore_errors=True)

@@ -81,12 +81,12 @@ class RunFolder:
             self._claim(ORIGIN, json.dumps({"init": init}) + "\n", "from other first weights")
             self._claim(SPLIT, splits.dump(split), "on other pictures")
 
-    def load_state(self, device: torch.device) -> dict[str, Any] | None:
-        """Where an interrupted run stopped; None for a new one."""
+    def load_state(self) -> dict[str, Any] | None:
+        """Where an interrupted run stopped, with its tensors on the CPU; None for a new one."""
         file = self.path / STATE
         if not file.exists():
             return None
-        state: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         return state
 
     def save_state(self, state: Mapping[str, Any]) -> None:

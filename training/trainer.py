@@ -94,7 +94,7 @@ def train(
     with distributed.join() as team, RunFolder(out, leads=team.leads) as run:
         run.claim(recipe, initial.digest(init), parts)
         device = team.device
-        state = run.load_state(device)
+        state = run.load_state()
         if state is None and team.leads:
             datasets.check([*trained, *watched])
         if device.type == "cpu":
