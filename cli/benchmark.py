@@ -32,11 +32,10 @@ def complexity(
 
     from cli.console import notes, results
     from cli.options import device_option
+    from model.engine import resolve_device
     from training import complexity as costs
 
-    where = device_option(device)
-    if where == "auto":
-        where = "cuda" if torch.cuda.is_available() else "cpu"
+    where = resolve_device(device_option(device))
     names = network or ["smart-mobile", "smart-tiny", "smart-small", "smart-base"]
     measured = []
     with notes.status("measuring ...") as status:

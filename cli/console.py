@@ -9,7 +9,7 @@ USAGE_ERROR = 2
 SOME_FAILED = 1
 
 notes = Console(stderr=True, highlight=False)
-results = Console(highlight=False)
+results = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
 def fail(message: str, *, status: int = USAGE_ERROR) -> NoReturn:

@@ -22,7 +22,7 @@ def list_() -> None:
 
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("name", "pictures", "labels", "what", "folder"):
-        table.add_column(column, justify="right" if column == "pictures" else "left")
+        table.add_column(column, justify="right" if column == "pictures" else "left", overflow="fold")
     for reader in READERS.values():
         pictures = f"{reader.pictures:,}" if reader.pictures else ""
         table.add_row(reader.name, pictures, ", ".join(reader.columns), reader.title, reader.layout)

@@ -1,12 +1,22 @@
 """``smart-iqa evaluate``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, NamedTuple, cast, get_args
 
 import typer
 
 if TYPE_CHECKING:
     from training.correlation import Agreement
+
+
+class Measured(NamedTuple):
+    """One checkpoint on one data set."""
+
+    checkpoint: str
+    dataset: str
+    part: str
+    pictures: int
+    agreement: "Agreement"
 
 
 def evaluate(
@@ -47,23 +57,27 @@ def evaluate(
     if dataset and len(dataset) != len(root):
         raise typer.BadParameter(f"{len(dataset)} names for {len(root)} data sets", param_hint="--dataset")
     names = dataset or [_recognise(folder) for folder in root]
-    folders = checkpoint or [checkpoints.DEFAULT]
-    read = [datasets.read(name, folder, labels) for name, folder in zip(names, root, strict=True)]
+    titles = [name if names.count(name) == 1 else f"{name} {place}" for place, name in enumerate(names, 1)]
+    scorers = [Scorer.load(folder) for folder in checkpoint or [checkpoints.DEFAULT]]
     # All choices are made, and wrong ones told, before any of the long work.
-    scorers = [Scorer.load(folder) for folder in folders]
-    chosen = [[evaluator.choose(scorer.checkpoint, data, which, split_file) for data in read] for scorer in scorers]
-    rows: list[tuple[str, str, str, int, Agreement]] = []
-    for place, (folder, scorer) in enumerate(zip(folders, scorers, strict=True), 1):
-        for name, where, data, (part, samples) in zip(names, root, read, chosen[place - 1], strict=True):
-            if part == "all" and data.scale.dataset == scorer.checkpoint.contract.scale.dataset:
-                notes.print(f"note: {folder} was trained on some of these pictures", markup=False)
+    jobs = []
+    for scorer in scorers:
+        own = scorer.checkpoint.contract.scale
+        for name, title, where in zip(names, titles, root, strict=True):
+            data = datasets.read(name, where, labels or datasets.learned_column(own, name))
+            part, samples = evaluator.choose(scorer.checkpoint, data, which, split_file)
             datasets.check(samples)
-            evaluation = evaluator.evaluate(scorer, samples, scale=data.scale, crops=crops)
-            rows.append((str(folder), name, part, len(samples), evaluation.agreement))
-            if out is not None:
-                several = len(folders) * len(root) > 1
-                target = out / f"{place}-{scorer.model.name}-on-{name}" if several else out
-                evaluator.write(target, evaluation, scorer.checkpoint, dataset=name, root=where, part=part, crops=crops)
+            if part == "all" and datasets.base_name(data) == own.dataset.partition(datasets.COLUMN_MARK)[0]:
+                notes.print(f"note: {scorer.checkpoint.folder} was trained on some of these pictures", markup=False)
+            jobs.append((scorer, title, where, data, part, samples))
+    rows: list[Measured] = []
+    for place, (scorer, title, where, data, part, samples) in enumerate(jobs):
+        evaluation = evaluator.evaluate(scorer, samples, scale=data.scale, crops=crops)
+        rows.append(Measured(str(scorer.checkpoint.folder), title, part, len(samples), evaluation.agreement))
+        if out is not None:
+            number = place // len(root) + 1
+            target = out / f"{number}-{scorer.model.name}-on-{title.replace(' ', '-')}" if len(jobs) > 1 else out
+            evaluator.write(target, evaluation, scorer.checkpoint, dataset=data, root=where, part=part, crops=crops)
     _print(rows)
 
 
@@ -76,7 +90,7 @@ def _recognise(root: Path) -> str:
     return name
 
 
-def _print(rows: "list[tuple[str, str, str, int, Agreement]]") -> None:
+def _print(rows: list[Measured]) -> None:
     """A line for each measurement; several checkpoints get medians, several data sets a matrix."""
     from statistics import median
 
@@ -86,27 +100,29 @@ def _print(rows: "list[tuple[str, str, str, int, Agreement]]") -> None:
     from cli.console import results
     from training.correlation import FIGURES
 
-    checkpoints = list(dict.fromkeys(row[0] for row in rows))
-    names = list(dict.fromkeys(row[1] for row in rows))
+    folders = list(dict.fromkeys(row.checkpoint for row in rows))
+    titles = list(dict.fromkeys(row.dataset for row in rows))
     table = Table(box=box.SIMPLE_HEAD)
-    if len(checkpoints) > 1:
+    if len(folders) > 1:
         table.add_column("checkpoint", overflow="fold")
     for column in ("data set", "pictures", "part", "SRCC", "KRCC", "PLCC", "PLCC log.", "RMSE", "MAE"):
-        table.add_column(column, justify="left" if column in ("data set", "part") else "right")
-    for folder, name, part, count, agreement in rows:
-        figures = [f"{getattr(agreement, figure):.4f}" for figure in FIGURES]
-        table.add_row(*([folder] if len(checkpoints) > 1 else []), name, f"{count}", part, *figures)
-    if len(checkpoints) > 1:
-        for name in names:
-            measured = [row[4] for row in rows if row[1] == name]
+        table.add_column(column, justify="left" if column in ("data set", "part") else "right", no_wrap=True)
+    for row in rows:
+        figures = [f"{getattr(row.agreement, figure):.4f}" for figure in FIGURES]
+        first = [row.checkpoint] if len(folders) > 1 else []
+        table.add_row(*first, row.dataset, f"{row.pictures}", row.part, *figures)
+    if len(folders) > 1:
+        for title in titles:
+            measured = [row.agreement for row in rows if row.dataset == title]
             figures = [f"{median(getattr(one, figure) for one in measured):.4f}" for figure in FIGURES]
-            table.add_row("median", name, "", "", *figures)
+            table.add_row("median", title, "", "", *figures)
     results.print(table)
-    if len(checkpoints) > 1 and len(names) > 1:
+    if len(folders) > 1 and len(titles) > 1:
         matrix = Table(box=box.SIMPLE_HEAD, title="SRCC / PLCC", title_justify="left")
-        for column in ("checkpoint", *names):
-            matrix.add_column(column)
-        for folder in checkpoints:
-            cells = [row[4] for row in rows if row[0] == folder]
+        matrix.add_column("checkpoint", overflow="fold")
+        for title in titles:
+            matrix.add_column(title, no_wrap=True)
+        for folder in folders:
+            cells = [row.agreement for row in rows if row.checkpoint == folder]
             matrix.add_row(folder, *(f"{cell.srcc:.4f} / {cell.plcc:.4f}" for cell in cells))
         results.print(matrix)

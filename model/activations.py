@@ -3,17 +3,20 @@
 Source: SMART-IQA, long paper, Eq. 18: the mean over channels of the features' magnitudes, scaled to 0..1 by stage.
 """
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from model.checkpoint import Checkpoint
-from model.contract import grid
 from model.engine import mean_std, normalise
 
-CROPS = 24
+CHUNK = 16
+"""Crops that the network sees at once."""
 
 
 @torch.inference_mode()
@@ -33,17 +36,23 @@ def stage_activations(checkpoint: Checkpoint, image: Image.Image) -> tuple[Image
     resized, _ = contract.resized(image)
     size = contract.crop_size
     pixels_HWC = np.asarray(resized)
-    corners = grid(resized.width, resized.height, size, CROPS)
-    crops_NHWC = np.stack([pixels_HWC[top : top + size, left : left + size] for left, top in corners])
+    corners = [(left, top) for top in _starts(resized.height, size) for left in _starts(resized.width, size)]
     backbone = checkpoint.network.backbone
     device = next(backbone.parameters()).device
-    maps = backbone(normalise(torch.from_numpy(crops_NHWC).to(device), mean_std(contract, str(device))))
+    statistics = mean_std(contract, str(device))
+    chunks: list[list[Tensor]] = []
+    for start in range(0, len(corners), CHUNK):
+        crops_NHWC = np.stack(
+            [pixels_HWC[top : top + size, left : left + size] for left, top in corners[start : start + CHUNK]]
+        )
+        maps = backbone(normalise(torch.from_numpy(crops_NHWC).to(device), statistics))
+        chunks.append([map_NCHW.float().abs().mean(dim=1, keepdim=True) for map_NCHW in maps])
     # Crops count less towards their edges, so that no seam shows.
     hat = 1 - torch.linspace(-1, 1, size + 2, device=device)[1:-1].abs()
     window_HW = torch.outer(hat, hat)
     activations = []
-    for map_NCHW in maps:
-        small_N1HW = map_NCHW.float().abs().mean(dim=1, keepdim=True)
+    for stage in zip(*chunks, strict=True):
+        small_N1HW = torch.cat(stage)
         large_NHW = F.interpolate(small_N1HW, size=(size, size), mode="bilinear", align_corners=False).squeeze(1)
         total_HW = torch.zeros(resized.height, resized.width, device=device)
         weight_HW = torch.zeros_like(total_HW)
@@ -55,3 +64,9 @@ def stage_activations(checkpoint: Checkpoint, image: Image.Image) -> tuple[Image
         low, high = mean_HW.min(), mean_HW.max()
         activations.append(((mean_HW - low) / (high - low).clamp_min(1e-12)).cpu().numpy())
     return resized, activations
+
+
+def _starts(side: int, size: int) -> list[int]:
+    """Starts of crops along a side, edge to edge, that overlap by a quarter at least."""
+    steps = math.ceil((side - size) / (0.75 * size))
+    return [index * (side - size) // steps for index in range(steps + 1)] if steps else [0]

@@ -160,6 +160,11 @@ def save(
     except OSError:
         shutil.rmtree(staging, ignore_errors=True)
         raise
+    replace(staging, folder)
+
+
+def replace(staging: Path, folder: Path) -> None:
+    """Put a finished folder in the place of another one, which need not exist."""
     if folder.exists():
         retired = folder.with_name(f".{folder.name}.retired")
         shutil.rmtree(retired, ignore_errors=True)

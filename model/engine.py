@@ -49,10 +49,13 @@ class Engine:
         precision: Precision = "auto",
         shapes: Sequence[int] | None = None,
     ) -> None:
-        self.device = _resolve_device(device)
+        self.device = resolve_device(device)
         if self.device == "cpu":
             keep_freed_memory()
         self.precision = _resolve_precision(precision, self.device, network)
+        if self.device == "cuda" and self.precision == "fp32":
+            # By default convolutions round fp32 to TF32, which golden scores made on a CPU do not allow.
+            torch.backends.cudnn.allow_tf32 = False
         self.shapes = tuple(sorted(shapes or CANDIDATE_SHAPES[self.device]))
         self.cap = self.shapes[-1]
         self.reproducible = False
@@ -134,7 +137,12 @@ def normalise(crops_NHWC: Tensor, mean_std: tuple[Tensor, Tensor]) -> Tensor:
     return crops_NHWC.float().sub_(mean).div_(std).permute(0, 3, 1, 2)
 
 
-def _resolve_device(device: DeviceName) -> Literal["cpu", "cuda"]:
+def resolve_device(device: DeviceName) -> Literal["cpu", "cuda"]:
+    """Choose the device that ``auto`` means.
+
+    Raises:
+        ValueError: CUDA was asked for and there is none.
+    """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():

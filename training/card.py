@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from model.contract import Contract
 from training.correlation import FIGURES, Agreement
 from training.datasets import Part
-from training.losses import SCALED
 from training.recipe import Recipe
 from training.splits import Split
 
@@ -30,7 +29,16 @@ SELECTION = {
 
 
 def write(
-    recipe: Recipe, contract: Contract, agreements: Mapping[Part, Agreement], split: Split, *, note: str, init: str
+    recipe: Recipe,
+    contract: Contract,
+    agreements: Mapping[Part, Agreement],
+    split: Split,
+    *,
+    split_origin: str,
+    epochs: int,
+    calibrated_on: str,
+    note: str,
+    init: str,
 ) -> str:
     """Write ``card.md``.
 
@@ -39,6 +47,9 @@ def write(
         contract: How it looks at pictures.
         agreements: Figures by part of the split, on the raw scale.
         split: The pictures.
+        split_origin: Where the split is from.
+        epochs: How many were trained.
+        calibrated_on: On which pictures the line to the labels was fitted; "" if it was not.
         note: What was done to the labels.
         init: Where the first weights came from.
     """
@@ -52,15 +63,16 @@ def write(
         for part, agreement in agreements.items()
     )
     training = [
-        f"{recipe.epochs} epochs of {recipe.visits * recipe.crops_per_picture} random "
+        f"{epochs} epochs of {recipe.visits * recipe.crops_per_picture} random "
         f"{'and mirrored ' if recipe.flip else ''}{contract.crop_size}x{contract.crop_size} crops per picture.",
         f"{recipe.loss} loss, AdamW, {recipe.schedule} schedule.",
         f"Learning rate {recipe.backbone_lr:g} for the backbone, {recipe.head_lr:g} for the rest.",
         SELECTION[recipe.selection],
     ]
-    if recipe.loss not in SCALED:
+    if calibrated_on:
         training.append(
-            "The loss leaves the scale of the outputs open; a line to the labels was fitted on validation pictures."
+            "The loss leaves the scale of the outputs open; a line to the labels was fitted on "
+            f"{calibrated_on} pictures."
         )
     return f"""# {recipe.network}-{recipe.dataset}
 
@@ -68,7 +80,7 @@ SMART-IQA (`{recipe.network}`) trained on {recipe.dataset}.
 
 ## Data
 
-{pictures}, by a split with seed {recipe.seed}; `split.json` names them.
+{pictures}, by {split_origin}; `split.json` names them.
 Labels run from {scale.min:g} to {scale.max:g}. {note}
 The first weights are {init}.
 

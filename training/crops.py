@@ -37,13 +37,20 @@ class RandomCrops(Dataset[tuple[Tensor, Tensor]]):
         self.contract = contract
         self.recipe = recipe
 
-    def steps(self, epoch: int) -> list[list[list[Draw]]]:
-        """The epoch's pictures in random order: steps of accumulated batches of draws."""
+    def steps(self, epoch: int, *, processes: int = 1) -> list[list[list[Draw]]]:
+        """The epoch's pictures in random order: steps of accumulated batches of draws.
+
+        Args:
+            epoch: Its number.
+            processes: Batches are at least so large; fewer draws at the end of the epoch are left out.
+        """
         recipe = self.recipe
         draws = [Draw(epoch, picture, visit) for picture in range(len(self.samples)) for visit in range(recipe.visits)]
         order = np.random.default_rng((recipe.seed, epoch)).permutation(len(draws))
         size = recipe.batch_pictures // recipe.accumulate
         batches = [[draws[place] for place in order[start : start + size]] for start in range(0, len(order), size)]
+        if len(batches[-1]) < processes:
+            batches.pop()
         return [batches[start : start + recipe.accumulate] for start in range(0, len(batches), recipe.accumulate)]
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:

@@ -36,8 +36,17 @@ class Team:
         """Whether this process validates and writes."""
         return self.rank == 0
 
+    def check_batch(self, size: int) -> None:
+        """Make sure that batches can be shared evenly.
+
+        Raises:
+            ValueError: They cannot.
+        """
+        if size % self.size:
+            raise ValueError(f"batches of {size} pictures cannot be shared evenly by {self.size} processes")
+
     def share(self, items: Sequence[T]) -> list[T]:
-        """This process's part of a batch; parts are equally large, up to ``size - 1`` items are left out."""
+        """This process's part of a batch; of a last, uneven one up to ``size - 1`` items are left out."""
         return list(items[self.rank : len(items) - len(items) % self.size : self.size])
 
     def gather(self, values: Tensor) -> Tensor:
@@ -64,10 +73,17 @@ class Team:
 
 @contextmanager
 def join() -> Iterator[Team]:
-    """Be one of the processes that ``torchrun`` started, or a team of one."""
+    """Be one of the processes that ``torchrun`` started, or a team of one.
+
+    Raises:
+        ValueError: There are more processes than GPUs.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        place = int(os.environ.get("LOCAL_RANK", "0"))
+        if place >= torch.cuda.device_count():
+            raise ValueError(f"process {place} has no GPU: there are {torch.cuda.device_count()}")
+        device = torch.device("cuda", place)
         torch.cuda.set_device(device)
     else:
         device = torch.device("cpu")

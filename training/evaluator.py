@@ -15,7 +15,7 @@ from model.contract import Scale
 from model.scorer import QualityScore, Scorer
 from training import splits
 from training.correlation import Agreement, intervals, measure
-from training.datasets import READERS, Dataset, DatasetError, Part, Sample
+from training.datasets import READERS, Dataset, DatasetError, Part, Sample, base_name
 from training.run import SPLIT
 
 PREDICTIONS = "predictions.csv"
@@ -49,7 +49,7 @@ def evaluate(
         scorer: The checkpoint to judge.
         samples: Labelled pictures.
         scale: The scale of the labels; the checkpoint's own if None. From one known data set to another, raw scores
-            are mapped linearly, worst to worst and best to best.
+            are mapped linearly, worst to worst and best to best; labels of a CSV file are taken as they are.
         crops: Crops per picture; the contract's count if None.
 
     Raises:
@@ -91,7 +91,7 @@ def choose(checkpoint: Checkpoint, dataset: Dataset, which: WhichPart, file: Pat
     Raises:
         DatasetError: There is no such part.
     """
-    split = _split(checkpoint, dataset, file)
+    split = None if which == "all" else _split(checkpoint, dataset, file)
     part: Part = ""
     if which == "auto":
         held_out: tuple[Part, ...] = ("test", "validation")
@@ -101,12 +101,19 @@ def choose(checkpoint: Checkpoint, dataset: Dataset, which: WhichPart, file: Pat
     if not part:
         return "all", list(dataset.samples)
     if split is None or not split.names(part):
-        raise DatasetError(f"{dataset.scale.dataset} has no {part} pictures; take --split all, or a --split-file")
+        raise DatasetError(f"{base_name(dataset)} has no {part} pictures; take --split all, or a --split-file")
     return part, splits.select(dataset, split.names(part))
 
 
 def write(
-    out: Path, evaluation: Evaluation, checkpoint: Checkpoint, *, dataset: str, root: Path, part: str, crops: int | None
+    out: Path,
+    evaluation: Evaluation,
+    checkpoint: Checkpoint,
+    *,
+    dataset: Dataset,
+    root: Path,
+    part: str,
+    crops: int | None,
 ) -> None:
     """Write an evaluation folder: a table with a line for each picture, and the figures.
 
@@ -114,7 +121,7 @@ def write(
         out: The folder; made if need be.
         evaluation: What was measured.
         checkpoint: Of what.
-        dataset: Name of the data set.
+        dataset: The data set.
         root: Where it is.
         part: Which pictures, in words.
         crops: Crops per picture; None for the contract's.
@@ -143,7 +150,7 @@ def write(
             "name": checkpoint.config.name,
             "digest": checkpoint.digest,
         },
-        "dataset": dataset,
+        "dataset": dataset.scale.dataset,
         "root": str(root.absolute()),
         "part": part,
         "pictures": len(rows),
@@ -155,11 +162,12 @@ def write(
 
 
 def _split(checkpoint: Checkpoint, dataset: Dataset, file: Path | None) -> splits.Split | None:
-    name = dataset.scale.dataset
     own = checkpoint.folder / SPLIT
     if file is None and own.is_file():
         split = splits.load(own)
-        if split.dataset == name:
+        listed = {sample.name for sample in dataset.samples}
+        # Two CSV files may have the same name.
+        if split.dataset == base_name(dataset) and {*split.validation, *split.test} <= listed:
             return split
     if file is not None:
         return splits.load(file)
@@ -171,6 +179,6 @@ def _split(checkpoint: Checkpoint, dataset: Dataset, file: Path | None) -> split
 
 
 def _onto(raw: float, own: Scale, scale: Scale) -> float:
-    if own == scale or not {own.dataset, scale.dataset} & set(READERS):
+    if own == scale or not {own.dataset, scale.dataset} <= set(READERS):
         return raw
     return scale.min + (raw - own.min) / (own.max - own.min) * (scale.max - scale.min)

@@ -43,12 +43,17 @@ def load_backbone(network: registry.Network, file: Path) -> None:
         weights = load_file(file)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{file}: not a safetensors file: {error}") from error
+    # As a feature extractor timm calls layers_0 what it calls layers.0 in the whole network.
+    plain = {name.replace(".", "_"): value for name, value in weights.items()}
     # Checkpoints from before batch norms counted their batches lack the counters, which nothing reads.
-    absent = [name for name in own if name not in weights and not name.endswith("num_batches_tracked")]
+    found = {name: plain.get(name.replace(".", "_")) for name in own}
+    absent = [name for name, value in found.items() if value is None and not name.endswith("num_batches_tracked")]
     if absent:
         raise ValueError(f"{file}: lacks {absent[0]} and {len(absent) - 1} other weights of the backbone")
     try:
-        network.backbone.features.load_state_dict({name: weights.get(name, own[name]) for name in own})
+        network.backbone.features.load_state_dict(
+            {name: own[name] if value is None else value for name, value in found.items()}
+        )
     except RuntimeError as error:
         raise ValueError(f"{file}: weights of another shape: {str(error).splitlines()[-1].strip()}") from error
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -34,7 +34,7 @@ class Learner:
         self._recipe = recipe
         self._optimizer = _optimizer(network, recipe)
         self._schedule = LambdaLR(self._optimizer, rates(recipe, steps))
-        self._average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))
+        self._average = AveragedModel(network, multi_avg_fn=_moving_average(recipe.ema_decay))
         assert isinstance(self._average.module, Network)
         self.kept = self._average.module
 
@@ -50,13 +50,13 @@ class Learner:
         """Forget the gradients of the last step."""
         self._optimizer.zero_grad()
 
-    def step(self) -> None:
-        """Take one step along the gradients, and have the average follow."""
-        if self._recipe.clip_norm:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self._recipe.clip_norm)
+    def step(self) -> Tensor:
+        """Take one step along the gradients, and have the average follow; the norm of the gradients."""
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self._recipe.clip_norm or math.inf)
         self._optimizer.step()
         self._schedule.step()
         self._average.update_parameters(self.network)
+        return norm
 
     def learning_rates(self) -> dict[str, float]:
         """The present rates, by the names of the recipe's fields."""
@@ -99,6 +99,16 @@ def rates(recipe: Recipe, steps: int) -> Callable[[int], float]:
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
 
     return factor
+
+
+def _moving_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
+    """An exponential average that follows fast at first: a short run must not keep its first weights."""
+
+    def update(kept: Any, present: Any, count: Tensor | int) -> None:
+        taken = int(count)
+        get_ema_multi_avg_fn(min(decay, (1 + taken) / (10 + taken)))(kept, present, count)
+
+    return update
 
 
 def _optimizer(network: Network, recipe: Recipe) -> torch.optim.AdamW:

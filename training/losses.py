@@ -57,9 +57,10 @@ def ranking(x_N: Tensor, y_N: Tensor) -> Tensor:
 def fidelity(x_N: Tensor, y_N: Tensor) -> Tensor:
     """How unlike two probabilities are: that one picture is better by its labels, and by its predictions."""
     dx, dy = _pairs(x_N, y_N, equal_labels=True)
-    p = torch.sigmoid(dy)
     q = (0.5 * (1 + torch.erf(dx / (2 * FIDELITY_SIGMA)))).clamp(1e-6, 1 - 1e-6)
-    return _mean(1 - torch.sqrt(p * q) - torch.sqrt((1 - p) * (1 - q)))
+    # 1 - p is written as what it is: as a difference it vanishes for labels 17 apart, and its root has no gradient.
+    p, not_p = torch.sigmoid(dy), torch.sigmoid(-dy)
+    return _mean(1 - p.sqrt() * q.sqrt() - not_p.sqrt() * (1 - q).sqrt())
 
 
 def hinge(x_N: Tensor, y_N: Tensor, margin: float) -> Tensor:

@@ -18,9 +18,10 @@ from training.datasets import Dataset, Part, Sample
 from training.errors import TrainingError
 from training.evaluator import evaluate
 from training.recipe import Recipe
-from training.run import BEST, CANDIDATE, CHECKPOINT, SPLIT
+from training.run import BEST, CANDIDATE, CHECKPOINT, SPLIT, read_metrics
 
 CALIBRATION_PICTURES = 500
+STAGING = "finishing"
 
 
 def validate(
@@ -43,7 +44,9 @@ def promote(out: Path) -> None:
     os.replace(out / CANDIDATE, out / BEST)
 
 
-def finish(out: Path, recipe: Recipe, dataset: Dataset, split: splits.Split, init: Path | None) -> None:
+def finish(
+    out: Path, recipe: Recipe, dataset: Dataset, split: splits.Split, init: Path | None, *, split_origin: str
+) -> None:
     """Measure the best epoch with the contract's crops, and write it with its card, split and golden scores.
 
     A loss that leaves the scale of the outputs open gets it here: a straight line from outputs to labels, fitted on
@@ -54,22 +57,39 @@ def finish(out: Path, recipe: Recipe, dataset: Dataset, split: splits.Split, ini
     """
     best = Scorer.load(out / BEST, precision="fp32")
     contract = best.checkpoint.contract
+    calibrated_on = ""
     if recipe.loss not in losses.SCALED:
+        calibrated_on = "validation" if split.validation else "training"
         samples = splits.select(dataset, split.validation or split.train[:CALIBRATION_PICTURES])
         contract = _calibrated(evaluate(best, samples).predictions, samples, contract)
-        _save(out / BEST, best.checkpoint.network.cpu(), recipe, contract)
-        best = Scorer.load(out / BEST, precision="fp32")
+    network = best.checkpoint.network.cpu()
+    # The checkpoint appears whole: what is not finished lies beside it.
+    staging = out / STAGING
+    _save(staging, network, recipe, contract)
+    scorer = Scorer.load(staging, precision="fp32")
     parts: tuple[Part, ...] = ("validation", "test")
     agreements = {
-        part: evaluate(best, splits.select(dataset, split.names(part))).agreement for part in parts if split.names(part)
+        part: evaluate(scorer, splits.select(dataset, names)).agreement
+        for part in parts
+        if (names := split.names(part))
     }
-    folder = out / CHECKPOINT
-    _save(
-        folder,
-        best.checkpoint.network.cpu(),
+    text = card.write(
         recipe,
         contract,
-        card=card.write(recipe, contract, agreements, split, note=dataset.note, init=_origin(init)),
+        agreements,
+        split,
+        split_origin=split_origin,
+        epochs=len(read_metrics(out)),
+        calibrated_on=calibrated_on,
+        note=dataset.note,
+        init=_origin(init),
+    )
+    _save(
+        staging,
+        network,
+        recipe,
+        contract,
+        card=text,
         trained_on=f"{recipe.dataset}, {len(split.train)} pictures",
         licence="of the training data; see card.md",
         figures={
@@ -77,8 +97,12 @@ def finish(out: Path, recipe: Recipe, dataset: Dataset, split: splits.Split, ini
             for part, agreement in agreements.items()
         },
     )
-    (folder / SPLIT).write_text(splits.dump(split), encoding="utf-8")
-    golden.write(Scorer.load(folder, precision="fp32"))
+    try:
+        (staging / SPLIT).write_text(splits.dump(split), encoding="utf-8")
+        golden.write(Scorer.load(staging, device="cpu", precision="fp32"))
+        checkpoint.replace(staging, out / CHECKPOINT)
+    except OSError as error:
+        raise TrainingError(f"{out / CHECKPOINT} cannot be written: {error.strerror}") from error
 
 
 def _calibrated(predictions: Sequence[float], samples: list[Sample], contract: Contract) -> Contract:

@@ -110,7 +110,7 @@ class RunFolder:
     def write_metrics(self, lines: Sequence[Mapping[str, float]]) -> None:
         """Write the figures of all epochs so far, and draw them."""
         if self.leads:
-            (self.path / METRICS).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+            _write(self.path / METRICS, "".join(json.dumps(line) + "\n" for line in lines))
             curves.draw(lines).savefig(self.path / CURVES, dpi=150)
 
     def board(self, figures: Mapping[str, float], step: int) -> None:
@@ -123,9 +123,12 @@ class RunFolder:
 
     def _claim(self, name: str, text: str, other: str) -> None:
         file = self.path / name
-        if file.exists() and file.read_text(encoding="utf-8") != text:
+        same = file.exists() and file.read_text(encoding="utf-8") == text
+        # Before the first state is saved there is no run yet that could be mixed up.
+        if not same and (self.path / STATE).exists():
             raise ValueError(f"{self.path} holds a run {other}; choose another folder")
-        file.write_text(text, encoding="utf-8")
+        if not same:
+            _write(file, text)
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
@@ -139,6 +142,13 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
         return [json.loads(line) for line in lines]
     except OSError as error:
         raise ValueError(f"{folder / METRICS}: {error.strerror}") from error
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a file in a single step."""
+    partial = file.with_name(f"{file.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, file)
 
 
 def _reason(error: Exception) -> str:

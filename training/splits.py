@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, cast
 
-from training.datasets import Dataset, DatasetError, Part, Sample
+from training.datasets import Dataset, DatasetError, Part, Sample, base_name
 from training.recipe import Recipe
 
 
@@ -82,13 +82,13 @@ def make(
         train = _members(samples, groups[tested + validated :])
     if train_share < 1:
         _, train = _cut(train, train_share, rng)
-    split = Split(dataset=dataset.scale.dataset, train=_names(train), validation=_names(validation), test=_names(test))
+    split = Split(dataset=base_name(dataset), train=_names(train), validation=_names(validation), test=_names(test))
     check_groups(dataset, split)
     return split
 
 
-def of(recipe: Recipe, dataset: Dataset, file: Path | None = None) -> Split:
-    """The split of a run: a file's, or the one that its recipe makes.
+def of(recipe: Recipe, dataset: Dataset, file: Path | None = None) -> tuple[Split, str]:
+    """The split of a run: a file's, or the one that its recipe makes; and where it is from, in words.
 
     Raises:
         DatasetError: As for ``make`` and ``load``, or the file's split leaks.
@@ -96,8 +96,8 @@ def of(recipe: Recipe, dataset: Dataset, file: Path | None = None) -> Split:
     if file is not None:
         split = load(file)
         check_groups(dataset, split)
-        return split
-    return make(
+        return split, "a split that was given"
+    split = make(
         dataset,
         kind=recipe.split,
         test_share=recipe.test_share,
@@ -105,6 +105,8 @@ def of(recipe: Recipe, dataset: Dataset, file: Path | None = None) -> Split:
         train_share=recipe.train_share,
         seed=recipe.seed,
     )
+    official = f"the official split (what it leaves open drawn with seed {recipe.seed})"
+    return split, official if recipe.split == "official" else f"a random split with seed {recipe.seed}"
 
 
 def check_groups(dataset: Dataset, split: Split) -> None:

@@ -10,6 +10,7 @@ A sweep is a TOML file with a ``base`` recipe and a table of changes for each ru
 """
 
 import json
+import os
 import re
 import statistics
 import tomllib
@@ -90,6 +91,8 @@ def run(variations: Sequence[Variation], root: Path, out: Path, *, init: Path | 
     Raises:
         DatasetError, ValueError, TrainingError: As ``trainer.train``.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("a sweep runs in one process; start its runs by torchrun and smart-iqa train instead")
     rows = []
     for variation in variations:
         folder = out / variation.folder

@@ -83,7 +83,7 @@ def train(
         TrainingError: The loss is not a number, or nothing can be written.
     """
     dataset = datasets.read(recipe.dataset, root, recipe.labels)
-    parts = splits.of(recipe, dataset, split)
+    parts, drawn = splits.of(recipe, dataset, split)
     trained = splits.select(dataset, parts.train)
     watched = splits.select(dataset, parts.test if recipe.selection == "best_on_test" else parts.validation)
     if not watched and recipe.selection != "last":
@@ -92,18 +92,20 @@ def train(
     criterion = losses.make(recipe.loss, ranking_weight=recipe.ranking_weight, ranking_margin=recipe.ranking_margin)
 
     with distributed.join() as team, RunFolder(out, leads=team.leads) as run:
+        team.check_batch(recipe.batch_pictures // recipe.accumulate)
         run.claim(recipe, initial.digest(init), parts)
         device = team.device
         state = run.load_state()
-        if state is None and team.leads:
-            datasets.check([*trained, *watched])
+        if team.leads:
+            everything = splits.select(dataset, [*parts.train, *parts.validation, *parts.test])
+            datasets.check(everything, decode=state is None)
         if device.type == "cpu":
             keep_freed_memory()
         torch.backends.cudnn.deterministic = True
         torch.manual_seed(recipe.seed)
         network = initial.network(recipe, init, fetch=state is None).to(device).to(memory_format=torch.channels_last)
         crops = RandomCrops(trained, contract, recipe)
-        steps = len(crops.steps(epoch=1))
+        steps = len(crops.steps(epoch=1, processes=team.size))
         learner = Learner(network, recipe, steps)
         progress = Progress()
         if state is not None:
@@ -123,7 +125,7 @@ def train(
         statistics = mean_std(contract, str(device))
         saved = time.monotonic()
         while progress.epoch <= recipe.epochs and not _out_of_patience(progress, recipe):
-            plan = crops.steps(progress.epoch)[progress.step :]
+            plan = crops.steps(progress.epoch, processes=team.size)[progress.step :]
             shares = [team.share(batch) for step in plan for batch in step]
             loader = DataLoader(
                 crops,
@@ -150,7 +152,8 @@ def train(
                     loss = criterion(team.gather(prediction.score), team.gather(labels_N)) / len(step)
                     (loss * team.size).backward()
                     total += loss.detach()
-                learner.step()
+                # A gradient that is not a number shows in the sum too, before its weights could be saved.
+                total += 0 * learner.step()
                 progress.step += 1
                 due = time.monotonic() - saved > save_seconds
                 if due or progress.step % LOOK_EVERY == 0 or progress.step == steps:
@@ -183,8 +186,9 @@ def train(
             run.write_metrics(progress.lines)
             if _out_of_patience(progress, recipe):
                 run.log.info("no better SRCC for %d epochs: stopping early", progress.stale)
+        run.write_metrics(progress.lines)
         if team.leads:
-            outcome.finish(out, recipe, dataset, parts, init)
+            outcome.finish(out, recipe, dataset, parts, init, split_origin=drawn)
             run.log.info("finished: %s", out / CHECKPOINT)
     return out / CHECKPOINT
 

@@ -63,11 +63,22 @@ def test_evaluate_and_figures(own: Path, checkpoint_folder: Path, tmp_path: Path
 
 
 def test_a_matrix_of_checkpoints_and_data_sets(own: Path, checkpoint_folder: Path, tmp_path: Path) -> None:
-    layouts.tid2013(tmp_path / "tid")
+    # Two data sets of one kind must not be taken for one.
+    layouts.put(tmp_path / "second" / "0.jpg", encode(photo(seed=7)))
+    layouts.put(tmp_path / "second" / "1.jpg", encode(photo(seed=8)))
+    write_csv(tmp_path / "second" / "own.csv", ("path", "mos"), [("0.jpg", 1), ("1.jpg", 2)])
     other = tmp_path / "other"
     other.symlink_to(checkpoint_folder)
     measured = smart_iqa(
-        "evaluate", checkpoint_folder, other, "--root", own, "--root", tmp_path / "tid", "--out", tmp_path / "out"
+        "evaluate",
+        checkpoint_folder,
+        other,
+        "--root",
+        own,
+        "--root",
+        tmp_path / "second" / "own.csv",
+        "--out",
+        tmp_path / "out",
     )
     assert measured.returncode == 0, measured.stderr
     assert "SRCC / PLCC" in measured.stdout

@@ -131,7 +131,19 @@ def agiqa3k(root: Path) -> None:
     for prompt in range(5):
         for model in ("AttnGAN_normal", "DALLE2"):
             put(root / f"{model}_{prompt:03}.jpg")
-            rows.append((f"{model}_{prompt:03}.jpg", f"a dog, number {prompt}", "", "", "", len(rows) / 3, 1, 2, 1))
+            rows.append(
+                (
+                    f"{model}_{prompt:03}.jpg",
+                    f"a dog, number {prompt}",
+                    "",
+                    "",
+                    "",
+                    len(rows) / 3,
+                    1,
+                    4 - len(rows) / 3,
+                    1,
+                )
+            )
     header = ("name", "prompt", "adj1", "adj2", "style", "mos_quality", "std_quality", "mos_align", "std_align")
     write_csv(root / "data.csv", header, rows)
 

@@ -47,6 +47,13 @@ def test_an_epoch_visits_every_picture(samples: list[Sample], contract: Contract
     assert crops.steps(epoch=4) != steps
 
 
+def test_what_is_left_at_the_end_must_reach_every_process(samples: list[Sample], contract: Contract) -> None:
+    crops = RandomCrops(samples, contract, RECIPE)
+    assert [len(step[0]) for step in crops.steps(1)] == [4, 4, 2]
+    assert [len(step[0]) for step in crops.steps(1, processes=2)] == [4, 4, 2]
+    assert [len(step[0]) for step in crops.steps(1, processes=4)] == [4, 4]
+
+
 def test_crops_are_cut_from_the_picture_and_mirrored_by_chance(samples: list[Sample], contract: Contract) -> None:
     pixels = np.asarray(Image.open(samples[0].path))
     windows = np.lib.stride_tricks.sliding_window_view(pixels, (224, 224, 3))[:, :, 0]

@@ -60,7 +60,7 @@ def test_koniq10k(tmp_path: Path) -> None:
     assert parts(dataset) == {"train": 6, "validation": 2, "test": 2}
     assert [sample.mos for sample in dataset.samples] == [10.0 * index for index in range(10)]
     five = datasets.read("koniq10k", tmp_path, "MOS")
-    assert five.scale == Scale(dataset="koniq10k", min=1, max=5)
+    assert five.scale == Scale(dataset="koniq10k/MOS", min=1, max=5)
     assert five.samples[3].mos == pytest.approx(2)
 
 
@@ -145,6 +145,27 @@ def test_flive(tmp_path: Path) -> None:
     assert parts(dataset) == {"train": 5, "validation": 1, "test": 2}
     (tmp_path / "labels640.csv").unlink()
     assert parts(datasets.read("flive", tmp_path)) == {"": 8}
+
+
+def test_flive_with_its_lists_beside_the_pictures(tmp_path: Path) -> None:
+    whole = read("flive", tmp_path / "a")
+    layouts.flive(tmp_path / "b")
+    for file in list((tmp_path / "b").glob("*.csv")):
+        file.rename(tmp_path / "b" / "database" / file.name)
+    for root in (tmp_path / "b", tmp_path / "b" / "database"):
+        assert datasets.recognise(root) == "flive"
+        dataset = datasets.read("flive", root)
+        assert not datasets.missing(dataset.samples)
+        assert [sample.mos for sample in dataset.samples] == [sample.mos for sample in whole.samples]
+
+
+def test_a_checkpoint_remembers_which_scores_it_learned(tmp_path: Path) -> None:
+    layouts.agiqa3k(tmp_path)
+    usual, other = datasets.read("agiqa3k", tmp_path), datasets.read("agiqa3k", tmp_path, "mos_align")
+    assert (usual.scale.dataset, other.scale.dataset) == ("agiqa3k", "agiqa3k/mos_align")
+    assert datasets.base_name(other) == "agiqa3k"
+    assert datasets.learned_column(other.scale, "agiqa3k") == "mos_align"
+    assert datasets.learned_column(usual.scale, "agiqa3k") == datasets.learned_column(other.scale, "spaq") == ""
 
 
 def test_agiqa3k(tmp_path: Path) -> None:

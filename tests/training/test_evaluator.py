@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,7 @@ def evaluated(scorer: Scorer, root: Path, tmp_path_factory: pytest.TempPathFacto
     out = tmp_path_factory.mktemp("evaluation")
     data = datasets.read("csv", root)
     evaluation = evaluator.evaluate(scorer, data.samples)
-    evaluator.write(out, evaluation, scorer.checkpoint, dataset="csv", root=root, part="all", crops=None)
+    evaluator.write(out, evaluation, scorer.checkpoint, dataset=data, root=root, part="all", crops=None)
     return out
 
 
@@ -121,6 +122,14 @@ def test_activation_maps_cover_the_picture(checkpoint_folder: Path) -> None:
         assert activation_HW.shape == (300, 420)
         assert (activation_HW.min(), activation_HW.max()) == (0, 1)
     assert maps[0][:60, :60].mean() > 2 * maps[0][150:, 200:].mean()
+
+
+def test_activation_maps_have_no_holes_in_a_large_picture(checkpoint_folder: Path) -> None:
+    loaded = checkpoint.load(checkpoint_folder)
+    contract = dataclasses.replace(loaded.contract, resize="none")
+    loaded = dataclasses.replace(loaded, config=dataclasses.replace(loaded.config, contract=contract))
+    _, maps = stage_activations(loaded, Image.linear_gradient("L").resize((1100, 700)).convert("RGB"))
+    assert all(np.isfinite(activation_HW).all() for activation_HW in maps)
 
 
 def test_activation_maps_are_the_mean_magnitude_over_channels(checkpoint_folder: Path) -> None:

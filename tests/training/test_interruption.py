@@ -17,7 +17,7 @@ from training import recipe as recipes
 from training import run
 
 COMMAND = "from cli.main import main; main()"
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 @pytest.fixture

@@ -58,6 +58,7 @@ def test_gradients_are_finite_where_they_could_break(name: LossName) -> None:
         (torch.ones(4), torch.ones(4)),
         (torch.tensor([2.0]), torch.tensor([1.0])),
         (torch.tensor([0.0, 100.0]), torch.tensor([100.0, 0.0])),
+        (torch.tensor([50.1, 50.2, 50.15, 50.3]), torch.tensor([10.0, 45.0, 70.0, 71.0])),
     ]
     for x, y in cases:
         x.requires_grad_()

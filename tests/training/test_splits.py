@@ -71,7 +71,7 @@ def test_a_split_of_a_file_must_not_leak_a_group(tmp_path: Path) -> None:
     recipe = Recipe(network="smart-mobile", dataset="csv")
     with pytest.raises(DatasetError, match=r"leaks: 0[01]\.jpg \(train\) and 02\.jpg \(test\)"):
         splits.of(recipe, made_up(per_group=3), file)
-    assert splits.of(recipe, made_up(per_group=2), file).test == ("02.jpg",)
+    assert splits.of(recipe, made_up(per_group=2), file)[0].test == ("02.jpg",)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import ImageFilter
 from safetensors.torch import save_file
@@ -223,6 +224,53 @@ def test_initial_weights_that_do_not_fit(finished: Path, tmp_path: Path) -> None
         initial.load_backbone(network, tmp_path / "text.safetensors")
     with pytest.raises(ValueError, match=r"another architecture: its backbone is 'test_resnet', .* 'mobilenetv2_100'"):
         initial.load_checkpoint(network, finished / "checkpoint")
+
+
+def test_backbones_of_swin_load_by_the_names_of_the_whole_network(tmp_path: Path) -> None:
+    whole = timm.create_model("swin_tiny_patch4_window7_224", num_classes=0)
+    save_file(whole.state_dict(), tmp_path / "swin.safetensors")
+    network = registry.build("smart-tiny")
+    initial.load_backbone(network, tmp_path / "swin.safetensors")
+    loaded = network.backbone.features.state_dict()["layers_2.blocks.5.attn.qkv.weight"]
+    assert torch.equal(loaded, whole.state_dict()["layers.2.blocks.5.attn.qkv.weight"])
+
+
+def test_the_average_does_not_keep_the_first_weights_of_a_short_run() -> None:
+    network = registry.build("smart-mobile", backbone="test_resnet")
+    made = learner.Learner(network, replace(RECIPE, ema_decay=0.998), steps=30)
+    weight = network.hyper.last_weight.weight
+    kept = made.kept.hyper.last_weight.weight
+    for step in range(30):
+        with torch.no_grad():
+            weight.fill_(float(step >= 5))
+        made.step()
+    assert kept.mean().item() > 0.9
+
+
+def test_a_corrected_recipe_may_start_in_the_folder_of_one_that_never_began(
+    root: Path, init: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="no parameter of the backbone"):
+        train(replace(RECIPE, frozen=("layer9",)), root, tmp_path, init)
+    train(replace(RECIPE, epochs=1), root, tmp_path, init)
+
+
+def test_the_same_command_again_leaves_a_finished_run_as_it_is(root: Path, init: Path, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, loss="plcc", epochs=1)
+    train(recipe, root, tmp_path, init)
+    before = checkpoint.inspect(tmp_path / "checkpoint")[1]
+    (tmp_path / run.METRICS).unlink()
+    train(recipe, root, tmp_path, init)
+    assert checkpoint.inspect(tmp_path / "checkpoint")[1] == before
+    assert len(run.read_metrics(tmp_path)) == 1
+
+
+def test_a_missing_picture_ends_a_resumed_run_with_its_name(root: Path, init: Path, tmp_path: Path) -> None:
+    shutil.copytree(root.parent, tmp_path / "data")
+    train(replace(RECIPE, epochs=1), tmp_path / "data" / "labels.csv", tmp_path / "run", init)
+    (tmp_path / "data" / "07.jpg").unlink()
+    with pytest.raises(DatasetError, match=r"07\.jpg: no such picture"):
+        train(replace(RECIPE, epochs=1), tmp_path / "data" / "labels.csv", tmp_path / "run", init)
 
 
 def test_pictures_are_checked_before_training(root: Path, init: Path, tmp_path: Path) -> None:

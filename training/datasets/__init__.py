@@ -1,5 +1,6 @@
 """Readers of picture quality data sets, one file each."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,6 +9,7 @@ from rich.console import Console
 from rich.progress import track
 
 from model import images
+from model.contract import Scale
 from training.datasets import (
     agiqa3k,
     biq2021,
@@ -24,6 +26,9 @@ from training.datasets import (
 from training.datasets.base import Dataset, DatasetError, Part, Reader, Sample
 
 __all__ = ["READERS", "Dataset", "DatasetError", "Part", "Reader", "Sample"]
+
+COLUMN_MARK = "/"
+"""Between a data set's name and the name of scores that are not its usual ones."""
 
 _MODULES = (koniq10k, spaq, clive, flive, biq2021, kadid10k, live, csiq, tid2013, agiqa3k, table)
 READERS: Mapping[str, Reader] = {module.READER.name: module.READER for module in _MODULES}
@@ -47,7 +52,24 @@ def read(name: str, root: Path | str, column: str = "") -> Dataset:
         raise DatasetError(f"{name} has no labels {column!r}; there are {', '.join(reader.columns)}")
     if not Path(root).exists():
         raise DatasetError(f"{root}: no such file or folder")
-    return reader.read(Path(root), column or reader.columns[0])
+    column = column or reader.columns[0]
+    dataset = reader.read(Path(root), column)
+    if column != reader.columns[0]:
+        # Another score is another scale, and a checkpoint remembers which one it learned.
+        scale = dataclasses.replace(dataset.scale, dataset=f"{dataset.scale.dataset}{COLUMN_MARK}{column}")
+        dataset = dataclasses.replace(dataset, scale=scale)
+    return dataset
+
+
+def base_name(dataset: Dataset) -> str:
+    """The name of a data set, whichever of its scores were read."""
+    return dataset.scale.dataset.partition(COLUMN_MARK)[0]
+
+
+def learned_column(scale: Scale, name: str) -> str:
+    """Which scores of a data set a checkpoint's scale is of; "" for the usual ones, or where it is of another set."""
+    learned, _, column = scale.dataset.partition(COLUMN_MARK)
+    return column if learned == name else ""
 
 
 def recognise(root: Path) -> str | None:
@@ -75,15 +97,19 @@ def unreadable(samples: Sequence[Sample], *, threads: int = 4) -> list[tuple[Pat
         return [(sample.path, reason) for sample, reason in zip(samples, faults, strict=True) if reason is not None]
 
 
-def check(samples: Sequence[Sample]) -> None:
-    """Make sure that every picture is there and can be decoded.
+def check(samples: Sequence[Sample], *, decode: bool = True) -> None:
+    """Make sure that every picture is there, and that it can be decoded.
+
+    Args:
+        samples: The pictures.
+        decode: Also decode each.
 
     Raises:
         DatasetError: One is not; the message names it and counts the others.
     """
     if absent := missing(samples):
         raise DatasetError(f"{absent[0]}: no such picture{_others(len(absent))}")
-    if broken := unreadable(samples):
+    if decode and (broken := unreadable(samples)):
         path, reason = broken[0]
         raise DatasetError(f"{path}: {reason}{_others(len(broken))}")
 

@@ -17,8 +17,10 @@ SCORES, TEST, VALIDATION = "labels_image.csv", "labels640.csv", "labels=640_padd
 
 def read(root: Path, column: str) -> Dataset:
     """Read the scores; without the two other lists there is no official split."""
-    files = Folder(root)
-    images = Folder(files.find("database"))
+    pictures = Folder(root).find("database")
+    images = Folder(pictures if pictures.is_dir() else root)
+    # Some copies keep the lists beside the pictures' folders.
+    files = Folder(root) if Folder(root).find(SCORES).is_file() else images
     parts: dict[str, Part] = {}
     test, validation = files.find(TEST), files.find(VALIDATION)
     if validation.is_file():
@@ -48,8 +50,8 @@ READER = Reader(
     name="flive",
     title="FLIVE or PaQ-2-PiQ, photos with authentic distortions (Ying et al. 2020)",
     pictures=39_810,
-    layout=f"database/*/*.jpg; {SCORES}; {TEST} and {VALIDATION} for the official split",
+    layout=f"database/*/*.jpg; {SCORES} there or beside it; {TEST} and {VALIDATION} for the official split",
     columns=("mos",),
-    recognises=any_file(SCORES),
+    recognises=any_file(SCORES, f"database/{SCORES}"),
     read=read,
 )

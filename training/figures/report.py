@@ -91,7 +91,10 @@ def _evaluation(folder: Path) -> tuple[str, list[str]]:
 
 def _activity(folder: Path, about: Mapping[str, Any], predictions: pd.DataFrame) -> str:
     """Activation maps of the worst, the middle and the best picture, by their labels."""
-    loaded = checkpoint.load(about["checkpoint"]["folder"])
+    try:
+        loaded = checkpoint.load(about["checkpoint"]["folder"])
+    except checkpoint.CheckpointError:
+        return "<p>The checkpoint is no longer where it was, so its activation maps are not shown.</p>"
     if loaded.digest != about["checkpoint"]["digest"]:
         return "<p>The checkpoint has changed since, so its activation maps are not shown.</p>"
     ordered = predictions.sort_values("mos", kind="stable")
