@@ -111,7 +111,8 @@ def train(
         if state is not None:
             learner.load_state_dict(state["learner"])
             progress = Progress(**state["progress"])
-            run.log.info("going on in epoch %d after %d steps", progress.epoch, progress.step)
+            if progress.epoch <= recipe.epochs:
+                run.log.info("going on in epoch %d after %d steps", progress.epoch, progress.step)
 
         def save() -> None:
             if not math.isfinite(progress.loss):

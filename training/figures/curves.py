@@ -24,6 +24,7 @@ def draw(lines: Sequence[Mapping[str, float]]) -> Figure:
         agreement.plot(best["epoch"], best["srcc"], marker="*", markersize=13, color="#c0392b")
         agreement.annotate(f"{best['srcc']:.4f}", (best["epoch"], best["srcc"]), (0, -16), textcoords="offset points",
                            ha="center")  # fmt: skip
+        agreement.margins(x=0.1)
         agreement.legend()
     agreement.set_title("agreement on the watched pictures")
     for name, label in (("head_lr", "head"), ("backbone_lr", "backbone")):
