@@ -24,6 +24,7 @@ def scatter(predictions: pd.DataFrame, title: str) -> Figure:
     if fitted is not None:
         line = np.linspace(x.min(), x.max(), 200)
         axes.plot(line, logistic(line, *fitted), color=style.RED, linewidth=2, label="four-parameter logistic")
-    axes.set(xlabel="prediction", ylabel="mean opinion score", title=title)
+    axes.set(xlabel="prediction", ylabel="mean opinion score")
+    axes.set_title(title, fontsize=10)
     axes.legend(frameon=False, loc="upper left")
     return figure
