@@ -195,7 +195,9 @@ def _refuse_pickles(folder: Path) -> None:
     weights = folder / WEIGHTS
     if weights.is_file():
         with weights.open("rb") as file:
-            if file.read(4).startswith(_PICKLE_STARTS):
+            start = file.read(9)
+            # The length that safetensors begins with may start with a pickle's byte; its header opens with a brace.
+            if start.startswith(_PICKLE_STARTS) and start[8:] != b"{":
                 pickles.append(WEIGHTS)
     if pickles:
         raise CheckpointError(

@@ -98,6 +98,20 @@ def test_pickles_in_disguise_are_refused_unread(folder: Path, torch_format: bool
         checkpoint.load(folder)
 
 
+def test_safetensors_whose_length_begins_like_a_pickle_are_none(folder: Path) -> None:
+    """A header of 128, 384, 640 ... bytes: read as far as its hash, which the padding has changed."""
+    weights = folder / checkpoint.WEIGHTS
+    data = weights.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    padding = (0x80 - length) % 256
+    weights.write_bytes(
+        (length + padding).to_bytes(8, "little") + data[8 : 8 + length] + b" " * padding + data[8 + length :]
+    )
+    assert weights.read_bytes()[0] == 0x80
+    with pytest.raises(CheckpointError, match="sha256 is"):
+        checkpoint.load(folder)
+
+
 def test_missing_files_are_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         checkpoint.load(tmp_path / "nothing")
