@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from app.device import DeviceThread, Outcome
 from app.metrics import Metrics
 
-Crops = NDArray[np.uint8]
+Items = NDArray[np.uint8] | NDArray[np.float32]
 Rows = NDArray[np.float32]
 
 SLOTS = 2
@@ -48,7 +48,7 @@ class Engine(Protocol):
     def cap(self) -> int:
         """Crops that fit one batch."""
 
-    def run(self, parts: Sequence[Crops], /) -> Rows:
+    def run(self, parts: Sequence[Items], /) -> Rows:
         """Score a batch of at most ``cap`` crops given in parts; one row per crop, in their order."""
 
 
@@ -101,7 +101,7 @@ class Answer:
 @dataclass(eq=False, kw_only=True)
 class _Job:
     key: str
-    crops_NHWC: Crops
+    items: Items
     priority: Priority
     deadline: float
     submitted: float
@@ -112,8 +112,13 @@ class _Job:
     parts: dict[int, Rows] = field(default_factory=dict)
 
     @property
+    def kind(self) -> tuple[object, ...]:
+        """What jobs must have in common to share a batch: the engine and the shape of their items."""
+        return self.key, self.items.shape[1:]
+
+    @property
     def waiting(self) -> int:
-        return len(self.crops_NHWC) - self.taken
+        return len(self.items) - self.taken
 
     @property
     def over(self) -> bool:
@@ -209,13 +214,13 @@ class Batcher:
             raise QueueFull(self._retry_after())
 
     async def submit(
-        self, key: str, crops_NHWC: Crops, *, deadline: float, priority: Priority = Priority.INTERACTIVE
+        self, key: str, items: Items, *, deadline: float, priority: Priority = Priority.INTERACTIVE
     ) -> Answer:
         """Have crops scored. Cancelling the call takes what still waits out of the queue.
 
         Args:
             key: Names the engine.
-            crops_NHWC: At least one uint8 crop.
+            items: At least one work item; only items of one shape share a batch.
             deadline: When the answer is of no use any more, on the batcher's clock.
             priority: Which queue to wait in.
 
@@ -225,10 +230,10 @@ class Batcher:
             EngineFailed: The engine failed on these crops.
             DeviceLost: The device thread has ended.
         """
-        self.check_room(len(crops_NHWC))
+        self.check_room(len(items))
         job = _Job(
             key=key,
-            crops_NHWC=crops_NHWC,
+            items=items,
             priority=priority,
             deadline=deadline,
             submitted=self._clock(),
@@ -255,7 +260,7 @@ class Batcher:
             self._metrics.batch_flush.labels(batch.reason).inc()
             self._metrics.batch_crops.observe(batch.crops)
             self._metrics.batch_fill.observe(batch.crops / engine.cap)
-            parts = [segment.job.crops_NHWC[segment.start : segment.stop] for segment in batch.segments]
+            parts = [segment.job.items[segment.start : segment.stop] for segment in batch.segments]
             self._device.run(
                 partial(self._timed, engine, parts),
                 partial(self._post, batch),
@@ -264,7 +269,7 @@ class Batcher:
     def _post(self, batch: _Batch, outcome: Outcome[_Computed]) -> None:
         self._loop.call_soon_threadsafe(self._finish, batch, outcome)
 
-    def _timed(self, engine: Engine, parts: list[Crops]) -> _Computed:
+    def _timed(self, engine: Engine, parts: list[Items]) -> _Computed:
         started = self._clock()
         return _Computed(engine.run(parts), started, self._clock() - started)
 
@@ -279,7 +284,7 @@ class Batcher:
         if head is None:
             return None
         cap = self._engines[head.key].cap
-        jobs = [job for job in chain.from_iterable(self._queues.values()) if job.key == head.key]
+        jobs = [job for job in chain.from_iterable(self._queues.values()) if job.kind == head.kind]
         full = sum(job.waiting for job in jobs) >= cap
         if self._on_device and not full:
             return None
@@ -331,7 +336,7 @@ class Batcher:
             job.started = min(job.started, computed.started)
             job.compute_seconds += computed.seconds
             offset += length
-            if not job.over and sum(map(len, job.parts.values())) == len(job.crops_NHWC):
+            if not job.over and sum(map(len, job.parts.values())) == len(job.items):
                 self._metrics.queue_seconds.observe(job.started - job.submitted)
                 job.future.set_result(
                     Answer(
@@ -367,7 +372,7 @@ class Batcher:
         if job.waiting:
             self._queues[job.priority].remove(job)
             self._count(-job.waiting)
-            job.taken = len(job.crops_NHWC)
+            job.taken = len(job.items)
 
     def _lose_device(self) -> None:
         self._lost = True

@@ -91,7 +91,7 @@ def load_models(settings: Settings) -> Mapping[str, ServedModel]:
             digest=loaded.digest,
             engine=engine,
             parameters=registry.parameter_count(loaded.network),
-            stage_attention=bool(loaded.config.network.get("attention")),
+            stage_attention=loaded.network.weighs_stages,
             device=engine.device,
             precision=engine.precision,
             batch_shapes=engine.shapes,

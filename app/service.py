@@ -186,7 +186,7 @@ class Service:
         decoded, contract = upload.decoded, model.config.contract
         answer = await self._batcher.submit(
             model.config.name,
-            decoded.views.crops_NHWC,
+            decoded.views.items,
             deadline=upload.arrived + self.settings.deadline_seconds,
             priority=priority,
         )

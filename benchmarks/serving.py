@@ -46,7 +46,7 @@ def main() -> None:
     rows: dict[str, list[float]] = {name: [] for name in names}
     with running(log) as service:
         once(service, picture)
-        crops_NHWC = scorer.checkpoint.contract.views(images.decode(picture)).crops_NHWC
+        crops_NHWC = scorer.checkpoint.contract.views(images.decode(picture)).items
         for _ in range(arguments.rounds):
             rows["decode_ms"].append(p50(lambda: scorer.checkpoint.contract.views(images.decode(picture)), repeats=50))
             rows["engine_ms"].append(p50(lambda: scorer.engine.predict(crops_NHWC), repeats=50))
@@ -84,7 +84,9 @@ def p50(call: Callable[[], object], *, repeats: int) -> float:
 
 def bare_rate(scorer: Scorer, seconds: float) -> float:
     """Crops per second of the engine alone, at its largest batch."""
-    batch = np.random.default_rng(0).integers(0, 256, (scorer.engine.cap, *scorer.engine.item_shape), dtype=np.uint8)
+    batch = np.random.default_rng(0).integers(
+        0, 256, (scorer.engine.cap, *scorer.engine.item_shapes[0]), dtype=np.uint8
+    )
     count, started = 0, time.perf_counter()
     while time.perf_counter() - started < seconds:
         scorer.engine.run([batch])

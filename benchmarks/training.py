@@ -94,7 +94,7 @@ def bare(plain: Recipe, contract: Contract, batches: list[tuple[Tensor, Tensor]]
     """Crops per second of forward, backward and optimiser step alone."""
     keep_freed_memory()
     network = registry.build(plain.network).to(memory_format=torch.channels_last)
-    Learner(network, plain, steps).train_mode()
+    Learner(network, plain, steps).train_mode(epoch=1)
     optimizer = torch.optim.AdamW(parameter for parameter in network.parameters() if parameter.requires_grad)
     statistics_ = mean_std(contract, "cpu")
     count = 0
@@ -122,7 +122,7 @@ def loaded(crops: RandomCrops, steps: int) -> float:
 def train(folder: Path, plain: Recipe, labels: Path, name: str) -> tuple[float, float]:
     """Run ``smart-iqa train``: crops per second as it logs them, and the most memory that it held, in MB."""
     init = folder / "init.safetensors"
-    save_file(registry.build(plain.network).backbone.features.state_dict(), init)
+    save_file(registry.build(plain.network).trunks()["backbone"].state_dict(), init)
     (folder / "recipe.toml").write_text(recipe.dump(plain), encoding="utf-8")
     command = [sys.executable, "-c", "from cli.main import main; main()", "train", str(folder / "recipe.toml")]
     options = ["--root", str(labels), "--out", str(folder / name), "--init", str(init)]

@@ -35,7 +35,7 @@ def list_(
     networks.add_column("name")
     networks.add_column("backbone")
     for name in registry.names():
-        networks.add_row(name, registry.PRESETS[name][1].backbone)
+        networks.add_row(name, getattr(registry.PRESETS[name][1], "backbone", "none: whole pictures as tokens"))
     results.print(networks)
 
 
@@ -71,3 +71,23 @@ def show(
         results.print_json(json.dumps(facts))
     else:
         fail(f"{name} is neither a checkpoint folder nor a network; the networks are {', '.join(registry.names())}")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A checkpoint of another project (.pkl, .pt, .pth).")],
+    out: Annotated[Path, typer.Option(help="Checkpoint folder to make.")],
+    format_: Annotated[str, typer.Option("--format", help="auto, or a format that the error message lists.")] = "auto",
+    name: Annotated[str, typer.Option(help="Name that requests choose the model by; the network's if left out.")] = "",
+) -> None:
+    """Make a checkpoint folder from the weights of SMART-IQA, HyperIQA, pyiqa, LoDa or Life-IQA."""
+    from cli import importing
+    from cli.console import notes, results
+
+    weights = importing.read(file)
+    known = importing.detect(weights) if format_ == "auto" else format_
+    if known not in importing.FORMATS:
+        raise ValueError(f"no format is called {known!r}; there are auto, {', '.join(importing.FORMATS)}")
+    importing.write(weights, importing.FORMATS[known], out, name=name or known, origin=file.name)
+    notes.print(f"read as {importing.FORMATS[known].title}; the checkpoint folder is:", markup=False)
+    results.print(str(out), markup=False, soft_wrap=True)

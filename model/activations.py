@@ -29,6 +29,9 @@ def stage_activations(checkpoint: Checkpoint, image: Image.Image) -> tuple[Image
         checkpoint: Whose backbone.
         image: An upright RGB picture.
 
+    Raises:
+        ValueError: The network has no stages.
+
     Returns:
         The picture as the contract resizes it, and for each stage a map (H, W) of its size, from 0 to 1.
     """
@@ -37,15 +40,17 @@ def stage_activations(checkpoint: Checkpoint, image: Image.Image) -> tuple[Image
     size = contract.crop_size
     pixels_HWC = np.asarray(resized)
     corners = [(left, top) for top in _starts(resized.height, size) for left in _starts(resized.width, size)]
-    backbone = checkpoint.network.backbone
-    device = next(backbone.parameters()).device
+    network = checkpoint.network
+    device = next(network.parameters()).device
     statistics = mean_std(contract, str(device))
     chunks: list[list[Tensor]] = []
     for start in range(0, len(corners), CHUNK):
         crops_NHWC = np.stack(
             [pixels_HWC[top : top + size, left : left + size] for left, top in corners[start : start + CHUNK]]
         )
-        maps = backbone(normalise(torch.from_numpy(crops_NHWC).to(device), statistics))
+        maps = network.stages(normalise(torch.from_numpy(crops_NHWC).to(device), statistics))
+        if maps is None:
+            raise ValueError(f"{checkpoint.config.name} has no stages to map")
         chunks.append([map_NCHW.float().abs().mean(dim=1, keepdim=True) for map_NCHW in maps])
     # Crops count less towards their edges, so that no seam shows.
     hat = 1 - torch.linspace(-1, 1, size + 2, device=device)[1:-1].abs()

@@ -16,13 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from model import tokens
 from model.images import Picture, Warning
 
 VERSION = 1
+PROBE_SEED = 20
 MAX_CROPS = 64
 EXTREME_ASPECT = 3.0
 """From this ratio of the sides on, crops see a picture unlike the ones in any training set."""
 
+Items = NDArray[np.uint8] | NDArray[np.float32]
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom are exclusive."""
 
@@ -55,12 +58,12 @@ class Views:
     """The work items of one picture.
 
     Attributes:
-        crops_NHWC: (N, size, size, 3) uint8 RGB crops.
-        boxes: Where each crop lies in the upright picture, in its own pixels.
+        items: (N, size, size, 3) uint8 RGB crops, or (1, T, 3075) float32 tokens of the whole picture.
+        boxes: Where each item lies in the upright picture, in its own pixels.
         warnings: What making them did to the picture.
     """
 
-    crops_NHWC: NDArray[np.uint8]
+    items: Items
     boxes: tuple[Box, ...]
     warnings: tuple[Warning, ...]
 
@@ -74,9 +77,14 @@ class Contract:
     """
 
     version: int = VERSION
+    view: Literal["crops", "tokens"] = "crops"
+    """``crops`` cuts squares, ``tokens`` the whole picture into patches at several scales (``model/tokens.py``)."""
+    longer_sides: tuple[int, ...] = ()
+    """For ``tokens``: longer sides of the small copies that are seen beside the picture."""
     resize: Literal["fit", "exact", "none"] = "fit"
     """``fit`` shrinks a picture into ``width`` x ``height`` and keeps its aspect ratio, ``exact`` resizes to just
-    that size, ``none`` keeps the pixels. Whatever the rule, sides shorter than a crop are then enlarged to it."""
+    that size, ``none`` keeps the pixels. Whatever the rule, sides shorter than a crop are then enlarged to it (for
+    ``tokens`` they are not)."""
     width: int = 512
     height: int = 512
     crop_size: int = 224
@@ -92,6 +100,10 @@ class Contract:
     def __post_init__(self) -> None:
         if self.resize not in ("fit", "exact", "none"):
             raise ValueError(f"contract: unknown resize rule {self.resize!r}")
+        if self.view not in ("crops", "tokens"):
+            raise ValueError(f"contract: unknown view {self.view!r}")
+        if self.view == "tokens":
+            self._check_tokens()
         if not 1 <= self.crops <= MAX_CROPS:
             raise ValueError(f"contract: crops must be 1 to {MAX_CROPS}, not {self.crops}")
         if self.crop_size < 1 or min(self.width, self.height) < self.crop_size:
@@ -101,11 +113,20 @@ class Contract:
         if not (math.isfinite(self.slope) and math.isfinite(self.intercept) and self.slope):
             raise ValueError(f"contract: slope {self.slope} and intercept {self.intercept} cannot make a score")
 
+    def _check_tokens(self) -> None:
+        if self.crops != 1:
+            raise ValueError(f"contract: tokens are of the whole picture, so crops must be 1, not {self.crops}")
+        if self.resize == "none" or tokens.count(self.width, self.height) > tokens.FULL_LENGTHS[-1]:
+            raise ValueError(
+                f"contract: tokens need a resize rule that leaves at most {tokens.FULL_LENGTHS[-1]} patches, "
+                f"not {self.resize} to {self.width}x{self.height}"
+            )
+
     @property
     def id(self) -> str:
         """A short name that differs whenever a score could."""
         canonical = json.dumps(self.to_dict(), sort_keys=True)
-        return f"crops-v{self.version}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
+        return f"{self.view}-v{self.version}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
 
     def views(self, picture: Picture, crops: int | None = None) -> Views:
         """Cut the work items of a picture, the same ones every time.
@@ -113,8 +134,7 @@ class Contract:
         Args:
             picture: A decoded picture.
             crops: How many crops, 1 to 64; the contract's own count if None. A picture too small to hold that many
-            different
-                ones gives fewer.
+                different ones gives fewer, and tokens are always one item.
 
         Raises:
             ValueError: ``crops`` is out of range.
@@ -123,6 +143,9 @@ class Contract:
         if not 1 <= count <= MAX_CROPS:
             raise ValueError(f"crops must be 1 to {MAX_CROPS}, not {count}")
         image, warnings = self.resized(picture.image)
+        if self.view == "tokens":
+            whole = (0, 0, *picture.image.size)
+            return Views(items=tokens.cut(image, self.longer_sides)[np.newaxis], boxes=(whole,), warnings=warnings)
         size = self.crop_size
         corners = grid(image.width, image.height, size, count)
         pixels_HWC = np.asarray(image)
@@ -132,7 +155,7 @@ class Contract:
             (round(left * across), round(top * down), round((left + size) * across), round((top + size) * down))
             for left, top in corners
         )
-        return Views(crops_NHWC=crops_NHWC, boxes=boxes, warnings=warnings)
+        return Views(items=crops_NHWC, boxes=boxes, warnings=warnings)
 
     def resized(self, image: Image.Image) -> tuple[Image.Image, tuple[Warning, ...]]:
         """Resize a picture by the contract's rule, bilinear with antialiasing, and say what that did to it."""
@@ -149,12 +172,30 @@ class Contract:
     def _target_size(self, width: int, height: int) -> tuple[int, int]:
         if self.resize == "exact":
             return self.width, self.height
+        smallest = self.crop_size if self.view == "crops" else 1
         factor = min(self.width / width, self.height / height, 1.0) if self.resize == "fit" else 1.0
         # Enlarging follows shrinking as one factor: the pixels are resampled once, from the original.
-        factor = (
-            max(factor, self.crop_size / min(width, height)) if min(width, height) * factor < self.crop_size else factor
-        )
-        return max(round(width * factor), self.crop_size), max(round(height * factor), self.crop_size)
+        factor = max(factor, smallest / min(width, height)) if min(width, height) * factor < smallest else factor
+        return max(round(width * factor), smallest), max(round(height * factor), smallest)
+
+    def item_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes that one work item can have."""
+        if self.view == "crops":
+            return ((self.crop_size, self.crop_size, 3),)
+        small = tokens.small_length(self.longer_sides)
+        return tuple((small + length, tokens.LENGTH) for length in tokens.FULL_LENGTHS)
+
+    def probe(self, count: int, item_shape: tuple[int, ...]) -> Items:
+        """Made-up items of one shape, the same ones every time, half of them smooth and half noise."""
+        rng = np.random.default_rng(PROBE_SEED)
+        if self.view == "crops":
+            crops_NHWC = rng.integers(0, 256, (count, *item_shape), dtype=np.uint8)
+            crops_NHWC[::2] = np.sort(crops_NHWC[::2], axis=1)
+            return crops_NHWC
+        columns = item_shape[0] - tokens.small_length(self.longer_sides)
+        strips = rng.integers(0, 256, (count, tokens.PATCH, columns * tokens.PATCH, 3), dtype=np.uint8)
+        strips[::2] = np.sort(strips[::2], axis=2)
+        return np.stack([tokens.cut(Image.fromarray(strip), self.longer_sides) for strip in strips])
 
     def raw(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
         """Turn outputs of the network into raw scores, on the scale of the training labels."""
@@ -177,7 +218,9 @@ class Contract:
             raise ValueError(f"contract version {fields.get('version')!r} is unknown; this release knows {VERSION}")
         try:
             fields["scale"] = Scale(**fields["scale"])
-            fields["mean"], fields["std"] = tuple(fields["mean"]), tuple(fields["std"])
+            for name in ("mean", "std", "longer_sides"):
+                if name in fields:
+                    fields[name] = tuple(fields[name])
             return cls(**fields)
         except (KeyError, TypeError) as error:
             raise ValueError(f"contract: {error}") from error

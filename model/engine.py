@@ -5,6 +5,7 @@ would depend on the company it is in. So the engine pads every batch to one of a
 shape only if it reproduces the largest one's results bit for bit, at every position.
 """
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Literal
@@ -16,28 +17,32 @@ from torch import Tensor, nn
 
 from model.allocator import keep_freed_memory
 from model.checkpoint import Checkpoint
-from model.contract import Contract
+from model.contract import Contract, Items
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
 
-CANDIDATE_SHAPES = {"cpu": (1, 2, 4, 8), "cuda": (8, 32, 128)}
-"""Crops per batch that are tried; on a CPU, crops per second hardly grow past 8."""
-_PROBE_SEED = 20
+CANDIDATE_SHAPES = {
+    ("crops", "cpu"): (1, 2, 4, 8),
+    ("crops", "cuda"): (8, 32, 128),
+    ("tokens", "cpu"): (1,),
+    ("tokens", "cuda"): (1, 8),
+}
+"""Items per batch that are tried; on a CPU, crops per second hardly grow past 8, and a sequence of tokens is work
+enough for all its cores."""
 
 
 class Engine:
-    """Scores batches of crops.
+    """Scores batches of work items.
 
     Not thread-safe: one thread at a time may call it.
 
     Attributes:
-        cap: Crops that fit one batch.
-        shapes: Batch shapes in use, smallest first; what ``warm`` has admitted.
-        reproducible: Whether a crop's score is the same at every position of the largest shape; known after ``warm``.
+        cap: Items that fit one batch.
+        reproducible: Whether an item's score is the same at every position of the largest shape; known after ``warm``.
         device: ``cpu`` or ``cuda``.
         precision: ``fp32`` or ``bf16``.
-        item_shape: Height, width and channels of a crop.
+        item_shapes: Shapes that items can have.
     """
 
     def __init__(
@@ -56,15 +61,18 @@ class Engine:
         if self.device == "cuda" and self.precision == "fp32":
             # By default convolutions round fp32 to TF32, which golden scores made on a CPU do not allow.
             torch.backends.cudnn.allow_tf32 = False
-        self.shapes = tuple(sorted(shapes or CANDIDATE_SHAPES[self.device]))
-        self.cap = self.shapes[-1]
+        self.item_shapes = contract.item_shapes()
+        candidates = tuple(sorted(shapes or CANDIDATE_SHAPES[contract.view, self.device]))
+        self.cap = candidates[-1]
         self.reproducible = False
-        self.item_shape = (contract.crop_size, contract.crop_size, 3)
+        self._shapes = dict.fromkeys(self.item_shapes, candidates)
         self._network = network.to(self.device).to(memory_format=torch.channels_last).eval()
+        self._contract = contract
         self._mean_std = mean_std(contract, self.device)
-        self._staging_NHWC = torch.zeros(
-            (self.cap, *self.item_shape), dtype=torch.uint8, pin_memory=self.device == "cuda"
-        )
+        # One buffer serves all item shapes: it holds one batch at a time.
+        longest = max(math.prod(shape) for shape in self.item_shapes)
+        dtype = torch.uint8 if contract.view == "crops" else torch.float32
+        self._staging = torch.zeros(self.cap * longest, dtype=dtype, pin_memory=self.device == "cuda")
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, *, device: DeviceName = "auto", precision: Precision = "auto") -> "Engine":
@@ -73,51 +81,69 @@ class Engine:
         engine.warm()
         return engine
 
+    @property
+    def shapes(self) -> tuple[int, ...]:
+        """Batch shapes in use for the first item shape."""
+        return self._shapes[self.item_shapes[0]]
+
     def warm(self) -> None:
         """Run every shape, and keep those that agree with the largest one to the last bit."""
-        probe_NHWC = np.random.default_rng(_PROBE_SEED).integers(0, 256, (self.cap, *self.item_shape), dtype=np.uint8)
-        # Half smooth, half noise: both ends of what activations do.
-        probe_NHWC[::2] = np.sort(probe_NHWC[::2], axis=1)
-        reference = self._run_at(self.cap, [probe_NHWC])
-        rolled = self._run_at(self.cap, [np.roll(probe_NHWC, 1, axis=0)])
-        self.reproducible = np.array_equal(np.roll(reference, 1, axis=0), rolled)
-        self.shapes = tuple(
-            shape
-            for shape in self.shapes
-            if shape == self.cap or np.array_equal(self._in_chunks(shape, probe_NHWC), reference)
-        )
+        self.reproducible = True
+        for item_shape in self.item_shapes:
+            probe = self._contract.probe(self.cap, item_shape)
+            reference = self._run_at(self.cap, [probe])
+            rolled = self._run_at(self.cap, [np.roll(probe, 1, axis=0)])
+            self.reproducible &= np.array_equal(np.roll(reference, 1, axis=0), rolled)
+            self._shapes[item_shape] = tuple(
+                shape
+                for shape in self._shapes[item_shape]
+                if shape == self.cap or np.array_equal(self._in_chunks(shape, probe), reference)
+            )
 
-    def run(self, parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def run(self, parts: Sequence[Items]) -> NDArray[np.float32]:
         """Score one batch.
 
         Args:
-            parts: uint8 crops, each (n, H, W, 3); together at most ``cap`` crops.
+            parts: Items, each (n, *shape), all of one of ``item_shapes``; together at most ``cap``.
 
         Returns:
-            (N, D) rows in the order of the crops: the output, then the stage weights if the network has any.
+            (N, D) rows in the order of the items: the output, then the stage weights if the network has any.
         """
         count = sum(len(part) for part in parts)
-        assert 0 < count <= self.cap, f"{count} crops for a batch of at most {self.cap}"
-        return self._run_at(next(shape for shape in self.shapes if shape >= count), parts)
+        assert 0 < count <= self.cap, f"{count} items for a batch of at most {self.cap}"
+        admitted = self._shapes[parts[0].shape[1:]]
+        return self._run_at(next(shape for shape in admitted if shape >= count), parts)
 
-    def predict(self, crops_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Score any number of crops: ``run`` over as many batches as it takes."""
-        return self._in_chunks(self.cap, crops_NHWC)
+    def predict(self, items: Items) -> NDArray[np.float32]:
+        """Score any number of items of one shape: ``run`` over as many batches as it takes."""
+        return self._in_chunks(self.cap, items)
 
-    def _in_chunks(self, size: int, crops_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        starts = range(0, len(crops_NHWC), size)
-        return np.concatenate([self.run([crops_NHWC[start : start + size]]) for start in starts])
+    def predict_all(self, groups: Sequence[Items]) -> list[NDArray[np.float32]]:
+        """Score groups of items, those of one shape packed into common batches; the rows of each group."""
+        rows: dict[int, NDArray[np.float32]] = {}
+        for item_shape in dict.fromkeys(group.shape[1:] for group in groups):
+            alike = [place for place, group in enumerate(groups) if group.shape[1:] == item_shape]
+            packed = self.predict(np.concatenate([groups[place] for place in alike]))
+            ends = np.cumsum([len(groups[place]) for place in alike])
+            rows |= dict(zip(alike, np.split(packed, ends[:-1]), strict=True))
+        return [rows[place] for place in range(len(groups))]
+
+    def _in_chunks(self, size: int, items: Items) -> NDArray[np.float32]:
+        starts = range(0, len(items), size)
+        return np.concatenate([self.run([items[start : start + size]]) for start in starts])
 
     @torch.inference_mode()
-    def _run_at(self, shape: int, parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        staging = self._staging_NHWC.numpy()
+    def _run_at(self, shape: int, parts: Sequence[Items]) -> NDArray[np.float32]:
+        item_shape = parts[0].shape[1:]
+        staged = self._staging[: shape * math.prod(item_shape)].view(shape, *item_shape)
+        staging = staged.numpy()
         filled = 0
         for part in parts:
             staging[filled : filled + len(part)] = part
             filled += len(part)
-        crops = normalise(self._staging_NHWC[:shape].to(self.device, non_blocking=True), self._mean_std)
+        inputs = network_inputs(staged.to(self.device, non_blocking=True), self._mean_std)
         with self._autocast():
-            score, stage_weights = self._network(crops)
+            score, stage_weights = self._network(inputs)
         columns = [score.unsqueeze(1)] if stage_weights is None else [score.unsqueeze(1), stage_weights]
         rows: NDArray[np.float32] = torch.cat([column.float() for column in columns], dim=1).cpu().numpy()
         return rows[:filled]
@@ -129,6 +155,11 @@ class Engine:
 def mean_std(contract: Contract, device: str) -> tuple[Tensor, Tensor]:
     """The contract's normalisation in units of 8-bit values, each (3,)."""
     return 255 * torch.tensor(contract.mean, device=device), 255 * torch.tensor(contract.std, device=device)
+
+
+def network_inputs(items: Tensor, mean_std: tuple[Tensor, Tensor]) -> Tensor:
+    """What a network sees of a batch of items: normalised crops, or tokens as they are."""
+    return normalise(items, mean_std) if items.dtype == torch.uint8 else items
 
 
 def normalise(crops_NHWC: Tensor, mean_std: tuple[Tensor, Tensor]) -> Tensor:

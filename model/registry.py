@@ -11,21 +11,31 @@ from typing import Any
 
 from torch import nn
 
+from model.networks.equations import EquationConfig, EquationIQA
+from model.networks.life import LifeConfig, LifeIQA
+from model.networks.loda import LoDa, LodaConfig
+from model.networks.musiq import Musiq, MusiqConfig
+from model.networks.network import Network
 from model.networks.smart import SmartConfig, SmartIQA
+
+__all__ = ["FAMILIES", "PRESETS", "Network", "build", "from_dict", "names", "parameter_count", "to_dict"]
 
 
 @dataclass(frozen=True)
 class Family:
     """A network class and the config it is built from."""
 
-    config: type[SmartConfig]
-    network: type[SmartIQA]
+    config: type[Any]
+    network: type[Any]
 
 
-Network = SmartIQA
-"""Any network that the registry can make."""
-
-FAMILIES: dict[str, Family] = {"smart": Family(SmartConfig, SmartIQA)}
+FAMILIES: dict[str, Family] = {
+    "smart": Family(SmartConfig, SmartIQA),
+    "smart-eq": Family(EquationConfig, EquationIQA),
+    "life": Family(LifeConfig, LifeIQA),
+    "loda": Family(LodaConfig, LoDa),
+    "musiq": Family(MusiqConfig, Musiq),
+}
 
 _SMART = {
     "smart-tiny": SmartConfig(backbone="swin_tiny_patch4_window7_224", dropout=0.3, drop_path=0.2),
@@ -33,14 +43,47 @@ _SMART = {
     "smart-base": SmartConfig(backbone="swin_base_patch4_window7_224", dropout=0.4, drop_path=0.3),
     "smart-mobile": SmartConfig(backbone="mobilenetv2_100", dropout=0.3, drop_path=0.0),
 }
-PRESETS: dict[str, tuple[str, SmartConfig]] = {
-    name + suffix: ("smart", replace(config, attention=attention, multi_scale=multi_scale))
-    for name, config in _SMART.items()
-    for suffix, attention, multi_scale in (
-        ("", True, True),
-        ("-no-attention", False, True),
-        ("-backbone-only", False, False),
-    )
+_LIFE = LifeConfig()
+PRESETS: dict[str, tuple[str, Any]] = {
+    **{
+        name + suffix: ("smart", replace(config, attention=attention, multi_scale=multi_scale))
+        for name, config in _SMART.items()
+        for suffix, attention, multi_scale in (
+            ("", True, True),
+            ("-no-attention", False, True),
+            ("-backbone-only", False, False),
+        )
+    },
+    # HyperIQA is SMART-IQA's "backbone only" on another trunk and with a wider hyper trunk.
+    "hyperiqa": (
+        "smart",
+        SmartConfig(
+            backbone="resnet50.tv_in1k",
+            trunk=(1024, 512),
+            multi_scale=False,
+            attention=False,
+            dropout=0.0,
+            drop_path=0.0,
+        ),
+    ),
+    **{
+        f"{name}-eq": ("smart-eq", EquationConfig(backbone=config.backbone, drop_path=config.drop_path))
+        for name, config in _SMART.items()
+    },
+    "life-iqa": ("life", _LIFE),
+    "life-iqa-2-experts": ("life", replace(_LIFE, experts=2)),
+    "life-iqa-8-experts": ("life", replace(_LIFE, experts=8)),
+    "life-iqa-livec": ("life", replace(_LIFE, experts=2, depth=2)),
+    "life-iqa-tiny": ("life", replace(_LIFE, backbone="swin_tiny_patch4_window7_224")),
+    "life-iqa-small": ("life", replace(_LIFE, backbone="swin_small_patch4_window7_224")),
+    "life-iqa-mobile": ("life", replace(_LIFE, backbone="mobilenetv2_100", drop_path=0.0)),
+    "loda-b": ("loda", LodaConfig()),
+    "loda-s": ("loda", LodaConfig(transformer="vit_small_patch16_224.augreg_in21k_ft_in1k")),
+    "loda-ti": ("loda", LodaConfig(transformer="vit_tiny_patch16_224.augreg_in21k_ft_in1k")),
+    "musiq": ("musiq", MusiqConfig()),
+    "musiq-single": ("musiq", MusiqConfig(longer_sides=())),
+    "musiq-medium": ("musiq", MusiqConfig(depth=8, width=768, hidden=2358, heads=8)),
+    "musiq-large": ("musiq", MusiqConfig(depth=12, width=768, hidden=3072, heads=12)),
 }
 
 
@@ -54,16 +97,34 @@ def build(name: str, *, pretrained: bool = False, **changes: Any) -> Network:
 
     Args:
         name: One of ``names()``.
-        pretrained: Fetch the backbone's ImageNet weights from timm's hub.
+        pretrained: Fetch the trunks' ImageNet weights from timm's hub.
         changes: Fields of the preset's config to set otherwise.
 
     Raises:
         ValueError: No preset has that name, or a change is impossible.
     """
+    config = _config(name, changes)
+    network: Network = FAMILIES[PRESETS[name][0]].network(config, pretrained=pretrained)
+    return network
+
+
+def _config(name: str, changes: Mapping[str, Any]) -> Any:
     if name not in PRESETS:
         raise ValueError(f"no network is called {name!r}; there are {', '.join(names())}")
-    family, config = PRESETS[name]
-    return FAMILIES[family].network(replace(config, **changes), pretrained=pretrained)
+    config = PRESETS[name][1]
+    known = {field.name for field in dataclasses.fields(config)}
+    if unknown := set(changes) - known:
+        raise ValueError(f"{name} has no {min(unknown)}; its fields are {', '.join(sorted(known))}")
+    try:
+        return replace(config, **changes)
+    except TypeError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def view(name: str, **changes: Any) -> dict[str, Any]:
+    """How a preset looks at pictures: fields of its contract that are not a recipe's to choose."""
+    config = _config(name, changes)
+    return {"view": "tokens", "longer_sides": config.longer_sides} if isinstance(config, MusiqConfig) else {}
 
 
 def from_dict(description: Mapping[str, Any]) -> Network:
@@ -83,7 +144,8 @@ def from_dict(description: Mapping[str, Any]) -> Network:
         config = family.config(**fields)
     except TypeError as error:
         raise ValueError(f"network config: {error}") from error
-    return family.network(config)
+    network: Network = family.network(config)
+    return network
 
 
 def to_dict(network: Network) -> dict[str, Any]:

@@ -192,7 +192,7 @@ class Scorer:
             ValueError: ``crops`` is out of range, or the array is not a picture.
         """
         facts, views = self._prepare(source, crops)
-        rows_ND = self.engine.predict(views.crops_NHWC)
+        rows_ND = self.engine.predict(views.items)
         return aggregate(rows_ND, facts, views, self.checkpoint.contract, self.model)
 
     def score_many(
@@ -234,9 +234,7 @@ class Scorer:
                 errors[place] = error
         rows: Iterator[NDArray[np.float32]] = iter(())
         if prepared:
-            counts = [len(views.crops_NHWC) for _, views in prepared.values()]
-            packed = self.engine.predict(np.concatenate([views.crops_NHWC for _, views in prepared.values()]))
-            rows = iter(np.split(packed, np.cumsum(counts)[:-1]))
+            rows = iter(self.engine.predict_all([views.items for _, views in prepared.values()]))
         for place, (source, _) in enumerate(group):
             if place in errors:
                 yield source, errors[place]

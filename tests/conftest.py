@@ -11,6 +11,7 @@ from PIL import Image
 
 from model import checkpoint, golden, registry
 from model.contract import Contract, Scale
+from model.networks.smart import SmartIQA
 from model.scorer import Scorer
 
 ROOT = Path(__file__).parents[1]
@@ -55,6 +56,7 @@ def save_random(folder: Path, contract: Contract, *, network: str = "smart-mobil
     torch.manual_seed(seed)
     made = registry.build(network)
     # Random heads answer far outside any scale; this one answers inside it.
-    torch.nn.init.constant_(made.hyper.biases[-1].get_parameter("bias"), 3.0)
+    if isinstance(made, SmartIQA):
+        torch.nn.init.constant_(made.hyper.biases[-1].get_parameter("bias"), 3.0)
     checkpoint.save(folder, made, name=f"{network}-{seed}", contract=contract, card="# Random weights\n")
     golden.write(Scorer.load(folder, device="cpu", precision="fp32"))

@@ -4,12 +4,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
-from model import images
+from model import images, tokens
 from model.contract import Contract
 from training.datasets import Sample
 from training.recipe import Recipe
@@ -54,11 +55,16 @@ class RandomCrops(Dataset[tuple[Tensor, Tensor]]):
         return [batches[start : start + recipe.accumulate] for start in range(0, len(batches), recipe.accumulate)]
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
-        """Cut one picture: uint8 crops (count, H, W, 3) and its label repeated (count,)."""
+        """Cut one picture: uint8 crops (count, H, W, 3), or tokens (1, T, 3075); and its label repeated (count,)."""
         sample = self.samples[draw.picture]
         image, _ = self.contract.resized(images.decode(sample.path.read_bytes()).image)
         rng = np.random.default_rng((self.recipe.seed, draw.epoch, draw.picture, draw.visit))
-        pixels_HWC = np.asarray(self._jittered(image, rng))
+        image = self._jittered(image, rng)
+        if self.contract.view == "tokens":
+            image = ImageOps.mirror(image) if self.recipe.flip and rng.random() < 0.5 else image
+            tokens_TL = torch.from_numpy(tokens.cut(image, self.contract.longer_sides))
+            return tokens_TL.unsqueeze(0), torch.full((1,), sample.mos)
+        pixels_HWC = np.asarray(image)
         crops_NHWC = np.stack([self._crop(pixels_HWC, rng) for _ in range(self.recipe.crops_per_picture)])
         return torch.from_numpy(crops_NHWC), torch.full((len(crops_NHWC),), sample.mos)
 
@@ -67,10 +73,20 @@ class RandomCrops(Dataset[tuple[Tensor, Tensor]]):
         height, width, _ = pixels_HWC.shape
         top, left = rng.integers(0, height - size + 1), rng.integers(0, width - size + 1)
         crop_HWC = pixels_HWC[top : top + size, left : left + size]
-        return crop_HWC[:, ::-1] if self.recipe.flip and rng.random() < 0.5 else crop_HWC
+        crop_HWC = crop_HWC[:, ::-1] if self.recipe.flip and rng.random() < 0.5 else crop_HWC
+        return crop_HWC[::-1] if self.recipe.vertical_flip and rng.random() < 0.5 else crop_HWC
 
     def _jittered(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         if self.recipe.color_jitter:
             for kind in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
                 image = kind(image).enhance(1 + self.recipe.color_jitter * rng.uniform(-1, 1))
         return image
+
+
+def collate(samples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Stack what pictures gave: items (P, N, ...) and labels (P, N); shorter sequences of tokens get padding."""
+    longest = max(items.shape[1] for items, _ in samples)
+    if samples[0][0].ndim == 3:
+        samples = [(F.pad(items, (0, 0, 0, longest - items.shape[1])), labels) for items, labels in samples]
+    items, labels = default_collate(samples)
+    return items, labels

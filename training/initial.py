@@ -38,7 +38,10 @@ def load_backbone(network: registry.Network, file: Path) -> None:
     Raises:
         ValueError: The file is no safetensors file or lacks weights of the backbone.
     """
-    own = network.backbone.features.state_dict()
+    if not network.trunks():
+        raise ValueError(f"{file}: this network has no backbone; start it from a checkpoint folder")
+    trunk = next(iter(network.trunks().values()))
+    own = trunk.state_dict()
     try:
         weights = load_file(file)
     except (OSError, SafetensorError) as error:
@@ -51,9 +54,7 @@ def load_backbone(network: registry.Network, file: Path) -> None:
     if absent:
         raise ValueError(f"{file}: lacks {absent[0]} and {len(absent) - 1} other weights of the backbone")
     try:
-        network.backbone.features.load_state_dict(
-            {name: own[name] if value is None else value for name, value in found.items()}
-        )
+        trunk.load_state_dict({name: own[name] if value is None else value for name, value in found.items()})
     except RuntimeError as error:
         raise ValueError(f"{file}: weights of another shape: {str(error).splitlines()[-1].strip()}") from error
 
@@ -90,6 +91,7 @@ def contract(recipe: Recipe, scale: Scale, init: Path | None) -> Contract:
         high = (before.scale.max - before.intercept) / before.slope
     slope = (scale.max - scale.min) / (high - low)
     return Contract(
+        **registry.view(recipe.network, **recipe.network_changes()),
         resize=recipe.resize,
         width=recipe.width,
         height=recipe.height,

@@ -38,13 +38,17 @@ class Learner:
         assert isinstance(self._average.module, Network)
         self.kept = self._average.module
 
-    def train_mode(self) -> None:
-        """Switch to training, with the backbone's batch norms left as they are if the recipe says so."""
+    def train_mode(self, epoch: int) -> None:
+        """Switch to training, with what the recipe says left as it is: batch norms, the head after the first epoch."""
         self.network.train()
+        if self._recipe.freeze_hyper_after_first_epoch and epoch > 1:
+            for parameter in self._optimizer.param_groups[1]["params"]:
+                parameter.requires_grad_(False)
         if self._recipe.freeze_bn:
-            for layer in self.network.backbone.modules():
-                if isinstance(layer, nn.BatchNorm2d):
-                    layer.eval()
+            for trunk in self.network.trunks().values():
+                for layer in trunk.modules():
+                    if isinstance(layer, nn.BatchNorm2d):
+                        layer.eval()
 
     def zero_grad(self) -> None:
         """Forget the gradients of the last step."""
@@ -111,16 +115,23 @@ def _moving_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
     return update
 
 
-def _optimizer(network: Network, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW with two groups, the backbone's parameters and all others; frozen ones are in neither."""
-    names = [name for name, _ in network.backbone.features.named_parameters()]
+def _optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
+    """An optimiser with two groups, the trunks' parameters and all others; frozen ones are in neither."""
+    trunks = {name: value for trunk in network.trunks().values() for name, value in trunk.named_parameters()}
     for prefix in recipe.frozen:
-        if not any(name.startswith(prefix) for name in names):
-            raise ValueError(f"frozen: no parameter of the backbone begins with {prefix!r}; one is {names[0]!r}")
-    for name, parameter in network.backbone.features.named_parameters():
-        parameter.requires_grad_(not name.startswith(recipe.frozen))
-    backbone = [parameter for parameter in network.backbone.parameters() if parameter.requires_grad]
-    backbone_ids = {id(parameter) for parameter in network.backbone.parameters()}
-    head = [parameter for parameter in network.parameters() if id(parameter) not in backbone_ids]
-    groups = [{"params": backbone, "lr": recipe.backbone_lr}, {"params": head, "lr": recipe.head_lr}]
-    return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
+        if not any(name.startswith(prefix) for name in trunks):
+            first = next(iter(trunks), "none")
+            raise ValueError(f"frozen: no parameter of the backbone begins with {prefix!r}; one is {first!r}")
+    for name, parameter in trunks.items():
+        if name.startswith(recipe.frozen):
+            parameter.requires_grad_(False)
+    ids = {id(parameter) for trunk in network.trunks().values() for parameter in trunk.parameters()}
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [parameter for parameter in learning if id(parameter) in ids], "lr": recipe.backbone_lr},
+        {"params": [parameter for parameter in learning if id(parameter) not in ids], "lr": recipe.head_lr},
+    ]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=0.9, weight_decay=recipe.weight_decay)
+    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+    return kind(groups, weight_decay=recipe.weight_decay)

@@ -37,6 +37,8 @@ class Recipe:
     """Left out, the preset's."""
     drop_path: Share | None = None
     """Stochastic depth; left out, the preset's."""
+    options: dict[str, int | float | bool | str] = Field(default_factory=dict)
+    """Other fields of the network's config."""
 
     dataset: str
     """Data set name, see ``training.datasets.READERS``."""
@@ -77,6 +79,8 @@ class Recipe:
     """Numbers to learn instead of the lowest and highest label; left out, the labels as they are (and when starting
     from a checkpoint, what its network answers there)."""
 
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    """``adam`` decays weights through its gradients; ``sgd`` has a momentum of 0.9."""
     backbone_lr: Rate = 1e-4
     head_lr: Rate = 1e-3
     weight_decay: Rate = 1e-4
@@ -90,6 +94,8 @@ class Recipe:
     """0 does not clip."""
     ema_decay: Share = 0.998
     """The weights that are kept are a moving average over the steps; 0 keeps the last step's."""
+    freeze_hyper_after_first_epoch: bool = False
+    """Train only the trunks from the second epoch on: what HyperIQA's released code does by an exhausted iterator."""
     freeze_bn: bool = False
     """Keep the running statistics of batch norms, in the whole backbone."""
     frozen: tuple[str, ...] = ()
@@ -97,6 +103,8 @@ class Recipe:
 
     flip: bool = True
     """Mirror crops at random."""
+    vertical_flip: bool = False
+    """Turn them upside down at random."""
     color_jitter: Share = 0.0
     """Largest random change of brightness, contrast and saturation; people's scores change with it too."""
     resize: Literal["fit", "exact", "none"] = "fit"
@@ -116,7 +124,7 @@ class Recipe:
     def network_changes(self) -> dict[str, Any]:
         """Fields in which the network differs from its preset."""
         changes = {"backbone": self.backbone or None, "dropout": self.dropout, "drop_path": self.drop_path}
-        return {name: value for name, value in changes.items() if value is not None}
+        return {name: value for name, value in changes.items() if value is not None} | self.options
 
 
 def load(file: Path, changes: Sequence[str] = ()) -> Recipe:
@@ -157,13 +165,19 @@ def make(values: Mapping[str, Any], origin: str) -> Recipe:
 
 def dump(recipe: Recipe) -> str:
     """Write a recipe as TOML, every field of it."""
-    # JSON's numbers, texts, booleans and lists are TOML too.
-    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in fields(recipe).items())
+    return "".join(f"{name} = {_toml(value)}\n" for name, value in fields(recipe).items())
 
 
 def fields(recipe: Recipe) -> dict[str, Any]:
     """The fields of a recipe that are not left out, by name."""
     return {name: value for name, value in dataclasses.asdict(recipe).items() if value is not None}
+
+
+def _toml(value: Any) -> str:
+    """JSON's numbers, texts, booleans and lists are TOML too; its objects are not."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(name)} = {_toml(one)}" for name, one in value.items()) + "}"
+    return json.dumps(value)
 
 
 def _read(file: Path) -> dict[str, Any]:

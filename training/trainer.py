@@ -18,9 +18,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from model.allocator import keep_freed_memory
-from model.engine import mean_std, normalise
+from model.engine import mean_std, network_inputs
 from training import datasets, distributed, initial, losses, outcome, splits
-from training.crops import RandomCrops
+from training.crops import RandomCrops, collate
 from training.errors import TrainingError
 from training.learner import Learner
 from training.recipe import Recipe
@@ -132,10 +132,11 @@ def train(
                 crops,
                 batch_sampler=shares,
                 num_workers=workers,
+                collate_fn=collate,
                 pin_memory=device.type == "cuda",
             )
             batches = iter(loader)
-            learner.train_mode()
+            learner.train_mode(progress.epoch)
             total = torch.tensor(progress.loss, dtype=torch.float64, device=device)
             started, first = time.monotonic(), progress.step
             title = f"epoch {progress.epoch}/{recipe.epochs}"
@@ -144,13 +145,14 @@ def train(
                 torch.manual_seed(_seed(recipe.seed, progress.epoch, progress.step, team.rank))
                 learner.zero_grad()
                 for _ in step:
-                    crops_PNHWC, mos_PN = next(batches)
-                    crops_NHWC = crops_PNHWC.flatten(0, 1).to(device, non_blocking=True)
+                    items_PN, mos_PN = next(batches)
+                    items_N = items_PN.flatten(0, 1).to(device, non_blocking=True)
                     # The labels as outputs of the network: what the contract will undo.
                     labels_N = (mos_PN.flatten().to(device, non_blocking=True) - contract.intercept) / contract.slope
                     with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-                        prediction = model(normalise(crops_NHWC, statistics))
-                    loss = criterion(team.gather(prediction.score), team.gather(labels_N)) / len(step)
+                        prediction = model(network_inputs(items_N, statistics))
+                    loss = criterion(team.gather(prediction.score), team.gather(labels_N))
+                    loss = (loss + sum(network.auxiliary.values())) / len(step)
                     (loss * team.size).backward()
                     total += loss.detach()
                 # A gradient that is not a number shows in the sum too, before its weights could be saved.

@@ -12,9 +12,7 @@ from torch import Tensor, nn
 from model.networks.backbone import LEVELS, Backbone
 from model.networks.distortion import LocalDistortion
 from model.networks.hyper import HyperNetwork, TargetNetwork, pool_to_grid
-from model.networks.prediction import Prediction
-
-TRUNK = (512, 256)
+from model.networks.network import Network, Prediction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +30,14 @@ class SmartConfig:
     network."""
     attention: bool = True
     """Weigh the stages; False concatenates them as they are (the paper's "without attention" ablation)."""
+    trunk: tuple[int, ...] = (512, 256)
+    """Widths of the hyper network's 1x1 convolutions before its last one."""
     dropout: float = 0.3
     drop_path: float = 0.2
 
     def __post_init__(self) -> None:
+        # JSON has lists.
+        object.__setattr__(self, "trunk", tuple(self.trunk))
         if self.attention and not self.multi_scale:
             raise ValueError("attention weighs several stages: it needs multi_scale")
         for name in ("dropout", "drop_path"):
@@ -65,7 +67,7 @@ class StageAttention(nn.Module):
         return logits.softmax(dim=1)
 
 
-class SmartIQA(nn.Module):
+class SmartIQA(Network):
     """SMART-IQA on any hierarchical backbone.
 
     Args:
@@ -81,15 +83,24 @@ class SmartIQA(nn.Module):
         fused = sum(channels) if config.multi_scale else channels[-1]
         self.attention = StageAttention(channels[-1]) if config.attention else None
         self.distortion = LocalDistortion(channels)
-        self.hyper = HyperNetwork(fused, TRUNK, config.dropout)
+        self.hyper = HyperNetwork(fused, config.trunk, config.dropout)
         self.target = TargetNetwork(config.dropout)
 
-    def forward(self, crops_NCHW: Tensor) -> Prediction:
+    def forward(self, items: Tensor) -> Prediction:
         """Score normalised RGB crops (N, 3, 224, 224)."""
-        maps = self.backbone(crops_NCHW)
+        maps = self.backbone(items)
         weights_N4 = self.attention(maps[-1]) if self.attention is not None else None
         layers = self.hyper(self._fuse(maps, weights_N4))
         return Prediction(self.target(self.distortion(maps), layers), weights_N4)
+
+    @property
+    def weighs_stages(self) -> bool:
+        """Whether the config has attention."""
+        return bool(self.config.attention)
+
+    def trunks(self) -> dict[str, nn.Module]:
+        """The backbone."""
+        return {"backbone": self.backbone.features}
 
     def _fuse(self, maps: list[Tensor], weights_N4: Tensor | None) -> Tensor:
         if not self.config.multi_scale:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from app.batcher import Crops, Rows
+from app.batcher import Items, Rows
 
 
 class Clock:
@@ -17,7 +17,7 @@ class Clock:
         return self.now
 
 
-def crops(*values: int) -> Crops:
+def crops(*values: int) -> Items:
     """Tiny crops that say which they are."""
     return np.array(values, np.uint8).reshape(-1, 1, 1, 1).repeat(3, axis=3)
 
@@ -36,7 +36,7 @@ class FakeEngine:
         self.gate.set()
         self.misbehave: Callable[[list[int]], Rows | None] = lambda _: None
 
-    def run(self, parts: Sequence[Crops], /) -> Rows:
+    def run(self, parts: Sequence[Items], /) -> Rows:
         batch = [int(crop[0, 0, 0]) for part in parts for crop in part]
         self.batches.append(batch)
         assert self.gate.wait(10)

@@ -26,6 +26,8 @@ from app.metrics import Metrics
 from tests.app.fakes import Clock, FakeEngine, crops, rows_of, until
 
 FAR = 1e9
+LONG = np.full((1, 2, 1, 3), 7, np.uint8)
+"""An item of another shape than ``crops``."""
 
 
 class Bench:
@@ -444,3 +446,15 @@ def test_the_batcher_imports_neither_torch_nor_a_web_framework() -> None:
     check = "import sys, app.batcher; print({'torch', 'fastapi', 'starlette'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "set()"
+
+
+@on_loop
+async def test_items_of_different_shapes_do_not_share_a_batch(bench: Bench) -> None:
+    held = await bench.hold()
+    longer = asyncio.ensure_future(bench.batcher.submit("m", LONG, deadline=FAR))
+    tasks = [bench.submit(1), longer, bench.submit(2)]
+    await asyncio.sleep(0)
+    bench.engine.gate.set()
+    answers = await asyncio.gather(held, *tasks)
+    assert bench.engine.batches == [[200], [7], [1, 2]]
+    assert [answer.rows_ND[0, 0] for answer in answers] == [200, 1, 7, 2]

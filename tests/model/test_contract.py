@@ -97,10 +97,10 @@ def test_exact_and_none(contract: Contract) -> None:
 def test_views_are_crops_of_the_picture(contract: Contract) -> None:
     shown = picture(512, 400)
     views = contract.views(shown, crops=5)
-    assert views.crops_NHWC.shape == (5, 224, 224, 3)
-    assert views.crops_NHWC.dtype == np.uint8
+    assert views.items.shape == (5, 224, 224, 3)
+    assert views.items.dtype == np.uint8
     pixels = np.asarray(shown.image)
-    for crop, (left, top, right, bottom) in zip(views.crops_NHWC, views.boxes, strict=True):
+    for crop, (left, top, right, bottom) in zip(views.items, views.boxes, strict=True):
         assert np.array_equal(crop, pixels[top:bottom, left:right])
 
 

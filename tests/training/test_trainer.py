@@ -59,10 +59,10 @@ def test_frozen_parts_keep_their_weights_and_the_rest_moves(finished: Path, init
     start = registry.build("smart-mobile", backbone="test_resnet")
     initial.load_backbone(start, init)
     trained = checkpoint.load(finished / "checkpoint").network.state_dict()
-    for name, before in start.backbone.state_dict().items():
-        frozen = name.startswith(("features.conv1", "features.bn1")) or "running" in name
+    for name, before in start.trunks()["backbone"].state_dict().items():
+        frozen = name.startswith(("conv1", "bn1")) or "running" in name
         if "num_batches" not in name:
-            assert torch.equal(before, trained[f"backbone.{name}"]) == frozen, name
+            assert torch.equal(before, trained[f"backbone.features.{name}"]) == frozen, name
 
 
 def test_the_recipe_of_a_run_makes_the_same_run(finished: Path, root: Path, init: Path, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_two_hundred_steps_lower_the_loss(tmp_path: Path) -> None:
     write_csv(tmp_path / "labels.csv", ("path", "mos"), rows)
     torch.manual_seed(0)
     save_file(
-        registry.build("smart-mobile", backbone="test_resnet").backbone.features.state_dict(),
+        registry.build("smart-mobile", backbone="test_resnet").trunks()["backbone"].state_dict(),
         tmp_path / "random.safetensors",
     )
     recipe = Recipe(
@@ -215,7 +215,7 @@ def test_initial_weights_that_do_not_fit(finished: Path, tmp_path: Path) -> None
     save_file({"conv_stem.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "short.safetensors")
     with pytest.raises(ValueError, match="lacks"):
         initial.load_backbone(network, tmp_path / "short.safetensors")
-    weights = {name: torch.zeros(3) for name in network.backbone.features.state_dict()}
+    weights = {name: torch.zeros(3) for name in network.trunks()["backbone"].state_dict()}
     save_file(weights, tmp_path / "shapes.safetensors")
     with pytest.raises(ValueError, match="another shape"):
         initial.load_backbone(network, tmp_path / "shapes.safetensors")
@@ -231,15 +231,14 @@ def test_backbones_of_swin_load_by_the_names_of_the_whole_network(tmp_path: Path
     save_file(whole.state_dict(), tmp_path / "swin.safetensors")
     network = registry.build("smart-tiny")
     initial.load_backbone(network, tmp_path / "swin.safetensors")
-    loaded = network.backbone.features.state_dict()["layers_2.blocks.5.attn.qkv.weight"]
+    loaded = network.trunks()["backbone"].state_dict()["layers_2.blocks.5.attn.qkv.weight"]
     assert torch.equal(loaded, whole.state_dict()["layers.2.blocks.5.attn.qkv.weight"])
 
 
 def test_the_average_does_not_keep_the_first_weights_of_a_short_run() -> None:
     network = registry.build("smart-mobile", backbone="test_resnet")
     made = learner.Learner(network, replace(RECIPE, ema_decay=0.998), steps=30)
-    weight = network.hyper.last_weight.weight
-    kept = made.kept.hyper.last_weight.weight
+    weight, kept = (one.get_parameter("hyper.last_weight.weight") for one in (network, made.kept))
     for step in range(30):
         with torch.no_grad():
             weight.fill_(float(step >= 5))

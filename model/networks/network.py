@@ -1,0 +1,54 @@
+"""What every network is, and what it answers."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+
+class Prediction(NamedTuple):
+    """Raw answers for a batch of work items.
+
+    Attributes:
+        score: (N,) raw scores, on the scale of the data set that the network was trained on.
+        stage_weights: (N, 4) weights of the backbone stages, each row summing to 1, or None if the network has none.
+    """
+
+    score: Tensor
+    stage_weights: Tensor | None
+
+
+class Network(nn.Module, ABC):
+    """A network that scores work items.
+
+    Attributes:
+        config: The frozen dataclass that it was made from.
+        auxiliary: Losses that the last training step adds to the main one, by name, each already weighted; empty for
+            most networks and in evaluation mode.
+    """
+
+    config: Any
+    auxiliary: Mapping[str, Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.auxiliary = {}
+
+    @abstractmethod
+    def forward(self, items: Tensor) -> Prediction:
+        """Score a batch of work items."""
+
+    @property
+    def weighs_stages(self) -> bool:
+        """Whether predictions come with stage weights."""
+        return False
+
+    @abstractmethod
+    def trunks(self) -> Mapping[str, nn.Module]:
+        """The parts that start from pretrained weights, by name; recipes give them the lower learning rate."""
+
+    def stages(self, items: Tensor) -> list[Tensor] | None:
+        """Feature maps of the four stages of the backbone (N, C_i, H_i, W_i); None for networks without stages."""
+        backbone = getattr(self, "backbone", None)
+        return backbone(items) if backbone is not None else None

@@ -1,0 +1,91 @@
+"""Multi-scale patch tokens of a whole picture: what MUSIQ sees instead of crops.
+
+Source: MUSIQ (Ke et al., ICCV 2021) and Google's inference code: pixels from -1 to 1, one copy of the picture for each
+longer side, smallest first, then the picture as it is; zero padding to multiples of the patch (half before, the rest
+after), patches row by row. The small copies are resized bicubically without antialiasing, as pyiqa's port does.
+
+A token is 3 x 32 x 32 pixels, then its cell on the position grid, its scale, and 1 (0 for padding): 3,075 numbers.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+PATCH = 32
+GRID = 10
+"""Side of the grid of learned positions."""
+PIXELS = 3 * PATCH * PATCH
+LENGTH = PIXELS + 3
+LONGER_SIDES = (224, 384)
+FULL_LENGTHS = (64, 128, 256, 512, 768, 1024, 1536, 2304)
+"""Numbers of tokens that the full-size copy is padded to, so that pictures of many sizes share few shapes."""
+
+
+def cut(image: Image.Image, longer_sides: Sequence[int] = LONGER_SIDES) -> NDArray[np.float32]:
+    """Cut the tokens of an RGB picture.
+
+    Args:
+        image: Upright RGB picture.
+        longer_sides: Longer sides of its small copies; the full picture always comes last.
+
+    Returns:
+        (T, 3075) tokens: each small copy padded to the square of its side, the full picture to one of
+        ``FULL_LENGTHS``.
+
+    Raises:
+        ValueError: The picture has more patches than the largest of ``FULL_LENGTHS``.
+    """
+    pixels_1CHW = torch.from_numpy(np.array(image)).permute(2, 0, 1).unsqueeze(0).float() / 127.5 - 1
+    height, width = pixels_1CHW.shape[2:]
+    parts = []
+    for scale, side in enumerate(longer_sides):
+        factor = side / max(height, width)
+        size = max(round(height * factor), 1), max(round(width * factor), 1)
+        small = F.interpolate(pixels_1CHW, size, mode="bicubic", align_corners=False)
+        parts.append(_padded(patches(small, scale), small_length((side,))))
+    full = patches(pixels_1CHW, len(longer_sides))
+    length = next((length for length in FULL_LENGTHS if length >= len(full)), None)
+    if length is None:
+        raise ValueError(f"{width}x{height} gives {len(full)} patches, more than {FULL_LENGTHS[-1]}")
+    parts.append(_padded(full, length))
+    items_TL: NDArray[np.float32] = torch.cat(parts).numpy()
+    return items_TL
+
+
+def small_length(longer_sides: Sequence[int]) -> int:
+    """Tokens of all small copies, padding included."""
+    return sum(math.ceil(side / PATCH) ** 2 for side in longer_sides)
+
+
+def count(width: int, height: int) -> int:
+    """Patches of a picture at full size."""
+    return math.ceil(width / PATCH) * math.ceil(height / PATCH)
+
+
+def patches(pixels_1CHW: Tensor, scale: int) -> Tensor:
+    """Cut one copy of a picture into tokens (T, 3075), row by row."""
+    height, width = pixels_1CHW.shape[2:]
+    rows, columns = math.ceil(height / PATCH), math.ceil(width / PATCH)
+    below, right = rows * PATCH - height, columns * PATCH - width
+    padded = F.pad(pixels_1CHW, (right // 2, right - right // 2, below // 2, below - below // 2))
+    pixels_TP = F.unfold(padded, PATCH, stride=PATCH)[0].T
+    facts = torch.ones(len(pixels_TP), 3)
+    facts[:, 0] = position_cells(rows, columns)
+    facts[:, 1] = scale
+    return torch.cat([pixels_TP, facts], dim=1)
+
+
+def position_cells(rows: int, columns: int) -> Tensor:
+    """Cell of each patch of a grid on the 10 x 10 grid of learned positions, in whole numbers, row by row."""
+    down, across = torch.arange(rows) * GRID // rows, torch.arange(columns) * GRID // columns
+    return (down[:, None] * GRID + across).flatten()
+
+
+def _padded(tokens_TL: Tensor, length: int) -> Tensor:
+    return F.pad(tokens_TL, (0, 0, 0, length - len(tokens_TL)))
