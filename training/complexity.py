@@ -5,10 +5,12 @@ import time
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from PIL import Image
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from model import registry
+from model import registry, tokens
+from model.networks.musiq import Musiq
 
 CROP = 224
 
@@ -62,7 +64,7 @@ def gmacs(network: nn.Module) -> float:
     _set_fused(fused, False)
     counter = FlopCounterMode(display=False)
     with counter:
-        network.eval()(torch.zeros(1, 3, CROP, CROP, device=next(network.parameters()).device))
+        network.eval()(_example(network, 1, next(network.parameters()).device.type))
     _set_fused(fused, True)
     return float(counter.get_total_flops()) / 2e9
 
@@ -75,15 +77,24 @@ def _set_fused(layers: list[nn.Module], fused: bool) -> None:
 @torch.inference_mode()
 def _seconds(network: nn.Module, batch: int, rounds: int, device: str) -> float:
     """Median time of a batch."""
-    crops = torch.rand(batch, 3, CROP, CROP, device=device).to(memory_format=torch.channels_last)
+    items = _example(network, batch, device)
     times = []
     for _ in range(rounds + 2):
         _wait(device)
         started = time.perf_counter()
-        network(crops)
+        network(items)
         _wait(device)
         times.append(time.perf_counter() - started)
     return statistics.median(times[2:])
+
+
+def _example(network: nn.Module, batch: int, device: str) -> Tensor:
+    """A batch of what a network sees of a picture of 224x224."""
+    if isinstance(network, Musiq):
+        cut = torch.from_numpy(tokens.cut(Image.new("RGB", (CROP, CROP)), network.config.longer_sides))
+        real = cut[cut[:, -1] > 0]
+        return real.expand(batch, -1, -1).contiguous().to(device)
+    return torch.rand(batch, 3, CROP, CROP, device=device).to(memory_format=torch.channels_last)
 
 
 def _wait(device: str) -> None:

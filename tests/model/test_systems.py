@@ -248,7 +248,15 @@ def test_the_network_of_the_equations_against_them() -> None:
 
 @pytest.mark.parametrize(
     ("name", "gmacs"),
-    [("hyperiqa", 4.29), ("life-iqa", 15.54), ("loda-b", 23.63), ("loda-s", 9.51), ("loda-ti", 5.84)],
+    [
+        ("hyperiqa", 4.29),
+        ("life-iqa", 15.54),
+        ("loda-b", 23.63),
+        ("loda-s", 9.51),
+        ("loda-ti", 5.84),
+        ("musiq", 8.90),
+        ("musiq-single", 1.72),
+    ],
 )
 def test_multiply_accumulates_are_the_published_ones(name: str, gmacs: float) -> None:
     from training import complexity

@@ -100,7 +100,11 @@ def _activity(folder: Path, about: Mapping[str, Any], predictions: pd.DataFrame)
     ordered = predictions.sort_values("mos", kind="stable")
     chosen = [ordered.iloc[place] for place in (0, len(ordered) // 2, len(ordered) - 1)]
     pictures = [(Path(row["path"]), f"label {row['mos']:.3g}, prediction {row['prediction']:.3g}") for row in chosen]
-    file = style.save(activity.maps(loaded, pictures), folder / FIGURES, "activations")
+    try:
+        drawn = activity.maps(loaded, pictures)
+    except ValueError as error:
+        return f"<p>No activation maps: {html.escape(str(error))}.</p>"
+    file = style.save(drawn, folder / FIGURES, "activations")
     caption = "Where the four stages of the backbone are active: the worst, the middle and the best picture by label."
     return _figure(folder, file, caption)
 
