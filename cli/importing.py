@@ -73,35 +73,35 @@ _SWAPPED = {"resize": "exact", "width": 384, "height": 512}
 """torchvision's Resize((512, 384)) is 512 high and 384 wide, whatever the picture's shape."""
 
 
-def _smart_size(weights: Weights) -> tuple[str, dict[str, Any]]:
+def _swin_size(weights: Weights) -> str:
     channels = weights["backbone.features.patch_embed.proj.weight"].shape[0]
     blocks = {match[1] for key in weights if (match := re.match(r"backbone\.features\.layers_2\.blocks\.(\d+)\.", key))}
-    size = "base" if channels == 128 else "small" if len(blocks) > 6 else "tiny"
+    return "base" if channels == 128 else "small" if len(blocks) > 6 else "tiny"
+
+
+def _smart(weights: Weights) -> tuple[str, dict[str, Any]]:
     attention = any(key.startswith("attention.") for key in weights)
     fused = weights["hyper.trunk.0.weight"].shape[1]
-    deepest = channels * 8
+    deepest = weights["distortion.linears.3.weight"].shape[1]
     suffix = "" if attention else "-backbone-only" if fused == deepest else "-no-attention"
-    return f"smart-{size}{suffix}", {}
+    return f"smart-{_swin_size(weights)}{suffix}", {}
 
 
 def _life(weights: Weights) -> tuple[str, dict[str, Any]]:
     experts = weights["experts.router.weight"].shape[0]
     depth = len({key.split(".")[1] for key in weights if key.startswith("layers.")})
-    channels = weights["backbone.features.patch_embed.proj.weight"].shape[0]
-    blocks = {match[1] for key in weights if (match := re.match(r"backbone\.features\.layers_2\.blocks\.(\d+)\.", key))}
-    size = "base" if channels == 128 else "small" if len(blocks) > 6 else "tiny"
-    return "life-iqa", {"backbone": f"swin_{size}_patch4_window7_224", "experts": experts, "depth": depth}
-
-
-def _turned(names: str) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
-    """Transpose matrices that are kept as (inputs, outputs)."""
-    return lambda weights: {key: value.T if re.search(names, key) else value for key, value in weights.items()}
+    backbone = f"swin_{_swin_size(weights)}_patch4_window7_224"
+    return "life-iqa", {"backbone": backbone, "experts": experts, "depth": depth}
 
 
 def _life_tensors(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    made = {}
+    for key, value in weights.items():
+        # Graph convolutions keep their matrices as (inputs, outputs).
+        made[key] = value.T if re.search(r"graph\.layers\.\d\.weight", key) else value
     # The projection of the fourth stage is a 1x1 convolution there, taken before the mean; both are linear.
-    made = _turned(r"graph\.layers\.\d\.weight")(weights)
-    return {key: value.flatten(1) if key == "from_fourth.weight" else value for key, value in made.items()}
+    made["from_fourth.weight"] = made["from_fourth.weight"].flatten(1)
+    return made
 
 
 def _loda(weights: Weights) -> tuple[str, dict[str, Any]]:
@@ -137,7 +137,7 @@ FORMATS: dict[str, Format] = {
             (r"multiscale_attention\.attention_net\.", "attention.layers."),
             *_AUTHOR_HYPER,
         ),
-        network=_smart_size,
+        network=_smart,
         contract=_crops(**_SWAPPED),
     ),
     "hyperiqa": Format(
@@ -204,6 +204,7 @@ FORMATS: dict[str, Format] = {
                 for theirs, ours in (("q", "query"), ("kv", "key_value"), ("proj", "out"))
             ),
             (r"head\.weight", "head"),
+            (r"scale_factor", "scale_factor"),
         ),
         network=_loda,
         contract=_crops(crops=15, resize="fit", width=512, height=384),
@@ -293,9 +294,6 @@ def convert(weights: Weights, format_: Format) -> tuple[registry.Network, Contra
     unexpected = []
     for key, value in weights.items():
         if any(re.match(pattern, key) for pattern in (*format_.dropped, r"bn_buffer\.")):
-            continue
-        if key.startswith("scale_factor"):
-            renamed[key] = value
             continue
         for pattern, ours in format_.rules:
             if re.match(pattern, key):
