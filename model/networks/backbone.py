@@ -6,12 +6,16 @@ import timm
 from torch import Tensor, nn
 
 LEVELS = 4
+CROP = 224
+"""Side of the crops that networks see."""
 
 
 class Backbone(nn.Module):
-    """The last four feature levels of a timm network, strides 4, 8, 16 and 32.
+    """Four feature levels of a timm network: the last four, strides 4, 8, 16 and 32.
 
-    Swin hands its levels over as NHWC, convolutional networks as NCHW; callers always see NCHW.
+    A plain vision transformer has the stride of its patches throughout; its levels are four blocks, a quarter of the
+    depth apart. Networks made for pictures of one other size are made for crops of 224x224 instead. Swin hands its
+    levels over as NHWC, convolutional networks as NCHW; callers always see NCHW.
 
     Args:
         name: timm model name; it must offer at least four feature levels.
@@ -26,13 +30,7 @@ class Backbone(nn.Module):
         super().__init__()
         if not timm.is_model(name.split(".", maxsplit=1)[0]):
             raise ValueError(f"timm knows no backbone called {name!r}")
-        try:
-            self.features = _create(name, pretrained, {"drop_path_rate": drop_path})
-        except TypeError as error:
-            # Networks without stochastic depth do not know the option; those with it may default to something above 0.
-            if drop_path:
-                raise ValueError(f"backbone {name!r} has no stochastic depth: drop_path must be 0") from error
-            self.features = _create(name, pretrained, {})
+        self.features = _features(name, pretrained, drop_path)
         feature_info: Any = self.features.feature_info
         self.channels: tuple[int, ...] = tuple(feature_info.channels())
         if len(self.channels) != LEVELS:
@@ -45,11 +43,36 @@ class Backbone(nn.Module):
         return [map_.permute(0, 3, 1, 2) for map_ in maps] if self.channels_last else maps
 
 
-def _create(name: str, pretrained: bool, options: dict[str, Any]) -> nn.Module:
+def size_options(name: str) -> dict[str, Any]:
+    """What ``timm.create_model`` must be told for a network that was made for pictures of one other size."""
+    origin = timm.get_pretrained_cfg(name)
+    fixed = origin is not None and origin.fixed_input_size and tuple(origin.input_size[1:]) != (CROP, CROP)
+    return {"img_size": CROP} if fixed else {}
+
+
+def _features(name: str, pretrained: bool, drop_path: float) -> nn.Module:
+    options: dict[str, Any] = {**size_options(name), "drop_path_rate": drop_path}
+    # Negative indices count from the deepest level: convolutional networks put a stride 2 level first.
+    last = tuple(range(-LEVELS, 0))
     try:
-        # Negative indices count from the deepest level: convolutional networks put a stride 2 level first.
+        features = _create(name, pretrained, last, options)
+    except TypeError as error:
+        # Networks without stochastic depth do not know the option; those with it may default to something above 0.
+        if drop_path:
+            raise ValueError(f"backbone {name!r} has no stochastic depth: drop_path must be 0") from error
+        del options["drop_path_rate"]
+        features = _create(name, pretrained, last, options)
+    info: Any = features.feature_info
+    depth = len(info.info)
+    if depth == LEVELS or len(set(info.reduction())) > 1:
+        return features
+    return _create(name, pretrained, tuple((level + 1) * depth // LEVELS - 1 for level in range(LEVELS)), options)
+
+
+def _create(name: str, pretrained: bool, levels: tuple[int, ...], options: dict[str, Any]) -> nn.Module:
+    try:
         network: nn.Module = timm.create_model(
-            name, pretrained=pretrained, features_only=True, out_indices=tuple(range(-LEVELS, 0)), **options
+            name, pretrained=pretrained, features_only=True, out_indices=levels, **options
         )
     except (IndexError, AssertionError, RuntimeError, AttributeError) as error:
         raise ValueError(f"backbone {name!r} cannot be used with {LEVELS} feature levels: {error}") from error

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.networks.backbone import Backbone
+from model.networks.backbone import Backbone, size_options
 from model.networks.hyper import pool_to_grid
 from model.networks.network import Network, Prediction
 
@@ -150,7 +150,7 @@ def _heads(tokens_NTR: Tensor) -> Tensor:
 def _transformer(name: str, pretrained: bool) -> timm.models.VisionTransformer:
     if not timm.is_model(name.split(".", maxsplit=1)[0]):
         raise ValueError(f"timm knows no transformer called {name!r}")
-    network = timm.create_model(name, pretrained=pretrained, num_classes=0)
+    network = timm.create_model(name, pretrained=pretrained, num_classes=0, **size_options(name))
     if not isinstance(network, timm.models.VisionTransformer) or not network.has_class_token:
         raise ValueError(f"{name!r} is no plain vision transformer with a class token")
     return network

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model import registry
+from model.networks.backbone import Backbone
 from model.networks.equations import EquationConfig, EquationIQA, LowRankKernel, WholeKernel
 from model.networks.experts import Experts
 from model.networks.life import LifeConfig, LifeIQA
@@ -265,7 +266,16 @@ def test_multiply_accumulates_are_the_published_ones(name: str, gmacs: float) ->
 
 
 @pytest.mark.parametrize(
-    "backbone", ["convnextv2_atto", "swinv2_cr_tiny_224", "hiera_tiny_224", "vit_tiny_patch16_224"]
+    "backbone",
+    [
+        "convnextv2_atto",
+        "swinv2_tiny_window8_256",
+        "hiera_tiny_224",
+        "mobilenetv2_100",
+        "vit_tiny_patch16_224",
+        "vit_base_patch32_siglip_256.v2_webli",
+        "vit_small_patch16_dinov3.lvd1689m",
+    ],
 )
 def test_one_line_changes_the_backbone(backbone: str) -> None:
     network: Network = registry.build("smart-mobile", backbone=backbone).eval()
@@ -273,6 +283,15 @@ def test_one_line_changes_the_backbone(backbone: str) -> None:
         prediction = network(torch.randn(1, 3, 224, 224))
     assert prediction.score.isfinite().all()
     assert prediction.stage_weights is not None
+
+
+@torch.inference_mode()
+def test_levels_of_a_plain_transformer_are_spread_over_its_depth() -> None:
+    backbone = Backbone("vit_tiny_patch16_224").eval()
+    crops = torch.randn(1, 3, 224, 224)
+    found = backbone(crops)
+    expected = backbone.features.model.forward_intermediates(crops, indices=[2, 5, 8, 11], intermediates_only=True)  # type: ignore[union-attr,operator]
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
 def test_fields_that_a_network_does_not_have() -> None:
