@@ -40,7 +40,10 @@ class Metrics:
         self.batch_flush = counter("batch_flush", "Batches by what sent them off: full, idle device, retry.", "reason")
         self.batch_failures = counter("batch_failures", "Batches that the engine failed on.", "kind")
         self.queue_crops = gauge("queue_crops", "Crops waiting for the device.")
-        self.queue_wait = gauge("queue_drain_seconds", "Work waiting for the device, in seconds at its measured rate.")
+        self.queue_bytes = gauge("queue_bytes", "Memory of the crops waiting for the device.")
+        self.queue_wait = gauge(
+            "queue_drain_seconds", "Work waiting for the device, in seconds by what its models took lately."
+        )
 
         self.score = histogram("score", "Scores given.", tuple(float(edge) for edge in range(5, 101, 5)), "model")
         self.megapixels = histogram(

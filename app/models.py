@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from app.batcher import Engine
 from app.settings import Settings
+from app.work import Engine
 from model import checkpoint, golden, registry
 from model.checkpoint import Config
 from model.engine import Engine as TorchEngine

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from app.batcher import Batcher, DeadlineExceeded, Priority
+from app.batcher import Batcher
 from app.decoding import Decoded, Decoder
 from app.device import DeviceThread, Outcome
 from app.errors import Problem
@@ -17,6 +17,7 @@ from app.metrics import Metrics
 from app.models import ServedModel
 from app.settings import Settings
 from app.upload import UploadBudget
+from app.work import DeadlineExceeded, Priority
 from model.allocator import keep_freed_memory
 from model.images import Limits
 from model.scorer import QualityScore, aggregate
@@ -98,7 +99,12 @@ class Service:
             return
         engines = {name: model.engine for name, model in models.items()}
         self._batcher = Batcher(
-            engines, self._device, self._metrics, clock=self._clock, max_queue_crops=self.settings.max_queue_crops
+            engines,
+            self._device,
+            self._metrics,
+            clock=self._clock,
+            max_queue_crops=self.settings.max_queue_crops,
+            max_queue_bytes=self.settings.max_queue_bytes,
         )
         for model in models.values():
             self._metrics.model_info.labels(

@@ -49,6 +49,12 @@ class Settings(BaseSettings):
     max_queue_crops: int = Field(
         1024, ge=MAX_CROPS, le=2**20, description="Crops waiting for the device; more are answered with 429."
     )
+    max_queue_bytes: int = Field(
+        512 * 2**20,
+        ge=2**26,
+        le=2**38,
+        description="Bytes of the crops or tokens waiting for the device; more are answered with 429.",
+    )
     deadline_seconds: float = Field(
         30.0,
         gt=0,

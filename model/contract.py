@@ -116,7 +116,7 @@ class Contract:
     def _check_tokens(self) -> None:
         if self.crops != 1:
             raise ValueError(f"contract: tokens are of the whole picture, so crops must be 1, not {self.crops}")
-        if self.resize == "none" or tokens.count(self.width, self.height) > tokens.FULL_LENGTHS[-1]:
+        if self.resize == "none" or tokens.full_length(tokens.count(self.width, self.height)) == 0:
             raise ValueError(
                 f"contract: tokens need a resize rule that leaves at most {tokens.FULL_LENGTHS[-1]} patches, "
                 f"not {self.resize} to {self.width}x{self.height}"
@@ -183,7 +183,9 @@ class Contract:
         if self.view == "crops":
             return ((self.crop_size, self.crop_size, 3),)
         small = tokens.small_length(self.longer_sides)
-        return tuple((small + length, tokens.LENGTH) for length in tokens.FULL_LENGTHS)
+        most = tokens.full_length(tokens.count(self.width, self.height))
+        least = most if self.resize == "exact" else 0
+        return tuple((small + length, tokens.LENGTH) for length in tokens.FULL_LENGTHS if least <= length <= most)
 
     def probe(self, count: int, item_shape: tuple[int, ...]) -> Items:
         """Made-up items of one shape, the same ones every time, half of them smooth and half noise."""

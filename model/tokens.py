@@ -50,12 +50,17 @@ def cut(image: Image.Image, longer_sides: Sequence[int] = LONGER_SIDES) -> NDArr
         small = F.interpolate(pixels_1CHW, size, mode="bicubic", align_corners=False)
         parts.append(_padded(patches(small, scale), small_length((side,))))
     full = patches(pixels_1CHW, len(longer_sides))
-    length = next((length for length in FULL_LENGTHS if length >= len(full)), None)
-    if length is None:
+    length = full_length(len(full))
+    if not length:
         raise ValueError(f"{width}x{height} gives {len(full)} patches, more than {FULL_LENGTHS[-1]}")
     parts.append(_padded(full, length))
     items_TL: NDArray[np.float32] = torch.cat(parts).numpy()
     return items_TL
+
+
+def full_length(patches: int) -> int:
+    """Tokens that so many patches of the full picture are padded to; 0 if they are too many."""
+    return next((length for length in FULL_LENGTHS if length >= patches), 0)
 
 
 def small_length(longer_sides: Sequence[int]) -> int:

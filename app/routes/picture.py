@@ -5,12 +5,12 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Header, Query, Request
 
 from app import errors
-from app.batcher import DeadlineExceeded, DeviceLost, EngineFailed, Priority, QueueFull
 from app.decoding import DecoderFull
 from app.errors import Problem
 from app.models import ServedModel
 from app.service import Scored, Service
 from app.upload import FIELD, read_picture, while_connected
+from app.work import DeadlineExceeded, DeviceLost, EngineFailed, Priority, QueueFull
 from model.contract import MAX_CROPS
 
 BINARY = {"type": "string", "format": "binary"}

@@ -71,27 +71,34 @@ class TargetNetwork(nn.Module):
     """A perceptron whose parameters arrive with its input: sigmoid layers, then one linear output.
 
     The generated weights are applied by batched matmul. Grouped convolutions, the usual form, are slower and cannot be
-    exported. It computes in fp32 under any autocast: a bf16 output would move in steps of 0.2 to 0.4 points of 100.
+    exported. It computes apart from any autocast, because a bf16 output would move in steps of 0.2 to 0.4 points of
+    100, and answers in fp64 unless it is in training: its matrices are so small that fp32 libraries add them up in an
+    order that depends on a crop's place in the batch.
 
     Args:
         dropout: Dropout probability after the first three layers.
+
+    Attributes:
+        precision: What it computes in outside training.
     """
 
     def __init__(self, dropout: float) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
+        self.precision = torch.float64
 
     def forward(self, vector_NI: Tensor, layers: list[TargetLayer]) -> Tensor:
         """Answer raw scores (N,) from local-distortion vectors (N, 224)."""
-        hidden_NI1 = vector_NI.float().unsqueeze(-1)
+        dtype = torch.float32 if self.training else self.precision
+        hidden_NI1 = vector_NI.to(dtype).unsqueeze(-1)
         with torch.autocast(hidden_NI1.device.type, enabled=False):
             for index, layer in enumerate(layers):
-                hidden_NI1 = torch.baddbmm(layer.bias.float().unsqueeze(-1), layer.weight.float(), hidden_NI1)
+                hidden_NI1 = torch.baddbmm(layer.bias.to(dtype).unsqueeze(-1), layer.weight.to(dtype), hidden_NI1)
                 if index < 4:
                     hidden_NI1 = torch.sigmoid(hidden_NI1)
                 if index < 3:
                     hidden_NI1 = self.dropout(hidden_NI1)
-        return hidden_NI1.flatten()
+        return hidden_NI1.flatten().float()
 
 
 def pool_to_grid(map_NCHW: Tensor) -> Tensor:

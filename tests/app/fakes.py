@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from app.batcher import Items, Rows
+from app.work import Items, Rows
 
 
 class Clock:

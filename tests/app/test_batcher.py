@@ -9,20 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.batcher import (
-    HANG_SECONDS,
-    RECOVERY_SECONDS,
-    Answer,
-    Batcher,
-    DeadlineExceeded,
-    DeviceLost,
-    EngineFailed,
-    Priority,
-    QueueFull,
-    Rows,
-)
+from app.batcher import HANG_SECONDS, RECOVERY_SECONDS, Batcher
 from app.device import DeviceThread
 from app.metrics import Metrics
+from app.work import Answer, DeadlineExceeded, DeviceLost, EngineFailed, Priority, QueueFull, Rows
 from tests.app.fakes import Clock, FakeEngine, crops, rows_of, until
 
 FAR = 1e9
@@ -33,13 +23,18 @@ LONG = np.full((1, 2, 1, 3), 7, np.uint8)
 class Bench:
     """A batcher with one fake engine, on the running loop."""
 
-    def __init__(self, cap: int = 4, max_queue_crops: int = 64) -> None:
+    def __init__(self, cap: int = 4, max_queue_crops: int = 64, max_queue_bytes: int = 2**20) -> None:
         self.engine = FakeEngine(cap)
         self.clock = Clock()
         self.metrics = Metrics()
         self.device = DeviceThread("device")
         self.batcher = Batcher(
-            {"m": self.engine}, self.device, self.metrics, clock=self.clock, max_queue_crops=max_queue_crops
+            {"m": self.engine},
+            self.device,
+            self.metrics,
+            clock=self.clock,
+            max_queue_crops=max_queue_crops,
+            max_queue_bytes=max_queue_bytes,
         )
 
     def submit(
@@ -67,7 +62,7 @@ def on_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
             await test(bench)
             bench.engine.gate.set()
             await until(lambda: not bench.batcher._on_device or not bench.batcher.alive)
-            assert bench.batcher._queued_crops == 0
+            assert bench.batcher._waiting.crops == bench.batcher._waiting.bytes == 0
             assert bench.value("queue_crops") == 0
             bench.device.close()
 
@@ -198,6 +193,26 @@ async def test_retry_after_follows_the_measured_rate(bench: Bench) -> None:
     assert caught.value.retry_after == 30
     bench.engine.gate.set()
     await asyncio.gather(held, staged, waiting, *rest)
+
+
+def test_memory_of_what_waits_is_bounded() -> None:
+    async def main() -> None:
+        bench = Bench(max_queue_bytes=24)
+        held = await bench.hold()
+        tasks = [bench.submit(1, 2), bench.submit(3, 4, 5)]
+        long = asyncio.ensure_future(bench.batcher.submit("m", np.ones((1, 3, 2, 3), np.uint8), deadline=FAR))
+        await asyncio.sleep(0)
+        # Of five crops of 3 bytes four are staged; the item of 18 bytes fits beside the fifth, a second one does not.
+        assert bench.value("queue_bytes") == 3 + 18
+        bench.batcher.check_room(1, 3)
+        with pytest.raises(QueueFull):
+            await bench.batcher.submit("m", np.ones((1, 3, 2, 3), np.uint8), deadline=FAR)
+        bench.engine.gate.set()
+        await asyncio.gather(held, *tasks, long)
+        assert bench.value("queue_bytes") == 0
+        bench.device.close()
+
+    asyncio.run(main())
 
 
 async def hold_again(bench: Bench) -> "asyncio.Task[Answer]":
@@ -386,7 +401,9 @@ def test_nobody_hangs_when_the_device_thread_ends() -> None:
 def test_several_models_share_a_device_but_no_batch() -> None:
     async def main() -> None:
         first, second, device = FakeEngine(), FakeEngine(2), DeviceThread("device")
-        batcher = Batcher({"a": first, "b": second}, device, Metrics(), clock=Clock(), max_queue_crops=64)
+        batcher = Batcher(
+            {"a": first, "b": second}, device, Metrics(), clock=Clock(), max_queue_crops=64, max_queue_bytes=2**20
+        )
         first.gate.clear()
         held = asyncio.ensure_future(batcher.submit("a", crops(200), deadline=FAR))
         await until(lambda: len(first.batches) == 1)
@@ -436,7 +453,7 @@ def test_every_request_is_answered_once_and_rightly(requests: list[tuple[int, Pr
             else:
                 assert isinstance(result, asyncio.CancelledError if fate == "leave" else EngineFailed)
         assert all(len(batch) <= cap for batch in bench.engine.batches)
-        assert bench.batcher._queued_crops == 0
+        assert bench.batcher._waiting.crops == bench.batcher._waiting.bytes == 0
         bench.device.close()
 
     asyncio.run(main())

@@ -1,0 +1,89 @@
+"""Whose turn it is when several models want one device."""
+
+import asyncio
+from functools import partial
+
+import pytest
+
+from app.batcher import Batcher
+from app.device import DeviceThread
+from app.metrics import Metrics
+from tests.app.fakes import Clock, FakeEngine, crops
+
+FAR = 1e9
+
+
+def shared(costs: dict[str, float]) -> tuple[Batcher, dict[str, FakeEngine], DeviceThread, list[str]]:
+    """A batcher whose engines take so many seconds for a batch, and the order in which they got the device."""
+    clock, device, order = Clock(), DeviceThread("device"), []
+    engines = {key: FakeEngine() for key in costs}
+
+    def spend(key: str, _: list[int]) -> None:
+        order.append(key)
+        clock.now += costs[key]
+
+    for key, engine in engines.items():
+        engine.misbehave = partial(spend, key)
+    batcher = Batcher(engines, device, Metrics(), clock=clock, max_queue_crops=1000, max_queue_bytes=2**20)
+    return batcher, engines, device, order
+
+
+@pytest.mark.parametrize(("costs", "batches"), [((1.0, 1.0), (10, 10)), ((1.0, 3.0), (15, 5)), ((5.0, 1.0), (4, 16))])
+def test_models_share_the_device_by_time(costs: tuple[float, float], batches: tuple[int, int]) -> None:
+    async def main() -> None:
+        batcher, engines, device, order = shared(dict(zip("ab", costs, strict=True)))
+        # So that both are known.
+        for key in "ab":
+            await batcher.submit(key, crops(*range(4)), deadline=FAR)
+        engines["a"].gate.clear()
+        order.clear()
+        tasks = [asyncio.ensure_future(batcher.submit("a", crops(*range(4)), deadline=FAR)) for _ in range(40)]
+        await asyncio.sleep(0)
+        tasks += [asyncio.ensure_future(batcher.submit("b", crops(*range(4)), deadline=FAR)) for _ in range(40)]
+        await asyncio.sleep(0)
+        engines["a"].gate.set()
+        await asyncio.gather(*tasks)
+        # The first two were on the device before anybody asked for b.
+        shared_turns = order[2:22]
+        assert abs(shared_turns.count("a") - batches[0]) <= 2
+        assert abs(shared_turns.count("b") - batches[1]) <= 2
+        device.close()
+
+    asyncio.run(main())
+
+
+def test_a_lone_request_for_a_model_overtakes_a_flood_for_another() -> None:
+    async def main() -> None:
+        batcher, engines, device, order = shared({"a": 1.0, "b": 1.0})
+        engines["a"].gate.clear()
+        flood = [asyncio.ensure_future(batcher.submit("a", crops(*range(4)), deadline=FAR)) for _ in range(30)]
+        await asyncio.sleep(0)
+        alone = asyncio.ensure_future(batcher.submit("b", crops(1), deadline=FAR))
+        await asyncio.sleep(0)
+        engines["a"].gate.set()
+        await alone
+        assert order.index("b") <= 3
+        await asyncio.gather(*flood)
+        device.close()
+
+    asyncio.run(main())
+
+
+def test_a_model_saves_up_no_time_while_nobody_asks_for_it() -> None:
+    async def main() -> None:
+        batcher, engines, device, order = shared({"a": 1.0, "b": 1.0})
+        await batcher.submit("b", crops(1), deadline=FAR)
+        for _ in range(50):
+            await batcher.submit("a", crops(1), deadline=FAR)
+        engines["a"].gate.clear()
+        order.clear()
+        tasks = [
+            asyncio.ensure_future(batcher.submit(key, crops(*range(4)), deadline=FAR)) for key in "ab" for _ in range(8)
+        ]
+        await asyncio.sleep(0)
+        engines["a"].gate.set()
+        await asyncio.gather(*tasks)
+        assert order[:8].count("a") >= 3
+        device.close()
+
+    asyncio.run(main())
