@@ -205,6 +205,8 @@ FORMATS: dict[str, Format] = {
             ),
             (r"head\.weight", "head"),
             (r"scale_factor", "scale_factor"),
+            # The statistics of batch norms move in training although the trunk's weights do not.
+            (r"bn_buffer\.", "backbone.features."),
         ),
         network=_loda,
         contract=_crops(crops=15, resize="fit", width=512, height=384),
@@ -293,7 +295,7 @@ def convert(weights: Weights, format_: Format) -> tuple[registry.Network, Contra
     renamed: dict[str, Tensor] = {}
     unexpected = []
     for key, value in weights.items():
-        if any(re.match(pattern, key) for pattern in (*format_.dropped, r"bn_buffer\.")):
+        if any(re.match(pattern, key) for pattern in format_.dropped):
             continue
         for pattern, ours in format_.rules:
             if re.match(pattern, key):

@@ -5,6 +5,9 @@
     card.md             the same for people: data, terms, figures, limits
     golden.json         scores of the small pictures in golden/, checked before anything is served
 
+Weights that a network never trains (both trunks of LoDa) are a file of their own, ``trunks/<sha256>.safetensors``
+beside the folder or in it, which checkpoints of several data sets share.
+
 Nothing here reads a pickle, because reading one runs whatever code its author put in.
 """
 
@@ -20,6 +23,7 @@ from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from model import registry
 from model.contract import Contract
@@ -30,6 +34,7 @@ DEFAULT = Path(__file__).resolve().parents[1] / "checkpoints" / "default"
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 CARD = "card.md"
+TRUNKS = "trunks"
 
 _PICKLE_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt")
 _PICKLE_STARTS = (b"\x80", b"PK\x03\x04")
@@ -48,6 +53,7 @@ class Config:
         network: Family and config, as ``registry.to_dict`` writes it.
         contract: How pictures are looked at.
         weights_sha256: Hash of ``model.safetensors``, hexadecimal.
+        trunk_sha256: Hash, and name, of the file with the weights that were never trained; "" if there is none.
         trained_on: The data, in one line.
         licence: Terms of the weights, in one line.
         figures: Measured results: split name to metric to value.
@@ -57,6 +63,7 @@ class Config:
     network: Mapping[str, Any]
     contract: Contract
     weights_sha256: str
+    trunk_sha256: str = ""
     trained_on: str = ""
     licence: str = ""
     figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -89,15 +96,14 @@ def load(folder: Path | str) -> Checkpoint:
 
     Raises:
         CheckpointError: A file is missing or damaged, its digest is wrong, its contract or network is unknown, or
-        what is
-            there is a pickle.
+            what is there is a pickle.
     """
     folder = Path(folder)
-    config, digest, data = _verified(folder)
+    config, digest, parts = _verified(folder)
     weights = folder / WEIGHTS
     try:
         network = registry.from_dict(config.network)
-        network.load_state_dict(safetensors.torch.load(data))
+        network.load_state_dict({key: value for data in parts for key, value in safetensors.torch.load(data).items()})
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{folder / CONFIG}: {error}") from error
     except (SafetensorError, RuntimeError) as error:
@@ -143,13 +149,16 @@ def save(
     staging.mkdir(parents=True)
     try:
         # safetensors refuses strided (channels-last) and shared tensors.
-        data = safetensors.torch.save({key: value.contiguous() for key, value in network.state_dict().items()})
+        weights = {key: value.contiguous() for key, value in network.state_dict().items()}
+        trunk = {key: weights.pop(key) for key in network.frozen}
+        data = safetensors.torch.save(weights)
         (staging / WEIGHTS).write_bytes(data)
         config = Config(
             name=name,
             network=registry.to_dict(network),
             contract=contract,
             weights_sha256=hashlib.sha256(data).hexdigest(),
+            trunk_sha256=_share(trunk, folder.parent / TRUNKS) if trunk else "",
             trained_on=trained_on,
             licence=licence,
             figures=figures or {},
@@ -161,6 +170,22 @@ def save(
         shutil.rmtree(staging, ignore_errors=True)
         raise
     replace(staging, folder)
+
+
+def _share(weights: dict[str, Tensor], folder: Path) -> str:
+    """Write weights to a file of their hash's name, if it is not there; the hash."""
+    data = safetensors.torch.save(weights)
+    digest = hashlib.sha256(data).hexdigest()
+    file = folder / f"{digest}.safetensors"
+    if not file.exists():
+        folder.mkdir(exist_ok=True)
+        staging = file.with_suffix(".writing")
+        try:
+            staging.write_bytes(data)
+            os.replace(staging, file)
+        finally:
+            staging.unlink(missing_ok=True)
+    return digest
 
 
 def replace(staging: Path, folder: Path) -> None:
@@ -175,16 +200,35 @@ def replace(staging: Path, folder: Path) -> None:
         os.replace(staging, folder)
 
 
-def _verified(folder: Path) -> tuple[Config, str, bytes]:
-    """Read config, digest and weights; what is hashed is what is loaded."""
+def _verified(folder: Path) -> tuple[Config, str, list[bytes]]:
+    """Read config, digest and the files of weights; what is hashed is what is loaded."""
     _refuse_pickles(folder)
     text = _read(folder / CONFIG)
     config = _parse_config(text, folder)
-    data = _read(folder / WEIGHTS)
-    actual = hashlib.sha256(data).hexdigest()
-    if actual != config.weights_sha256:
-        raise CheckpointError(f"{folder / WEIGHTS}: sha256 is {actual}, but {CONFIG} says {config.weights_sha256}")
-    return config, f"sha256:{hashlib.sha256(text).hexdigest()}", data
+    expected = {folder / WEIGHTS: config.weights_sha256}
+    if config.trunk_sha256:
+        expected[_trunk(folder, config.trunk_sha256)] = config.trunk_sha256
+    parts = []
+    for file, digest in expected.items():
+        parts.append(_read(file))
+        actual = hashlib.sha256(parts[-1]).hexdigest()
+        if actual != digest:
+            raise CheckpointError(f"{file}: sha256 is {actual}, but {CONFIG} says {digest}")
+    return config, f"sha256:{hashlib.sha256(text).hexdigest()}", parts
+
+
+def _trunk(folder: Path, digest: str) -> Path:
+    """Find the file with the weights that were never trained."""
+    places = (folder / TRUNKS, folder.resolve().parent / TRUNKS)
+    for place in places:
+        # The name comes from a file: a path in it leads nowhere else.
+        file = place / f"{Path(digest).name}.safetensors"
+        if file.is_file():
+            return file
+    raise CheckpointError(
+        f"{folder}: {digest}.safetensors, with the weights that were not trained, is neither in {places[0]} "
+        f"nor in {places[1]}; copy it along with the checkpoint"
+    )
 
 
 def _refuse_pickles(folder: Path) -> None:

@@ -92,8 +92,8 @@ class Injector(nn.Module):
 class LoDa(Network):
     """LoDa on a plain vision transformer.
 
-    Only the extractor, the injectors and the head learn; both trunks are frozen, the convolutional one with the
-    running statistics of its batch norms.
+    Only the extractor, the injectors and the head learn. Both trunks' weights are frozen; the batch norms of the
+    convolutional one go on gathering statistics, as in the released code, unless a recipe has ``freeze_bn``.
 
     Args:
         config: The parts.
@@ -130,11 +130,16 @@ class LoDa(Network):
         return Prediction(F.cosine_similarity(feature_NC.float(), self.head.float(), dim=-1), None)
 
     def train(self, mode: bool = True) -> "LoDa":
-        """Switch the learning parts; the trunks stay as they are."""
+        """Switch to training or back; the transformer stays as it is, without dropout."""
         super().train(mode)
-        for trunk in self.trunks().values():
-            trunk.eval()
+        self.transformer.eval()
         return self
+
+    @property
+    def frozen(self) -> frozenset[str]:
+        """The parameters of both trunks."""
+        prefixes = ("backbone.", "transformer.")
+        return frozenset(name for name, _ in self.named_parameters() if name.startswith(prefixes))
 
     def trunks(self) -> dict[str, nn.Module]:
         """Both trunks; neither learns."""

@@ -44,6 +44,11 @@ class Network(nn.Module, ABC):
         """Whether predictions come with stage weights."""
         return False
 
+    @property
+    def frozen(self) -> frozenset[str]:
+        """Names of the weights that no training changes, and that checkpoints of several data sets can share."""
+        return frozenset()
+
     @abstractmethod
     def trunks(self) -> Mapping[str, nn.Module]:
         """The parts that start from pretrained weights, by name; recipes give them the lower learning rate."""

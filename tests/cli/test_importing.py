@@ -178,7 +178,7 @@ def test_lodas_learner_file_needs_the_trunks_of_timm(tmp_path: Path, monkeypatch
     scales = torch.stack([own.pop(f"injectors.{place}.scale") for place in range(12)])
     learner = renamed(own, *rules) | {"scale_factor": scales}
     learner["head.weight"] = learner["head.weight"][:, None]
-    buffers = {key.removeprefix("backbone.features."): value for key, value in state.items() if "running" in key}
+    buffers = {key.removeprefix("backbone.features."): value + 0.5 for key, value in state.items() if "running" in key}
     torch.save({"learner": learner, "bn_buffer": buffers}, tmp_path / "loda.pt")
     weights = importing.read(tmp_path / "loda.pt")
     assert importing.detect(weights) == "loda"
@@ -196,6 +196,7 @@ def test_lodas_learner_file_needs_the_trunks_of_timm(tmp_path: Path, monkeypatch
         torch.equal(imported.state_dict()[key], value) for key, value in state.items() if key.startswith("injectors")
     )
     assert torch.equal(imported.state_dict()["head"], state["head"])
+    assert all(torch.equal(imported.state_dict()[f"backbone.features.{key}"], value) for key, value in buffers.items())
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from model import checkpoint
 from model.checkpoint import CheckpointError
 from model.contract import Contract
+from model.networks.loda import LoDa, LodaConfig
 from tests.conftest import save_random
 
 
@@ -120,3 +121,27 @@ def test_missing_files_are_named(folder: Path, tmp_path: Path) -> None:
     (folder / checkpoint.WEIGHTS).unlink()
     with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read"):
         checkpoint.load(folder)
+
+
+def test_checkpoints_share_the_weights_that_were_not_trained(tmp_path: Path, contract: Contract) -> None:
+    network = LoDa(LodaConfig(transformer="vit_tiny_patch16_224", backbone="test_resnet")).eval()
+    for name in ("first", "second"):
+        torch.nn.init.normal_(network.head)
+        checkpoint.save(tmp_path / name, network, name=name, contract=contract, card="")
+    (trunk,) = (tmp_path / "trunks").iterdir()
+    adapters = (tmp_path / "first" / checkpoint.WEIGHTS).stat().st_size
+    learning = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    assert 4 * learning < adapters < 1.05 * 4 * learning < trunk.stat().st_size
+    loaded = checkpoint.load(tmp_path / "second").network
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in network.state_dict().items())
+
+    other = tmp_path / "elsewhere" / "first"
+    shutil.copytree(tmp_path / "first", other)
+    with pytest.raises(CheckpointError, match="copy it along with the checkpoint"):
+        checkpoint.load(other)
+    shutil.copytree(tmp_path / "trunks", other / "trunks")
+    checkpoint.load(other)
+    copy = other / "trunks" / trunk.name
+    copy.write_bytes(copy.read_bytes()[:-1] + b"x")
+    with pytest.raises(CheckpointError, match=r"trunks/.*: sha256 is"):
+        checkpoint.load(other)

@@ -74,6 +74,9 @@ def test_loda_learns_its_adapters_alone(root: Path, tmp_path: Path) -> None:
     made = learner.Learner(network, recipe, steps=2)
     assert len(made._optimizer.param_groups[0]["params"]) == 0
     scorer = trained(recipe, root, tmp_path / "trunk.safetensors", tmp_path / "run")
+    adapters = (tmp_path / "run" / "checkpoint" / checkpoint.WEIGHTS).stat().st_size
+    (trunk,) = (tmp_path / "run" / checkpoint.TRUNKS).iterdir()
+    assert adapters < 4.2 * 1_400_000 < trunk.stat().st_size
     # Cosines lie between -1 and 1; the contract brings them to the labels.
     assert scorer.checkpoint.contract.slope != 1
 
