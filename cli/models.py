@@ -75,19 +75,21 @@ def show(
 
 @app.command("import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="A checkpoint of another project (.pkl, .pt, .pth).")],
+    file: Annotated[Path, typer.Argument(help="A checkpoint of another project (.pkl, .pt, .pth, .npz).")],
     out: Annotated[Path, typer.Option(help="Checkpoint folder to make.")],
     format_: Annotated[str, typer.Option("--format", help="auto, or a format that the error message lists.")] = "auto",
-    name: Annotated[str, typer.Option(help="Name that requests choose the model by; the network's if left out.")] = "",
+    dataset: Annotated[str, typer.Option(help="What the weights were trained on; KonIQ-10k if left out.")] = "",
+    name: Annotated[str, typer.Option(help="Name that requests choose the model by; the format's if left out.")] = "",
 ) -> None:
     """Make a checkpoint folder from the weights of SMART-IQA, HyperIQA, pyiqa, LoDa or Life-IQA."""
     from cli import importing
     from cli.console import notes, results
+    from cli.formats import FORMATS
 
     weights = importing.read(file)
     known = importing.detect(weights) if format_ == "auto" else format_
-    if known not in importing.FORMATS:
-        raise ValueError(f"no format is called {known!r}; there are auto, {', '.join(importing.FORMATS)}")
-    importing.write(weights, importing.FORMATS[known], out, name=name or known, origin=file.name)
-    notes.print(f"read as {importing.FORMATS[known].title}; the checkpoint folder is:", markup=False)
+    if known not in FORMATS:
+        raise ValueError(f"no format is called {known!r}; there are auto, {', '.join(FORMATS)}")
+    importing.write(weights, FORMATS[known], out, name=name or known, origin=file.name, dataset=dataset)
+    notes.print(f"read as {FORMATS[known].title}; the checkpoint folder is:", markup=False)
     results.print(str(out), markup=False, soft_wrap=True)

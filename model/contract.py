@@ -81,6 +81,8 @@ class Contract:
     """``crops`` cuts squares, ``tokens`` the whole picture into patches at several scales (``model/tokens.py``)."""
     longer_sides: tuple[int, ...] = ()
     """For ``tokens``: longer sides of the small copies that are seen beside the picture."""
+    kernel: tokens.Kernel = "bicubic"
+    """For ``tokens``: how the small copies are resized."""
     resize: Literal["fit", "exact", "none"] = "fit"
     """``fit`` shrinks a picture into ``width`` x ``height`` and keeps its aspect ratio, ``exact`` resizes to just
     that size, ``none`` keeps the pixels. Whatever the rule, sides shorter than a crop are then enlarged to it (for
@@ -102,6 +104,8 @@ class Contract:
             raise ValueError(f"contract: unknown resize rule {self.resize!r}")
         if self.view not in ("crops", "tokens"):
             raise ValueError(f"contract: unknown view {self.view!r}")
+        if self.kernel not in ("bicubic", "gaussian"):
+            raise ValueError(f"contract: unknown kernel {self.kernel!r}")
         if self.view == "tokens":
             self._check_tokens()
         if not 1 <= self.crops <= MAX_CROPS:
@@ -145,7 +149,8 @@ class Contract:
         image, warnings = self.resized(picture.image)
         if self.view == "tokens":
             whole = (0, 0, *picture.image.size)
-            return Views(items=tokens.cut(image, self.longer_sides)[np.newaxis], boxes=(whole,), warnings=warnings)
+            cut_TL = tokens.cut(image, self.longer_sides, self.kernel)
+            return Views(items=cut_TL[np.newaxis], boxes=(whole,), warnings=warnings)
         size = self.crop_size
         corners = grid(image.width, image.height, size, count)
         pixels_HWC = np.asarray(image)
@@ -197,7 +202,7 @@ class Contract:
         columns = item_shape[0] - tokens.small_length(self.longer_sides)
         strips = rng.integers(0, 256, (count, tokens.PATCH, columns * tokens.PATCH, 3), dtype=np.uint8)
         strips[::2] = np.sort(strips[::2], axis=2)
-        return np.stack([tokens.cut(Image.fromarray(strip), self.longer_sides) for strip in strips])
+        return np.stack([tokens.cut(Image.fromarray(strip), self.longer_sides, self.kernel) for strip in strips])
 
     def raw(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
         """Turn outputs of the network into raw scores, on the scale of the training labels."""

@@ -81,6 +81,8 @@ PRESETS: dict[str, tuple[str, Any]] = {
     "loda-s": ("loda", LodaConfig(transformer="vit_small_patch16_224.augreg_in21k_ft_in1k")),
     "loda-ti": ("loda", LodaConfig(transformer="vit_tiny_patch16_224.augreg_in21k_ft_in1k")),
     "musiq": ("musiq", MusiqConfig()),
+    # As Google's own code computes it, for its released weights.
+    "musiq-google": ("musiq", MusiqConfig(tanh_gelu=True, kernel="gaussian")),
     "musiq-single": ("musiq", MusiqConfig(longer_sides=())),
     "musiq-medium": ("musiq", MusiqConfig(depth=8, width=768, hidden=2358, heads=8)),
     "musiq-large": ("musiq", MusiqConfig(depth=12, width=768, hidden=3072, heads=12)),
@@ -124,7 +126,9 @@ def _config(name: str, changes: Mapping[str, Any]) -> Any:
 def view(name: str, **changes: Any) -> dict[str, Any]:
     """How a preset looks at pictures: fields of its contract that are not a recipe's to choose."""
     config = _config(name, changes)
-    return {"view": "tokens", "longer_sides": config.longer_sides} if isinstance(config, MusiqConfig) else {}
+    if not isinstance(config, MusiqConfig):
+        return {}
+    return {"view": "tokens", "longer_sides": config.longer_sides, "kernel": config.kernel}
 
 
 def from_dict(description: Mapping[str, Any]) -> Network:

@@ -2,13 +2,15 @@
 
 Source: MUSIQ (Ke et al., ICCV 2021) and Google's inference code: pixels from -1 to 1, one copy of the picture for each
 longer side, smallest first, then the picture as it is; zero padding to multiples of the patch (half before, the rest
-after), patches row by row. The small copies are resized bicubically without antialiasing, as pyiqa's port does.
+after), patches row by row. The small copies are resized without antialiasing, bicubically as in pyiqa's port or with
+TensorFlow's Gaussian kernel as in Google's code.
 
 A token is 3 x 32 x 32 pixels, then its cell on the position grid, its scale, and 1 (0 for padding): 3,075 numbers.
 """
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,16 +25,22 @@ GRID = 10
 PIXELS = 3 * PATCH * PATCH
 LENGTH = PIXELS + 3
 LONGER_SIDES = (224, 384)
+Kernel = Literal["bicubic", "gaussian"]
+GAUSSIAN_RADIUS, GAUSSIAN_SIGMA = 1.5, 0.5
+"""In pixels of the picture that is resized, whatever the factor."""
 FULL_LENGTHS = (64, 128, 256, 512, 768, 1024, 1536, 2304)
 """Numbers of tokens that the full-size copy is padded to, so that pictures of many sizes share few shapes."""
 
 
-def cut(image: Image.Image, longer_sides: Sequence[int] = LONGER_SIDES) -> NDArray[np.float32]:
+def cut(
+    image: Image.Image, longer_sides: Sequence[int] = LONGER_SIDES, kernel: Kernel = "bicubic"
+) -> NDArray[np.float32]:
     """Cut the tokens of an RGB picture.
 
     Args:
         image: Upright RGB picture.
         longer_sides: Longer sides of its small copies; the full picture always comes last.
+        kernel: How they are resized.
 
     Returns:
         (T, 3075) tokens: each small copy padded to the square of its side, the full picture to one of
@@ -47,7 +55,11 @@ def cut(image: Image.Image, longer_sides: Sequence[int] = LONGER_SIDES) -> NDArr
     for scale, side in enumerate(longer_sides):
         factor = side / max(height, width)
         size = max(round(height * factor), 1), max(round(width * factor), 1)
-        small = F.interpolate(pixels_1CHW, size, mode="bicubic", align_corners=False)
+        small = (
+            F.interpolate(pixels_1CHW, size, mode="bicubic", align_corners=False)
+            if kernel == "bicubic"
+            else _gaussian(pixels_1CHW, size)
+        )
         parts.append(_padded(patches(small, scale), small_length((side,))))
     full = patches(pixels_1CHW, len(longer_sides))
     length = full_length(len(full))
@@ -90,6 +102,22 @@ def position_cells(rows: int, columns: int) -> Tensor:
     """Cell of each patch of a grid on the 10 x 10 grid of learned positions, in whole numbers, row by row."""
     down, across = torch.arange(rows) * GRID // rows, torch.arange(columns) * GRID // columns
     return (down[:, None] * GRID + across).flatten()
+
+
+def _gaussian(pixels_1CHW: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize with TensorFlow's Gaussian kernel, in fp64 so that the order of summation does not show."""
+    down, across = (
+        _gaussian_weights(inputs, outputs) for inputs, outputs in zip(pixels_1CHW.shape[2:], size, strict=True)
+    )
+    return (down @ pixels_1CHW.double() @ across.T).float()
+
+
+def _gaussian_weights(inputs: int, outputs: int) -> Tensor:
+    """How much each pixel of a line gives to each pixel of the resized line: (outputs, inputs), rows summing to 1."""
+    centres_O = (torch.arange(outputs, dtype=torch.float64) + 0.5) * inputs / outputs
+    distances_OI = (torch.arange(inputs, dtype=torch.float64) + 0.5 - centres_O[:, None]).abs()
+    weights_OI = (-(distances_OI**2) / (2 * GAUSSIAN_SIGMA**2)).exp() * (distances_OI < GAUSSIAN_RADIUS)
+    return weights_OI / weights_OI.sum(dim=1, keepdim=True)
 
 
 def _padded(tokens_TL: Tensor, length: int) -> Tensor:

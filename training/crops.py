@@ -62,7 +62,7 @@ class RandomCrops(Dataset[tuple[Tensor, Tensor]]):
         image = self._jittered(image, rng)
         if self.contract.view == "tokens":
             image = ImageOps.mirror(image) if self.recipe.flip and rng.random() < 0.5 else image
-            tokens_TL = torch.from_numpy(tokens.cut(image, self.contract.longer_sides))
+            tokens_TL = torch.from_numpy(tokens.cut(image, self.contract.longer_sides, self.contract.kernel))
             return tokens_TL.unsqueeze(0), torch.full((1,), sample.mos)
         pixels_HWC = np.asarray(image)
         crops_NHWC = np.stack([self._crop(pixels_HWC, rng) for _ in range(self.recipe.crops_per_picture)])

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.networks.network import Network, Prediction
-from model.tokens import GRID, PATCH, PIXELS
+from model.tokens import GRID, PATCH, PIXELS, Kernel
 
 EMBEDDING_STD = 0.02
 
@@ -20,7 +20,7 @@ class MusiqConfig:
     """What a MUSIQ network is made of.
 
     Raises:
-        ValueError: The width is no multiple of the heads.
+        ValueError: The width is no multiple of the heads, or there are no classes.
     """
 
     longer_sides: tuple[int, ...] = (224, 384)
@@ -29,12 +29,19 @@ class MusiqConfig:
     depth: int = 14
     heads: int = 6
     hidden: int = 1152
+    classes: int = 1
+    """1 for a score; for more, the head answers the shares of the grades 1 to ``classes``, and the score is their mean
+    (AVA)."""
     tanh_gelu: bool = False
     """Google's code has the tanh form, pyiqa's port the exact one."""
+    kernel: Kernel = "bicubic"
+    """How the small copies are resized, see ``model/tokens.py``."""
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is no multiple of {self.heads} heads")
+        if self.classes < 1:
+            raise ValueError(f"classes must be at least 1, not {self.classes}")
         # JSON has lists.
         object.__setattr__(self, "longer_sides", tuple(self.longer_sides))
 
@@ -150,7 +157,7 @@ class Musiq(Network):
         self.cls = nn.Parameter(torch.zeros(1, 1, config.width))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
-        self.head = nn.Linear(config.width, 1)
+        self.head = nn.Linear(config.width, config.classes)
         nn.init.zeros_(self.head.weight)
 
     def forward(self, items: Tensor) -> Prediction:
@@ -162,7 +169,11 @@ class Musiq(Network):
         tokens_NTC = torch.cat([self.cls.expand(len(items), -1, -1), tokens_NTC], dim=1)
         for block in self.blocks:
             tokens_NTC = block(tokens_NTC, real_NT[:, None, None])
-        return Prediction(self.head(self.norm(tokens_NTC[:, 0])).float().flatten(), None)
+        answers_NK = self.head(self.norm(tokens_NTC[:, 0])).float()
+        if self.config.classes == 1:
+            return Prediction(answers_NK.flatten(), None)
+        grades_K = torch.arange(1, self.config.classes + 1, device=answers_NK.device)
+        return Prediction((answers_NK.softmax(dim=1) * grades_K).sum(dim=1), None)
 
     def trunks(self) -> dict[str, nn.Module]:
         """Nothing here comes from timm."""

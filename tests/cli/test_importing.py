@@ -5,12 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from cli import importing
-from cli.importing import FORMATS
+from cli.formats import FORMATS
 from model import golden, registry
 from model.networks.network import Network
 from model.scorer import Scorer
@@ -105,6 +106,51 @@ def pyiqa_musiq(network: Network) -> Weights:
     return made
 
 
+def google_musiq(network: Network) -> dict[str, np.ndarray[Any, Any]]:
+    """Arrays as Flax has them: inputs before outputs, heads apart."""
+    weights, heads = network.state_dict(), network.config.heads
+    made: dict[str, np.ndarray[Any, Any]] = {}
+
+    def put(name: str, ours: str) -> None:
+        for ending in ("weight", "bias"):
+            value = weights.get(f"{ours}.{ending}")
+            if value is None:
+                continue
+            theirs = "bias" if ending == "bias" else "scale" if value.ndim == 1 else "kernel"
+            if value.ndim == 4:
+                value = value.permute(2, 3, 1, 0)
+            elif value.ndim == 2:
+                value = value.T
+            if "SelfAttention" in name and not name.endswith("out"):
+                value = value.unflatten(-1, (heads, -1))
+            elif "SelfAttention" in name and value.ndim == 2:
+                value = value.unflatten(0, (heads, -1))
+            made[f"opt/target/{name}/{theirs}"] = value.numpy()
+
+    put("conv_root", "stem.root")
+    put("gn_root", "stem.root_norm")
+    put("block1/unit1/conv_proj", "stem.shortcut")
+    put("block1/unit1/gn_proj", "stem.shortcut_norm")
+    for place in range(3):
+        put(f"block1/unit1/conv{place + 1}", f"stem.convs.{place}")
+        put(f"block1/unit1/gn{place + 1}", f"stem.norms.{place}")
+    put("embedding", "stem.embedding")
+    for place in range(network.config.depth):
+        block = f"Transformer/encoderblock_{place}"
+        put(f"{block}/LayerNorm_0", f"blocks.{place}.norm1")
+        put(f"{block}/LayerNorm_2", f"blocks.{place}.norm2")
+        for part in ("query", "key", "value", "out"):
+            put(f"{block}/SelfAttention_1/{part}", f"blocks.{place}.attention.{part}")
+        put(f"{block}/MlpBlock_3/Dense_0", f"blocks.{place}.first")
+        put(f"{block}/MlpBlock_3/Dense_1", f"blocks.{place}.second")
+    put("Transformer/encoder_norm", "norm")
+    put("head", "head")
+    made["opt/target/Transformer/cls"] = weights["cls"].numpy()
+    made["opt/target/Transformer/posembed_input/pos_embedding"] = weights["positions"][None].numpy()
+    made["opt/target/Transformer/scaleembed_input/scale_embedding"] = weights["scales"][None].numpy()
+    return made | {"opt/state/step": np.array(7)}
+
+
 def life(network: Network) -> dict[str, object]:
     rules = (
         (r"backbone\.features\.patch_embed\.", "backbone_stages.0.0."),
@@ -158,6 +204,43 @@ def test_a_foreign_file_comes_back_as_our_network(
     for key, value in network.state_dict().items():
         assert torch.equal(imported.state_dict()[key], value), key
     assert contract.scale.dataset == "koniq10k"
+
+
+@pytest.mark.parametrize(("classes", "dataset", "top"), [(1, "koniq10k", 100.0), (10, "ava", 10.0)])
+def test_googles_arrays(tmp_path: Path, classes: int, dataset: str, top: float) -> None:
+    network = randomised("musiq-google", classes=classes)
+    np.savez(tmp_path / "ckpt.npz", **google_musiq(network))  # type: ignore[arg-type]
+    weights = importing.read(tmp_path / "ckpt.npz")
+    assert importing.detect(weights) == "google-musiq"
+    imported, contract = importing.convert(weights, FORMATS["google-musiq"])
+    assert registry.to_dict(imported) == registry.to_dict(network)
+    assert all(torch.equal(imported.state_dict()[key], value) for key, value in network.state_dict().items())
+    assert (contract.scale.dataset, contract.scale.max, contract.kernel) == (dataset, top, "gaussian")
+
+
+def test_the_head_that_grades_photos_from_one_to_ten() -> None:
+    network = randomised("musiq", classes=10)
+    weights = {re.sub("^head", "head.0", key): value for key, value in pyiqa_musiq(network).items()}
+    imported, contract = importing.convert(weights, FORMATS["pyiqa-musiq"])
+    assert contract.scale.dataset == "ava"
+    crops = torch.zeros(1, 60, 3075)
+    with torch.inference_mode():
+        assert 1 <= imported.eval()(crops).score.item() <= 10
+
+
+def test_the_data_set_decides_how_pictures_are_seen() -> None:
+    view = registry.view("hyperiqa")
+    live = FORMATS["hyperiqa"].contract("live", view)
+    assert (live.resize, live.crops, live.scale.higher_is_better) == ("none", 25, False)
+    spaq = FORMATS["life"].contract("spaq", view)
+    assert (spaq.resize, spaq.width, spaq.height, spaq.crops) == ("exact", 384, 512, 40)
+    loda = FORMATS["loda"].contract("kadid10k", view)
+    # Cosines of -1 and 1 are the ends of the scale.
+    assert (loda.slope, loda.intercept) == (2.0, 3.0)
+    musiq = FORMATS["pyiqa-musiq"].contract("spaq", registry.view("musiq"))
+    assert (musiq.view, musiq.longer_sides, musiq.crops) == ("tokens", (224, 384), 1)
+    with pytest.raises(ValueError, match="released code saw 'ava' is not known; known are csiq, kadid10k"):
+        FORMATS["hyperiqa"].contract("ava", view)
 
 
 def test_lodas_learner_file_needs_the_trunks_of_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,5 +313,14 @@ def test_wrong_and_damaged_files(tmp_path: Path) -> None:
     torch.save({"model": weights, "code": Path()}, tmp_path / "object.pth")
     with pytest.raises(ValueError, match="not a PyTorch file of plain tensors"):
         importing.read(tmp_path / "object.pth")
+    (tmp_path / "text.npz").write_text("no arrays")
+    with pytest.raises(ValueError, match="not a NumPy file of plain arrays"):
+        importing.read(tmp_path / "text.npz")
+    np.savez(tmp_path / "object.npz", code=np.array([Path()]))
+    with pytest.raises(ValueError, match="not a NumPy file of plain arrays"):
+        importing.read(tmp_path / "object.npz")
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "object.pth").read_bytes()[:5000])
+    with pytest.raises(ValueError, match="not a PyTorch file of plain tensors"):
+        importing.read(tmp_path / "cut.pth")
     with pytest.raises(ValueError, match="No such file"):
         importing.read(tmp_path / "none.pth")

@@ -162,3 +162,21 @@ def test_small_copies_are_bicubic_without_antialiasing() -> None:
     cut = torch.from_numpy(tokens.cut(image))
     assert torch.equal(cut[: 6 * 7], tokens.patches(small, 0))
     assert cut[6 * 7 : 49].sum() == 0
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(40, 9), (9, 40), (33, 33)])
+def test_the_gaussian_kernel_of_tensorflow(inputs: int, outputs: int) -> None:
+    """A pixel at a time: every output sees the inputs less than 1.5 pixels away, whatever the factor."""
+    line = np.random.default_rng(0).random(inputs)
+    expected = []
+    for place in range(outputs):
+        centre = (place + 0.5) * inputs / outputs
+        near = range(max(math.ceil(centre - 2), 0), min(math.floor(centre + 2), inputs))
+        weights = {i: math.exp(-(abs(i + 0.5 - centre) ** 2) / 0.5) for i in near if abs(i + 0.5 - centre) < 1.5}
+        expected.append(sum(weight * line[i] for i, weight in weights.items()) / sum(weights.values()))
+    picture = torch.from_numpy(line).float().expand(1, 3, 5, inputs)
+    resized = tokens._gaussian(picture, (5, outputs))
+    np.testing.assert_allclose(resized[0, 0, 2].numpy(), expected, rtol=1e-6)
+    assert not torch.equal(
+        torch.from_numpy(tokens.cut(photo(96, 64), kernel="gaussian")), torch.from_numpy(tokens.cut(photo(96, 64)))
+    )
