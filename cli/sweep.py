@@ -13,9 +13,7 @@ def sweep(
     file: Annotated[Path, typer.Argument(help="Sweep file (TOML), or the name of a shipped one.")],
     root: Annotated[Path, typer.Option(help="The data set: its folder, or a CSV file.")],
     out: Annotated[Path, typer.Option(help="Folder for the runs; finished ones in it are not trained again.")],
-    init: Annotated[
-        Path | None, typer.Option(help="First weights of all runs; timm's hub is asked if left out.")
-    ] = None,
+    init: Annotated[Path | None, typer.Option(help="First weights of all runs, as for train.")] = None,
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the base recipe.")
     ] = None,

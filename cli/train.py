@@ -14,8 +14,8 @@ def train(
     init: Annotated[
         Path | None,
         typer.Option(
-            help="First weights: a backbone (safetensors, timm's names) or a checkpoint folder to fine-tune; "
-            "timm's hub is asked if left out."
+            help="First weights: a backbone (safetensors, timm's names), a checkpoint folder to fine-tune, or "
+            "`random`; timm's hub is asked if left out."
         ),
     ] = None,
     split: Annotated[Path | None, typer.Option(help="Split file to take instead of the recipe's split.")] = None,

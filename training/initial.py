@@ -10,20 +10,23 @@ from model import checkpoint, registry
 from model.contract import Contract, Scale
 from training.recipe import Recipe
 
+RANDOM = Path("random")
+"""In the place of a file: no weights at all."""
+
 
 def network(recipe: Recipe, init: Path | None, *, fetch: bool) -> registry.Network:
     """Make the recipe's network with its first weights.
 
     Args:
         recipe: Names the network and its rates.
-        init: A safetensors file with a timm backbone, or a checkpoint folder of the same network.
+        init: A safetensors file with a timm backbone, a checkpoint folder of the same network, or ``RANDOM``.
         fetch: Without ``init``: ask timm's hub for the backbone's weights.
 
     Raises:
         ValueError: The weights are of another network.
     """
     made = registry.build(recipe.network, pretrained=fetch and init is None, **recipe.network_changes())
-    if init is None:
+    if init is None or init == RANDOM:
         return made
     if init.is_dir():
         load_checkpoint(made, init)
@@ -85,7 +88,7 @@ def contract(recipe: Recipe, scale: Scale, init: Path | None) -> Contract:
     low, high = scale.min, scale.max
     if recipe.label_range is not None:
         low, high = recipe.label_range
-    elif init is not None and init.is_dir():
+    elif init not in (None, RANDOM) and init.is_dir():
         before = checkpoint.inspect(init)[0].contract
         low = (before.scale.min - before.intercept) / before.slope
         high = (before.scale.max - before.intercept) / before.slope
@@ -103,9 +106,9 @@ def contract(recipe: Recipe, scale: Scale, init: Path | None) -> Contract:
 
 
 def digest(init: Path | None) -> str:
-    """Hash of the first weights; "" where timm's hub is asked."""
-    if init is None:
-        return ""
+    """Hash of the first weights; "" where timm's hub is asked, "random" where there are none."""
+    if init is None or init == RANDOM:
+        return "" if init is None else str(init)
     if init.is_dir():
         return checkpoint.inspect(init)[1]
     try:

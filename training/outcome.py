@@ -12,7 +12,7 @@ from scipy import stats
 from model import checkpoint, golden, registry
 from model.contract import Contract
 from model.scorer import Scorer
-from training import card, losses, splits
+from training import card, initial, losses, splits
 from training.correlation import Agreement
 from training.datasets import Dataset, Part, Sample
 from training.errors import TrainingError
@@ -112,6 +112,8 @@ def _calibrated(predictions: Sequence[float], samples: list[Sample], contract: C
 
 
 def _origin(init: Path | None) -> str:
+    if init == initial.RANDOM:
+        return "random"
     if init is None:
         return "timm's weights of that name"
     return f"the checkpoint `{init.name}`" if init.is_dir() else f"`{init.name}`"

@@ -69,7 +69,8 @@ def train(
         recipe: What to do.
         root: The data set.
         out: The run folder.
-        init: First weights: a safetensors file with a timm backbone, or a checkpoint folder; timm's hub if None.
+        init: First weights: a safetensors file with a timm backbone, or a checkpoint folder, or
+            ``initial.RANDOM``; timm's hub if None.
         split: A split file to take instead of the recipe's split.
         workers: Processes that decode, for each process that trains.
         save_seconds: How often to save where the run stands, besides after every epoch.
