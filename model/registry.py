@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pydantic import ValidationError
 from torch import nn
 
 from model.networks.equations import EquationConfig, EquationIQA
 from model.networks.life import LifeConfig, LifeIQA
 from model.networks.loda import LoDa, LodaConfig
 from model.networks.musiq import Musiq, MusiqConfig
-from model.networks.network import Network
+from model.networks.network import Network, first_fault
 from model.networks.smart import SmartConfig, SmartIQA
 
 __all__ = ["FAMILIES", "PRESETS", "Network", "build", "from_dict", "names", "parameter_count", "to_dict"]
@@ -117,10 +118,14 @@ def _config(name: str, changes: Mapping[str, Any]) -> Any:
     known = {field.name for field in dataclasses.fields(config)}
     if unknown := set(changes) - known:
         raise ValueError(f"{name} has no {min(unknown)}; its fields are {', '.join(sorted(known))}")
+    return _made(type(config), {**dataclasses.asdict(config), **changes}, name)
+
+
+def _made(config: type[Any], fields: Mapping[str, Any], origin: str) -> Any:
     try:
-        return replace(config, **changes)
-    except TypeError as error:
-        raise ValueError(f"{name}: {error}") from error
+        return config(**fields)
+    except ValidationError as error:
+        raise ValueError(f"{origin}: {first_fault(error)}") from error
 
 
 def view(name: str, **changes: Any) -> dict[str, Any]:
@@ -144,11 +149,7 @@ def from_dict(description: Mapping[str, Any]) -> Network:
     known = {field.name for field in dataclasses.fields(family.config)}
     if unknown := set(fields) - known:
         raise ValueError(f"unknown network fields: {', '.join(sorted(unknown))}")
-    try:
-        config = family.config(**fields)
-    except TypeError as error:
-        raise ValueError(f"network config: {error}") from error
-    network: Network = family.network(config)
+    network: Network = family.network(_made(family.config, fields, "network config"))
     return network
 
 

@@ -3,11 +3,13 @@
 import hashlib
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from model import checkpoint, registry
 from model.contract import Contract, Scale
+from model.engine import mean_std, network_inputs
 from training.recipe import Recipe
 
 RANDOM = Path("random")
@@ -33,6 +35,22 @@ def network(recipe: Recipe, init: Path | None, *, fetch: bool) -> registry.Netwo
     else:
         load_backbone(made, init)
     return made
+
+
+def rehearse(recipe: Recipe, contract: Contract, init: Path | None) -> None:
+    """Find out that the recipe's network can be made and sees what the contract shows, before anything is written.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    with torch.random.fork_rng():
+        made = network(recipe, init, fetch=False).eval()
+    item = torch.from_numpy(contract.probe(1, contract.item_shapes()[0]))
+    try:
+        with torch.inference_mode():
+            made(network_inputs(item, mean_std(contract, "cpu")))
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"{recipe.network} with this backbone cannot see crops of 224x224: {error}") from error
 
 
 def load_backbone(network: registry.Network, file: Path) -> None:

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from model.contract import MAX_CROPS
+from model.networks.network import first_fault
 from training.losses import LossName
 
 Count = Annotated[int, Field(ge=1)]
@@ -158,9 +159,7 @@ def make(values: Mapping[str, Any], origin: str) -> Recipe:
     try:
         return Recipe(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{origin}: {where + ': ' if where else ''}{first['msg']}") from error
+        raise ValueError(f"{origin}: {first_fault(error)}") from error
 
 
 def dump(recipe: Recipe) -> str:

@@ -90,6 +90,7 @@ def train(
     if not watched and recipe.selection != "last":
         raise datasets.DatasetError(f"selection = {recipe.selection!r} needs pictures that the split does not have")
     contract = initial.contract(recipe, dataset.scale, init)
+    initial.rehearse(recipe, contract, init)
     criterion = losses.make(recipe.loss, ranking_weight=recipe.ranking_weight, ranking_margin=recipe.ranking_margin)
 
     with distributed.join() as team, RunFolder(out, leads=team.leads) as run:

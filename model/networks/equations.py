@@ -11,14 +11,14 @@ need not be generated: applied to the fused features at once,
 with M = v^T f and s the sum of v over the positions p: bilinear pooling and one linear map.
 """
 
-from dataclasses import dataclass
-
 import torch
+from pydantic import NonNegativeInt
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from model.networks.backbone import LEVELS, Backbone
 from model.networks.hyper import pool_to_grid
-from model.networks.network import Network, Prediction
+from model.networks.network import STRICT, Network, Prediction, Rate
 
 UNIFIED = 512
 """Channels of each stage after Eq. 4."""
@@ -26,28 +26,21 @@ GATE_HIDDEN = 128
 TARGET_HIDDEN = 128
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class EquationConfig:
     """What the network of the equations is made of.
 
     Raises:
-        ValueError: A rate is outside [0, 1), or the rank is negative.
+        ValueError: A field is out of range.
     """
 
     backbone: str
     """timm model name."""
-    rank: int = 0
+    rank: NonNegativeInt = 0
     """Rank of the kernel K, as a sum of so many products of three vectors; 0 keeps it whole (268 M numbers for the
     base network)."""
-    dropout: float = 0.3
-    drop_path: float = 0.2
-
-    def __post_init__(self) -> None:
-        if self.rank < 0:
-            raise ValueError(f"rank must not be negative, but is {self.rank}")
-        for name in ("dropout", "drop_path"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
+    dropout: Rate = 0.3
+    drop_path: Rate = 0.2
 
 
 class WholeKernel(nn.Module):

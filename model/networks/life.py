@@ -6,17 +6,19 @@ Source: Life-IQA and its released code, which the published 95 M parameters belo
 
 import math
 from copy import deepcopy
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from model.networks.backbone import LEVELS, Backbone
 from model.networks.experts import Experts
 from model.networks.hyper import pool_to_grid
-from model.networks.network import Network, Prediction
+from model.networks.network import STRICT, Count, Network, Prediction, Rate
 
 QUERIES = 6
 GRAPH_WIDTHS = (384, 192, 96, 384)
@@ -24,29 +26,22 @@ WIDTH = 384
 HEADS = 6
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class LifeConfig:
     """What a Life-IQA network is made of.
 
     Raises:
-        ValueError: There are fewer than two experts, or no layers, or a rate is outside [0, 1).
+        ValueError: A field is out of range.
     """
 
     backbone: str = "swin_base_patch4_window7_224"
-    experts: int = 4
-    depth: int = 4
+    experts: Annotated[int, Field(ge=2)] = 4
+    depth: Count = 4
     """Decoder layers."""
     learnable_graph: bool = False
     """Train the graphs, as the paper has it, from the constant one."""
-    dropout: float = 0.1
-    drop_path: float = 0.1
-
-    def __post_init__(self) -> None:
-        if self.experts < 2 or self.depth < 1:
-            raise ValueError(f"{self.experts} experts and depth {self.depth}: at least 2 and 1 are needed")
-        for name in ("dropout", "drop_path"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
+    dropout: Rate = 0.1
+    drop_path: Rate = 0.1
 
 
 class GraphConvolution(nn.Module):

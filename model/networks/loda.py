@@ -4,39 +4,34 @@ Source: LoDa (CVPR 2024) and its released code: cosine head, normalisation of Im
 the injectors, every projection of a block its own.
 """
 
-from dataclasses import dataclass
-
 import timm
 import torch
 import torch.nn.functional as F
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from model.networks.backbone import Backbone, size_options
 from model.networks.hyper import pool_to_grid
-from model.networks.network import Network, Prediction
+from model.networks.network import STRICT, Network, Prediction, Rate
 
 RANK = 64
 HEADS = 4
 SCALE_STD = 0.02
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class LodaConfig:
     """What a LoDa network is made of.
 
     Raises:
-        ValueError: The rate is outside [0, 1).
+        ValueError: A field is out of range.
     """
 
     transformer: str = "vit_base_patch16_224.augreg2_in21k_ft_in1k"
     """timm name of a plain vision transformer."""
     backbone: str = "resnet50.a1_in1k"
     """timm name of the convolutional network that looks for local distortions."""
-    dropout: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
+    dropout: Rate = 0.1
 
 
 class Perceptron(nn.Module):

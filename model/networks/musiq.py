@@ -3,33 +3,32 @@
 Source: MUSIQ (Ke et al., ICCV 2021), appendix, and Google's inference code; ``model/tokens.py`` makes the tokens.
 """
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from model.networks.network import Network, Prediction
+from model.networks.network import STRICT, Count, Network, Prediction
 from model.tokens import GRID, PATCH, PIXELS, Kernel
 
 EMBEDDING_STD = 0.02
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class MusiqConfig:
     """What a MUSIQ network is made of.
 
     Raises:
-        ValueError: The width is no multiple of the heads, or there are no classes.
+        ValueError: The width is no multiple of the heads, or a field is out of range.
     """
 
-    longer_sides: tuple[int, ...] = (224, 384)
+    longer_sides: tuple[Count, ...] = (224, 384)
     """Small copies of the picture beside the full one; () is MUSIQ-single."""
-    width: int = 384
-    depth: int = 14
-    heads: int = 6
-    hidden: int = 1152
-    classes: int = 1
+    width: Count = 384
+    depth: Count = 14
+    heads: Count = 6
+    hidden: Count = 1152
+    classes: Count = 1
     """1 for a score; for more, the head answers the shares of the grades 1 to ``classes``, and the score is their mean
     (AVA)."""
     tanh_gelu: bool = False
@@ -40,10 +39,6 @@ class MusiqConfig:
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is no multiple of {self.heads} heads")
-        if self.classes < 1:
-            raise ValueError(f"classes must be at least 1, not {self.classes}")
-        # JSON has lists.
-        object.__setattr__(self, "longer_sides", tuple(self.longer_sides))
 
 
 class StandardisedConv(nn.Conv2d):

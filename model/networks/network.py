@@ -2,9 +2,22 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+from pydantic import ConfigDict, Field, ValidationError
 from torch import Tensor, nn
+
+STRICT = ConfigDict(extra="forbid")
+"""Of the dataclasses that describe networks: what comes from a file is checked, and lists become tuples."""
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first thing that is wrong, in one line."""
+    fault = error.errors()[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    return f"{where + ': ' if where else ''}{fault['msg'].removeprefix('Value error, ')}"
 
 
 class Prediction(NamedTuple):

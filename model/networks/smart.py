@@ -4,23 +4,22 @@ The network of the authors' released code, whose parameter counts the paper publ
 describe another one (sigmoid gate, two-layer target network).
 """
 
-from dataclasses import dataclass
-
 import torch
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from model.networks.backbone import LEVELS, Backbone
 from model.networks.distortion import LocalDistortion
 from model.networks.hyper import HyperNetwork, TargetNetwork, pool_to_grid
-from model.networks.network import Network, Prediction
+from model.networks.network import STRICT, Count, Network, Prediction, Rate
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class SmartConfig:
     """What a SMART-IQA network is made of.
 
     Raises:
-        ValueError: Attention without several stages to weigh, or a rate outside [0, 1).
+        ValueError: Attention without several stages to weigh, or a field is out of range.
     """
 
     backbone: str
@@ -30,19 +29,14 @@ class SmartConfig:
     network."""
     attention: bool = True
     """Weigh the stages; False concatenates them as they are (the paper's "without attention" ablation)."""
-    trunk: tuple[int, ...] = (512, 256)
+    trunk: tuple[Count, ...] = (512, 256)
     """Widths of the hyper network's 1x1 convolutions before its last one."""
-    dropout: float = 0.3
-    drop_path: float = 0.2
+    dropout: Rate = 0.3
+    drop_path: Rate = 0.2
 
     def __post_init__(self) -> None:
-        # JSON has lists.
-        object.__setattr__(self, "trunk", tuple(self.trunk))
         if self.attention and not self.multi_scale:
             raise ValueError("attention weighs several stages: it needs multi_scale")
-        for name in ("dropout", "drop_path"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
 
 
 class StageAttention(nn.Module):

@@ -302,5 +302,11 @@ def test_levels_of_a_plain_transformer_are_spread_over_its_depth() -> None:
 def test_fields_that_a_network_does_not_have() -> None:
     with pytest.raises(ValueError, match="loda-b has no drop_path; its fields are backbone, dropout, transformer"):
         registry.build("loda-b", drop_path=0.1)
-    with pytest.raises(ValueError, match="at least 2 and 1"):
-        registry.build("life-iqa", experts=1)
+    for changes, words in (
+        ({"experts": 1}, "life-iqa: experts: Input should be greater than or equal to 2"),
+        ({"depth": "deep"}, "life-iqa: depth: Input should be a valid integer"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            registry.build("life-iqa", **changes)
+    with pytest.raises(ValueError, match="network config: width 100 is no multiple of 7 heads"):
+        registry.from_dict({"family": "musiq", "width": 100, "heads": 7})
