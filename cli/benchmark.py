@@ -1,15 +1,29 @@
 """``smart-iqa benchmark``."""
 
-from typing import Annotated
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-app = typer.Typer(help="What networks cost.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from rich.table import Table
 
+    from training.accuracy import Measured
+    from training.complexity import Cost
+    from training.published import NoteName, Published
 
-@app.callback()
-def benchmark() -> None:
-    """Make ``complexity`` a command of its own name, even while it is the only one."""
+app = typer.Typer(help="What networks cost, and how accurate they are.", no_args_is_help=True)
+
+SIZES = ("smart-mobile", "smart-tiny", "smart-small", "smart-base")
+SYSTEMS = (*SIZES, "hyperiqa", "life-iqa", "loda-b", "loda-s", "loda-ti", "musiq", "musiq-single")
+
+Batch = Annotated[int, typer.Option(min=1, help="Crops (for MUSIQ pictures) to a batch for the throughput.")]
+Rounds = Annotated[int, typer.Option(min=1, help="Timed runs of each.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of tables.")]
 
 
 @app.command("complexity")
@@ -17,40 +31,30 @@ def complexity(
     network: Annotated[
         list[str] | None, typer.Argument(help="Preset names; smart-mobile, -tiny, -small and -base if left out.")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Crops to a batch for the throughput.")] = 32,
-    rounds: Annotated[int, typer.Option(min=1, help="Timed runs of each.")] = 10,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")] = False,
+    batch: Batch = 32,
+    rounds: Rounds = 10,
+    device: Device = "auto",
+    json_: Json = False,
 ) -> None:
     """Parameters, multiply-accumulates, latency and throughput of networks, in fp32 for crops of 224x224."""
-    import dataclasses
-    import json
-
-    import torch
-    from rich import box
-    from rich.table import Table
-
     from cli.console import notes, results
     from cli.options import device_option
     from model.engine import resolve_device
     from training import complexity as costs
 
     where = resolve_device(device_option(device))
-    names = network or ["smart-mobile", "smart-tiny", "smart-small", "smart-base"]
     measured = []
     with notes.status("measuring ...") as status:
-        for name in names:
+        for name in network or SIZES:
             status.update(f"measuring {name} ...")
             measured.append(costs.measure(name, batch=batch, rounds=rounds, device=where))
     if json_:
         for cost in measured:
-            results.print(json.dumps(dataclasses.asdict(cost)), markup=False, soft_wrap=True)
+            _line(dataclasses.asdict(cost))
         return
-    kind = torch.cuda.get_device_name() if where == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    title = f"fp32, 224x224 crops, {kind}, torch {torch.__version__}"
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    for column in ("network", "params (M)", "GMACs", "ms, 1 crop", f"crops/s, {batch}", "relative speed"):
-        table.add_column(column, justify="left" if column == "network" else "right")
+    table = _table(f"fp32, 224x224 crops, {_machine(where)}")
+    for column in ("params (M)", "GMACs", "ms, 1 crop", f"crops/s, {batch}", "relative speed"):
+        table.add_column(column, justify="right")
     for cost in measured:
         table.add_row(
             cost.name,
@@ -61,3 +65,142 @@ def complexity(
             f"{measured[0].latency_ms / cost.latency_ms:.2f}x",
         )
     results.print(table)
+
+
+@app.command("models")
+def models(
+    network: Annotated[list[str] | None, typer.Argument(help="Preset names; one of each system if left out.")] = None,
+    batch: Batch = 32,
+    rounds: Rounds = 10,
+    device: Device = "auto",
+    checkpoints: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Folder of checkpoints; the project's own if left out."),
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """All systems side by side: what they cost here; the accuracy of their papers, and of checkpoints trained here.
+
+    Networks have random weights and are measured one after the other, each in a process of its own, in fp32 on crops
+    of 224x224 (MUSIQ: on pictures of that size). The exit status is 1 if one of them could not be measured.
+    """
+    from cli.console import SOME_FAILED, notes, results
+    from cli.options import device_option
+    from model import checkpoint, registry
+    from model.engine import resolve_device
+    from training import accuracy, published
+    from training import complexity as costs
+
+    where = resolve_device(device_option(device))
+    names = network or SYSTEMS
+    # What the user got wrong shows before the measuring, which takes minutes.
+    for name in names:
+        registry.view(name)
+    from_papers = published.rows(names)
+    from_here = accuracy.of_checkpoints(checkpoints or checkpoint.DEFAULT.parent)
+    measured: list[Cost] = []
+    failed: dict[str, str] = {}
+    with notes.status("measuring ...") as status:
+        for name in names:
+            status.update(f"measuring {name} ...")
+            try:
+                measured.append(costs.measure_alone(name, batch=batch, rounds=rounds, device=where))
+            except Exception as error:  # whatever it is, the figures of the others are worth having
+                failed[name] = (str(error) or type(error).__name__).splitlines()[0]
+    if json_:
+        for cost in measured:
+            _line({"kind": "cost", "device": _machine(where), "batch": batch, **dataclasses.asdict(cost)})
+        for name, reason in failed.items():
+            _line({"kind": "failure", "name": name, "reason": reason})
+        for paper in from_papers:
+            explained = [published.NOTES[note] for note in paper.notes]
+            figures = {dataset: pair._asdict() for dataset, pair in paper.figures.items()}
+            _line({"kind": "published", **dataclasses.asdict(paper), "notes": explained, "figures": figures})
+        for here in from_here:
+            _line({"kind": "measured", **dataclasses.asdict(here)})
+    else:
+        results.print(_costs(measured, f"fp32, {costs.CROP}x{costs.CROP}, {_machine(where)}", batch))
+        if from_papers or from_here:
+            results.print(_accuracies(from_papers, from_here))
+        for note, mark in _marks(from_papers).items():
+            results.print(f"  {mark}  {published.NOTES[note]}", markup=False)
+    for name, reason in failed.items():
+        notes.print(f"{name} could not be measured: {reason}", markup=False, soft_wrap=True)
+    if failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _costs(measured: Sequence["Cost"], title: str, batch: int) -> "Table":
+    table = _table(title)
+    for column in (
+        *("params (M)", "trainable (M)", "GMACs", "ms, 1 item", "relative speed", f"items/s, {batch}"),
+        f"peak MB, {batch}",
+    ):
+        table.add_column(column, justify="right")
+    for cost in measured:
+        table.add_row(
+            cost.name,
+            f"{cost.parameters / 1e6:.2f}",
+            f"{cost.trainable / 1e6:.2f}",
+            f"{cost.gmacs:.2f}",
+            f"{cost.latency_ms:.1f}",
+            f"{measured[0].latency_ms / cost.latency_ms:.2f}x",
+            f"{cost.throughput:.1f} {cost.items}/s",
+            "" if cost.peak_mb is None else f"{cost.peak_mb:.0f}",
+        )
+    return table
+
+
+def _accuracies(from_papers: Sequence["Published"], from_here: Sequence["Measured"]) -> "Table":
+    """A row for each row of a paper, and one for each part that a checkpoint was measured on."""
+    from training.published import TITLES
+
+    there = {name for paper in from_papers for name in paper.figures} | {here.dataset for here in from_here}
+    columns = [name for name in TITLES if name in there] + sorted(there - set(TITLES))
+    marks = _marks(from_papers)
+    table = _table("accuracy, SRCC PLCC")
+    for column in ("source", "judged on", "notes", *(TITLES.get(name, name) for name in columns)):
+        table.add_column(column)
+    for paper in from_papers:
+        cells = (_pair(*paper.figures[name]) if name in paper.figures else "" for name in columns)
+        table.add_row(paper.preset, paper.source, "test", " ".join(str(marks[note]) for note in paper.notes), *cells)
+    if from_papers:
+        table.add_section()
+    for here in from_here:
+        part = f"{here.pictures} {here.part}" + (", chose the epoch" if here.chosen_on else "")
+        cells = (_pair(here.srcc, here.plcc) if name == here.dataset else "" for name in columns)
+        table.add_row(here.name, f"here: {here.folder}", part, "", *cells)
+    return table
+
+
+def _marks(from_papers: Sequence["Published"]) -> dict["NoteName", int]:
+    """Numbers for the notes of some rows, in the order in which they come."""
+    order = dict.fromkeys(note for paper in from_papers for note in paper.notes)
+    return {note: place for place, note in enumerate(order, start=1)}
+
+
+def _pair(srcc: float, plcc: float) -> str:
+    """Three digits as the papers print them, or four where there are four; a narrow table may break at the space."""
+    return " ".join(f"{value:.4f}".removesuffix("0").replace("0.", ".", 1) for value in (srcc, plcc))
+
+
+def _table(title: str) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    table.add_column("network")
+    return table
+
+
+def _machine(device: str) -> str:
+    import torch
+
+    kind = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    return f"{kind}, torch {torch.__version__}"
+
+
+def _line(fields: dict[str, Any]) -> None:
+    from cli.console import results
+
+    results.print(json.dumps(fields), markup=False, soft_wrap=True)

@@ -1,8 +1,14 @@
-"""What networks cost, in the terms of the SMART-IQA paper's Table VI."""
+"""What networks cost, in the terms of the SMART-IQA paper's Table VI, and their memory."""
 
+import multiprocessing
+import re
 import statistics
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -13,25 +19,35 @@ from model import registry, tokens
 from model.networks.musiq import Musiq
 
 CROP = 224
+STATUS = Path("/proc/self/status")
+"""Linux's account of a process. ``getrusage`` will not do: a new process inherits its parent's peak memory there."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a network costs for one crop of 224x224.
+    """What a network costs for one item: a crop of 224x224, or a picture of that size for one that sees pictures.
 
     Attributes:
         name: Preset name.
         parameters: Count, trainable or not.
+        trainable: How many of them training changes.
         gmacs: Multiply-accumulates in units of 10^9: convolutions and matrix products, attention among them.
-        latency_ms: Median time of one crop alone, in milliseconds.
-        throughput: Crops per second in batches.
+        latency_ms: Median time of one item alone, in milliseconds.
+        throughput: Items per second in batches.
+        items: What an item is, ``crops`` or ``pictures``.
+        peak_mb: Memory in units of 10^6 bytes, weights included. On CUDA the most that was allocated; on a CPU how
+            far the process's peak came to lie above what it held before, which counts the network alone only in a
+            fresh process (``measure_alone``). None where the system does not tell.
     """
 
     name: str
     parameters: int
+    trainable: int
     gmacs: float
     latency_ms: float
     throughput: float
+    items: str
+    peak_mb: float | None
 
 
 def measure(name: str, *, batch: int, rounds: int, device: str) -> Cost:
@@ -39,21 +55,56 @@ def measure(name: str, *, batch: int, rounds: int, device: str) -> Cost:
 
     Args:
         name: Preset name.
-        batch: Crops to a batch for the throughput.
+        batch: Items to a batch for the throughput.
         rounds: Timed runs of each, after two that do not count.
         device: ``cpu`` or ``cuda``.
 
     Raises:
         ValueError: No preset has that name.
     """
+    before = _held(device)
     network = registry.build(name).to(device).to(memory_format=torch.channels_last).eval()
+    latency, duration = (_seconds(network, size, rounds, device) for size in (1, batch))
+    peak = _peak(device)
     return Cost(
         name=name,
         parameters=registry.parameter_count(network),
+        trainable=sum(one.numel() for one in network.parameters() if one.requires_grad),
+        # Last, because it makes whole attention matrices.
         gmacs=gmacs(network),
-        latency_ms=1000 * _seconds(network, 1, rounds, device),
-        throughput=batch / _seconds(network, batch, rounds, device),
+        latency_ms=1000 * latency,
+        throughput=batch / duration,
+        items="pictures" if isinstance(network, Musiq) else "crops",
+        peak_mb=None if before is None or peak is None else (peak - before) / 1e6,
     )
+
+
+def measure_alone(
+    name: str,
+    *,
+    batch: int,
+    rounds: int,
+    device: str,
+    function: Callable[..., Cost] = measure,
+) -> Cost:
+    """Measure a preset in a process of its own, so that no other network's memory or failure is in it.
+
+    Args:
+        name: As for ``measure``, and so are ``batch``, ``rounds`` and ``device``.
+        batch: Items to a batch.
+        rounds: Timed runs.
+        device: ``cpu`` or ``cuda``.
+        function: What the process runs.
+
+    Raises:
+        RuntimeError: The process died, for instance for want of memory.
+        ValueError: No preset has that name.
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(function, name, batch=batch, rounds=rounds, device=device).result()
+        except BrokenProcessPool as error:
+            raise RuntimeError("its process died, perhaps for want of memory") from error
 
 
 @torch.inference_mode()
@@ -100,3 +151,23 @@ def _example(network: nn.Module, batch: int, device: str) -> Tensor:
 def _wait(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()
+
+
+def _held(device: str) -> int | None:
+    """Bytes held now; on CUDA the count of the peak starts over."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    return _status("VmRSS")
+
+
+def _peak(device: str) -> int | None:
+    """Most bytes that were held at once."""
+    return torch.cuda.max_memory_allocated() if device == "cuda" else _status("VmHWM")
+
+
+def _status(field: str) -> int | None:
+    if not STATUS.exists():
+        return None
+    found = re.search(rf"^{field}:\s+(\d+) kB$", STATUS.read_text(encoding="ascii"), re.MULTILINE)
+    return 1024 * int(found[1]) if found else None

@@ -81,6 +81,8 @@ def test_score_as_a_table(folder: Path, checkpoint_folder: Path) -> None:
         (["train", "smart-tiny-koniq", "--root", ".", "--out", "y"], "koniq10k_scores_and_distributions.csv: no such"),
         (["figures", "."], "holds no run"),
         (["benchmark", "complexity", "smart-giant"], "no network is called"),
+        (["benchmark", "models", "smart-giant"], "no network is called"),
+        (["benchmark", "models", "--checkpoints", "nowhere"], "does not exist"),
         (["fly"], "No such command"),
     ],
 )
@@ -111,7 +113,7 @@ def test_models(checkpoint_folder: Path) -> None:
     "command",
     [
         *([], ["serve"], ["score"], ["train"], ["sweep"], ["evaluate"], ["figures"], ["models"], ["models", "show"]),
-        *(["datasets"], ["datasets", "check"], ["benchmark"], ["benchmark", "complexity"]),
+        *(["datasets"], ["datasets", "check"], ["benchmark"], ["benchmark", "complexity"], ["benchmark", "models"]),
     ],
 )
 def test_help(command: list[str]) -> None:

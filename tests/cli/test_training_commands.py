@@ -93,6 +93,35 @@ def test_benchmark_complexity() -> None:
     assert 0.3 < cost["gmacs"] < 0.5
 
 
+def test_benchmark_models() -> None:
+    names = ("smart-mobile", "life-iqa-mobile")
+    measured = smart_iqa("benchmark", "models", *names, "--batch", 1, "--rounds", 1, "--json")
+    assert measured.returncode == 0, measured.stderr
+    lines = [json.loads(line) for line in measured.stdout.splitlines()]
+    costs = [line for line in lines if line["kind"] == "cost"]
+    assert [cost["name"] for cost in costs] == list(names)
+    assert costs[1]["parameters"] == costs[1]["trainable"] == 9_590_790
+    [here] = [line for line in lines if line["kind"] == "measured"]
+    assert (here["dataset"], here["part"], here["chosen_on"]) == ("biq2021", "validation", True)
+
+
+def test_a_network_that_fails_leaves_the_others(tmp_path: Path) -> None:
+    # The network is known to this process, not to the one that measures it.
+    code = (
+        "from model import registry; registry.PRESETS['broken'] = registry.PRESETS['smart-mobile']\n"
+        "from cli.main import main; main()"
+    )
+    arguments = ["broken", "smart-mobile", "loda-ti", "--batch", "1", "--rounds", "1", "--checkpoints", str(tmp_path)]
+    measured = subprocess.run(
+        [sys.executable, "-c", code, "benchmark", "models", *arguments], capture_output=True, text=True, check=False
+    )
+    assert measured.returncode == 1
+    assert "broken could not be measured: no network is called 'broken'" in measured.stderr
+    for words in ("smart-mobile", "crops/s", "LoDa, Table 4", ".914 .926", "PLCC after a logistic"):
+        assert words in measured.stdout
+    assert "here:" not in measured.stdout
+
+
 def test_without_the_training_libraries_one_sentence_says_what_to_install(own: Path) -> None:
     code = (
         "import sys; sys.modules['pandas'] = None; sys.argv = ['smart-iqa', 'evaluate', '--root', sys.argv[1]]\n"

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.conftest import RECIPE
-from training import complexity, recipe, sweep
+from training import recipe, sweep
 from training.figures import report
 
 
@@ -40,23 +40,3 @@ def test_the_report_of_a_sweep(swept: Path) -> None:
     for name in ("runs", "cost"):
         assert (swept / "out" / "figures" / f"{name}.png").exists()
         assert f"figures/{name}.svg" in page
-
-
-@pytest.mark.parametrize(
-    ("name", "parameters", "gmacs"),
-    [("smart-tiny", 29.52, 4.47), ("smart-small", 50.84, 8.65), ("smart-base", 89.11, 15.28)],
-)
-def test_the_published_complexity(name: str, parameters: float, gmacs: float) -> None:
-    """Table VI of the SMART-IQA paper."""
-    from model import registry
-
-    network = registry.build(name)
-    assert registry.parameter_count(network) / 1e6 == pytest.approx(parameters, abs=0.005)
-    assert complexity.gmacs(network) == pytest.approx(gmacs, rel=0.03)
-
-
-def test_complexity_is_measured() -> None:
-    cost = complexity.measure("smart-mobile", batch=2, rounds=1, device="cpu")
-    assert cost.parameters == 3_101_517
-    assert cost.latency_ms > 0
-    assert cost.throughput > 0
