@@ -28,6 +28,9 @@ SELECTION = {
 }
 
 
+OPTIMIZERS = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD with momentum"}
+
+
 def write(
     recipe: Recipe,
     contract: Contract,
@@ -62,10 +65,15 @@ def write(
         + " |"
         for part, agreement in agreements.items()
     )
+    size = f"{contract.crop_size}x{contract.crop_size}"
+    views = (
+        f"{recipe.visits * recipe.crops_per_picture} random {'and mirrored ' if recipe.flip else ''}{size} crops"
+        if contract.view == "crops"
+        else f"{recipe.visits} {'randomly mirrored ' if recipe.flip else ''}views of the whole"
+    )
     training = [
-        f"{epochs} epochs of {recipe.visits * recipe.crops_per_picture} random "
-        f"{'and mirrored ' if recipe.flip else ''}{contract.crop_size}x{contract.crop_size} crops per picture.",
-        f"{recipe.loss} loss, AdamW, {recipe.schedule} schedule.",
+        f"{epochs} epochs of {views} per picture.",
+        f"{recipe.loss} loss, {OPTIMIZERS[recipe.optimizer]}, {recipe.schedule} schedule.",
         f"Learning rate {recipe.backbone_lr:g} for the backbone, {recipe.head_lr:g} for the rest.",
         SELECTION[recipe.selection],
     ]
@@ -76,7 +84,7 @@ def write(
         )
     return f"""# {recipe.network}-{recipe.dataset}
 
-SMART-IQA (`{recipe.network}`) trained on {recipe.dataset}.
+`{recipe.network}` trained on {recipe.dataset}.
 
 ## Data
 
@@ -90,7 +98,7 @@ The first weights are {init}.
 
 ## Figures
 
-Measured through the serving path with {contract.crops} crops:
+Measured through the serving path with {f"{contract.crops} crops" if contract.view == "crops" else "whole pictures"}:
 
 | part | pictures | SRCC | KRCC | PLCC | PLCC after logistic | RMSE | MAE |
 |---|---|---|---|---|---|---|---|
