@@ -16,7 +16,10 @@ from model.images import ImageError
 from training.errors import TrainingError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-TRAINING_NEEDS = ("matplotlib", "openpyxl", "pandas", "scipy", "tensorboard")
+EXTRAS = {
+    "train": ("matplotlib", "openpyxl", "pandas", "scipy", "tensorboard"),
+    "export": ("onnx", "onnxruntime", "onnxscript"),
+}
 
 app = typer.Typer(
     name="smart-iqa",
@@ -49,8 +52,9 @@ def main() -> None:
     except TrainingError as error:
         fail(str(error), status=SOME_FAILED)
     except ModuleNotFoundError as error:
-        if error.name not in TRAINING_NEEDS:
+        extra = next((extra for extra, names in EXTRAS.items() if error.name in names), None)
+        if extra is None:
             raise
-        fail(f"this command needs {error.name}: pip install 'smart-iqa[train]'")
+        fail(f"this command needs {error.name}: pip install 'smart-iqa[{extra}]'")
     except KeyboardInterrupt:
         sys.exit(130)

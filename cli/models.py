@@ -73,6 +73,24 @@ def show(
         fail(f"{name} is neither a checkpoint folder nor a network; the networks are {', '.join(registry.names())}")
 
 
+@app.command("export")
+def export(
+    folder: Annotated[Path, typer.Argument(help="A checkpoint folder.")],
+    format_: Annotated[str, typer.Option("--format", help="onnx or torch-export.")] = "onnx",
+    out: Annotated[Path | None, typer.Option(help="File to write; the model's name here if left out.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write a checkpoint as one file for other runtimes, from work items to raw scores, and prove it on the engine."""
+    from cli import exporting
+    from cli.console import notes, results
+
+    with notes.status(f"exporting to {format_} ..."):
+        file, difference = exporting.export(folder, format_, out, replace=force)
+    size = file.stat().st_size / 1e6
+    notes.print(f"{size:.1f} MB; the largest difference from the engine is {difference:.1e} of the scale", markup=False)
+    results.print(str(file), markup=False, soft_wrap=True)
+
+
 @app.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="A checkpoint of another project (.pkl, .pt, .pth, .npz).")],

@@ -159,9 +159,9 @@ class Musiq(Network):
         """Score pictures as tokens (N, T, 3075)."""
         pixels_NTP, cells_NT, scales_NT = items[..., :PIXELS], items[..., PIXELS].long(), items[..., PIXELS + 1].long()
         real_NT = F.pad(items[..., PIXELS + 2] > 0, (1, 0), value=True)
-        embedded = self.stem(pixels_NTP.reshape(-1, 3, PATCH, PATCH)).unflatten(0, items.shape[:2])
+        embedded = self.stem(pixels_NTP.reshape(-1, 3, PATCH, PATCH)).reshape(*items.shape[:2], -1)
         tokens_NTC = embedded + self.positions[cells_NT] + self.scales[scales_NT]
-        tokens_NTC = torch.cat([self.cls.expand(len(items), -1, -1), tokens_NTC], dim=1)
+        tokens_NTC = torch.cat([self.cls.expand(items.shape[0], -1, -1), tokens_NTC], dim=1)
         for block in self.blocks:
             tokens_NTC = block(tokens_NTC, real_NT[:, None, None])
         answers_NK = self.head(self.norm(tokens_NTC[:, 0])).float()
