@@ -77,7 +77,7 @@ class Batcher:
         max_queue_crops: int,
         max_queue_bytes: int,
     ) -> None:
-        self._engines = engines
+        self._engines = dict(engines)
         self._metrics = metrics
         self._clock = clock
         self._max_queue_crops = max_queue_crops
@@ -85,9 +85,10 @@ class Batcher:
         self._loop = asyncio.get_running_loop()
         self._device = device
         device.on_death = lambda: self._loop.call_soon_threadsafe(self._lose_device)
-        self._waiting = Waiting(engines)
+        self._waiting = Waiting()
         self._retries: deque[Batch] = deque()
-        self._on_device: dict[Batch, float] = {}
+        self._on_device: dict[Batch, None] = {}
+        self._leaving: set[str] = set()
         self._failures = 0
         self._last_failure = -math.inf
         self._lost = False
@@ -103,6 +104,22 @@ class Batcher:
         """Whether requests are worth sending: false for a while once three have failed in a row."""
         rested = self._clock() - self._last_failure > RECOVERY_SECONDS
         return self.alive and (self._failures < FAILURES_TO_UNHEALTHY or rested)
+
+    def put_engine(self, key: str, engine: Engine) -> None:
+        """Make a further key known."""
+        self._engines[key] = engine
+
+    def drop_engine(self, key: str) -> None:
+        """Forget a key, now or once none of its jobs waits or runs. Nothing may be submitted for it any more."""
+        self._leaving.add(key)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        busy = {job.key for job in self._waiting} | {batch.key for batch in (*self._on_device, *self._retries)}
+        for key in self._leaving - busy:
+            self._leaving.remove(key)
+            self._engines.pop(key, None)
+            self._waiting.forget(key)
 
     def check_room(self, crops: int, size: int = 0) -> None:
         """Find out whether a request of that many crops would be taken now.
@@ -122,7 +139,13 @@ class Batcher:
             raise QueueFull(min(max(math.ceil(waiting.drain_seconds), 1), RETRY_AFTER_CAP))
 
     async def submit(
-        self, key: str, items: Items, *, deadline: float, priority: Priority = Priority.INTERACTIVE
+        self,
+        key: str,
+        items: Items,
+        *,
+        deadline: float,
+        priority: Priority = Priority.INTERACTIVE,
+        owner: str = "",
     ) -> Answer:
         """Have crops scored. Cancelling the call takes what still waits out of the queue.
 
@@ -130,7 +153,8 @@ class Batcher:
             key: Names the engine.
             items: At least one work item; only items of one shape share a batch.
             deadline: When the answer is of no use any more, on the batcher's clock.
-            priority: Which queue to wait in.
+            priority: Its class.
+            owner: Who asks; owners share the device fairly.
 
         Raises:
             QueueFull: Too much waits already.
@@ -141,6 +165,7 @@ class Batcher:
         self.check_room(len(items), items.nbytes)
         job = Job(
             key=key,
+            owner=owner,
             items=items,
             priority=priority,
             deadline=deadline,
@@ -163,7 +188,7 @@ class Batcher:
     def _pump(self) -> None:
         """Hand batches to the device while it has a slot for them."""
         while len(self._on_device) < SLOTS and (batch := self._next_batch()) is not None:
-            self._on_device[batch] = self._waiting.charge(batch.key, batch.crops)
+            self._on_device[batch] = None
             engine = self._engines[batch.key]
             self._metrics.batch_flush.labels(batch.reason).inc()
             self._metrics.batch_crops.observe(batch.crops)
@@ -194,7 +219,11 @@ class Batcher:
         if self._on_device and not full:
             return None
         segments = self._waiting.take(head, cap)
-        return Batch(key=head.key, segments=segments, reason="full" if full else "idle", formed=self._clock())
+        return self._batch(segments, "full" if full else "idle")
+
+    def _batch(self, segments: tuple[Segment, ...], reason: str) -> Batch:
+        cost = self._waiting.cost(segments)
+        return Batch(key=segments[0].job.key, segments=segments, reason=reason, formed=self._clock(), cost=cost)
 
     def _drop_expired(self) -> None:
         now = self._clock()
@@ -203,7 +232,7 @@ class Batcher:
 
     def _finish(self, batch: Batch, outcome: Outcome[_Computed]) -> None:
         """Take in what became of a batch."""
-        charged = self._on_device.pop(batch)
+        del self._on_device[batch]
         error = outcome.error
         if outcome.value is not None:
             if len(outcome.value.rows_ND) != batch.crops:
@@ -212,18 +241,20 @@ class Batcher:
                 error = ArithmeticError("a row is not a number")
             else:
                 self._failures = 0
-                self._waiting.settle(batch.key, batch.crops, charged=charged, seconds=outcome.value.seconds)
+                self._waiting.settle(batch.segments, batch.cost, outcome.value.seconds)
                 self._deliver(batch, outcome.value)
         if error is not None:
             self._metrics.batch_failures.labels(type(error).__name__).inc()
             self._retry_alone(batch)
+        if self._leaving:
+            self._let_go()
         self._pump()
 
     def _deliver(self, batch: Batch, computed: _Computed) -> None:
         self._metrics.compute_seconds.observe(computed.seconds)
         offset = 0
         for segment in batch.segments:
-            job, length = segment.job, segment.stop - segment.start
+            job, length = segment.job, segment.crops
             job.parts[segment.start] = computed.rows_ND[offset : offset + length]
             job.started = min(job.started, computed.started)
             job.compute_seconds += computed.seconds
@@ -249,7 +280,7 @@ class Batcher:
                 self._fail(segment.job, EngineFailed())
             else:
                 alone = Segment(job=segment.job, start=segment.start, stop=segment.stop, attempt=segment.attempt + 1)
-                self._retries.append(Batch(key=batch.key, segments=(alone,), reason="retry", formed=self._clock()))
+                self._retries.append(self._batch((alone,), "retry"))
 
     def _fail(self, job: Job, error: Exception) -> None:
         if job.over:
