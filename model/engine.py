@@ -130,7 +130,7 @@ class Engine:
         assert 0 < count <= self._largest, f"{count} items for a batch of at most {self._largest}"
         admitted = self._shapes[parts[0].shape[1:]]
         if count > self.cap and self.cap in admitted:
-            return self._in_chunks(self.cap, _joined(parts))
+            return self._in_chunks(self.cap, np.concatenate(list(parts)))
         shape = next(shape for shape in admitted if shape >= count)
         smaller = max((other for other in admitted if other < shape), default=0)
         try:
@@ -147,7 +147,7 @@ class Engine:
         self.cap, self._good = smaller, 0
         if self.device == "cuda":
             torch.cuda.empty_cache()
-        return self._in_chunks(smaller, _joined(parts))
+        return self._in_chunks(smaller, np.concatenate(list(parts)))
 
     def _recover(self) -> None:
         self._good += 1
@@ -198,11 +198,6 @@ class Engine:
 
     def _autocast(self) -> AbstractContextManager[None]:
         return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.precision == "bf16")
-
-
-def _joined(parts: Sequence[Items]) -> Items:
-    joined: Items = np.concatenate(parts)
-    return joined
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
