@@ -11,6 +11,7 @@ The engine and the clock are injected, and neither torch nor a web framework is 
 """
 
 import asyncio
+import logging
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -37,6 +38,8 @@ from app.work import (
     Segment,
 )
 
+log = logging.getLogger("smart_iqa.batcher")
+
 SLOTS = 2
 """Batches handed to the device: one runs, one is staged."""
 ATTEMPTS = 2
@@ -44,15 +47,20 @@ ATTEMPTS = 2
 FAILURES_TO_UNHEALTHY = 3
 RECOVERY_SECONDS = 30.0
 """An unhealthy engine gets another try after this long without a failure."""
-HANG_SECONDS = 120.0
-"""A batch that is on the device for this long will not come back."""
 RETRY_AFTER_CAP = 30
 
 
 class _Computed(NamedTuple):
     rows_ND: Rows
+    error: Exception | None
     started: float
     seconds: float
+
+
+def _fault(rows_ND: Rows, crops: int) -> Exception | None:
+    if len(rows_ND) != crops:
+        return ValueError("wrong number of rows")
+    return None if np.isfinite(rows_ND).all() else ArithmeticError("a row is not a number")
 
 
 class Batcher:
@@ -65,6 +73,7 @@ class Batcher:
         clock: Seconds from a monotonic clock.
         max_queue_crops: Bound on the crops that wait.
         max_queue_bytes: Bound on their memory.
+        hang_seconds: A batch that is on the device for this long will not come back.
     """
 
     def __init__(
@@ -76,12 +85,14 @@ class Batcher:
         clock: Callable[[], float],
         max_queue_crops: int,
         max_queue_bytes: int,
+        hang_seconds: float = 120.0,
     ) -> None:
         self._engines = dict(engines)
         self._metrics = metrics
         self._clock = clock
         self._max_queue_crops = max_queue_crops
         self._max_queue_bytes = max_queue_bytes
+        self._hang_seconds = hang_seconds
         self._loop = asyncio.get_running_loop()
         self._device = device
         device.on_death = lambda: self._loop.call_soon_threadsafe(self._lose_device)
@@ -96,7 +107,7 @@ class Batcher:
     @property
     def alive(self) -> bool:
         """Whether the device thread runs, and does not hang."""
-        hangs = any(self._clock() - batch.formed > HANG_SECONDS for batch in self._on_device)
+        hangs = any(self._clock() - batch.formed > self._hang_seconds for batch in self._on_device)
         return self._device.alive and not self._lost and not hangs
 
     @property
@@ -104,6 +115,10 @@ class Batcher:
         """Whether requests are worth sending: false for a while once three have failed in a row."""
         rested = self._clock() - self._last_failure > RECOVERY_SECONDS
         return self.alive and (self._failures < FAILURES_TO_UNHEALTHY or rested)
+
+    def give_up(self) -> None:
+        """Answer whoever waits that nothing will be computed any more, and take nothing further."""
+        self._lose_device()
 
     def put_engine(self, key: str, engine: Engine) -> None:
         """Make a further key known."""
@@ -202,7 +217,16 @@ class Batcher:
 
     def _timed(self, engine: Engine, parts: list[Items]) -> _Computed:
         started = self._clock()
-        return _Computed(engine.run(parts), started, self._clock() - started)
+        # What fails has had the device too: its time is told as well.
+        error: Exception | None = None
+        rows_ND: Rows = np.empty((0, 0), np.float32)
+        try:
+            rows_ND = engine.run(parts)
+        except Exception as caught:
+            log.exception("a batch failed")
+            # The traceback's frames hold the batch's memory on the device, which the retry will need.
+            error = caught.with_traceback(None)
+        return _Computed(rows_ND, error, started, self._clock() - started)
 
     def _next_batch(self) -> Batch | None:
         """Take the next batch off the queue; None if nothing waits, or if waiting longer costs nothing."""
@@ -219,11 +243,13 @@ class Batcher:
         if self._on_device and not full:
             return None
         segments = self._waiting.take(head, cap)
-        return self._batch(segments, "full" if full else "idle")
-
-    def _batch(self, segments: tuple[Segment, ...], reason: str) -> Batch:
-        cost = self._waiting.cost(segments)
-        return Batch(key=segments[0].job.key, segments=segments, reason=reason, formed=self._clock(), cost=cost)
+        return Batch(
+            key=head.key,
+            segments=segments,
+            reason="full" if full else "idle",
+            formed=self._clock(),
+            cost=self._waiting.cost(segments),
+        )
 
     def _drop_expired(self) -> None:
         now = self._clock()
@@ -233,17 +259,14 @@ class Batcher:
     def _finish(self, batch: Batch, outcome: Outcome[_Computed]) -> None:
         """Take in what became of a batch."""
         del self._on_device[batch]
-        error = outcome.error
-        if outcome.value is not None:
-            if len(outcome.value.rows_ND) != batch.crops:
-                error = ValueError("wrong number of rows")
-            elif not np.isfinite(outcome.value.rows_ND).all():
-                error = ArithmeticError("a row is not a number")
-            else:
-                self._failures = 0
-                self._waiting.settle(batch.segments, batch.cost, outcome.value.seconds)
-                self._deliver(batch, outcome.value)
-        if error is not None:
+        computed = outcome.value
+        assert computed is not None, "whatever the engine raises is part of what was computed"
+        self._waiting.settle(batch.segments, batch.cost, computed.seconds)
+        error = computed.error or _fault(computed.rows_ND, batch.crops)
+        if error is None:
+            self._failures = 0
+            self._deliver(batch, computed)
+        else:
             self._metrics.batch_failures.labels(type(error).__name__).inc()
             self._retry_alone(batch)
         if self._leaving:
@@ -280,7 +303,8 @@ class Batcher:
                 self._fail(segment.job, EngineFailed())
             else:
                 alone = Segment(job=segment.job, start=segment.start, stop=segment.stop, attempt=segment.attempt + 1)
-                self._retries.append(self._batch((alone,), "retry"))
+                retry = Batch(key=batch.key, segments=(alone,), reason="retry", formed=self._clock(), cost=0.0)
+                self._retries.append(retry)
 
     def _fail(self, job: Job, error: Exception) -> None:
         if job.over:

@@ -12,9 +12,10 @@ Problem
 |   `-- 422 invalid_parameter
 |-- the picture
 |   |-- 415 unsupported_format
-|   `-- 422 image_undecodable, image_truncated, too_many_pixels, image_too_small, extreme_aspect
+|   `-- 422 image_undecodable, image_truncated, too_many_pixels, image_too_small, extreme_aspect,
+|           image_quarantined
 `-- the service
-    |-- 429 queue_full             with Retry-After
+    |-- 429 queue_full, rate_limited    with Retry-After
     |-- 499 client_disconnected    nobody reads it; for logs and metrics
     |-- 500 internal_error, engine_failed
     |-- 503 not_ready, device_lost
@@ -53,7 +54,9 @@ TABLE: Mapping[str, tuple[int, str]] = {
     "too_many_pixels": (422, "The picture has too many pixels"),
     "image_too_small": (422, "The picture is too small"),
     "extreme_aspect": (422, "The picture is too long for its width"),
+    "image_quarantined": (422, "The model failed on this picture lately"),
     "queue_full": (429, "The service is at capacity"),
+    "rate_limited": (429, "The key has used up its rate"),
     "client_disconnected": (499, "The client left"),
     "internal_error": (500, "Something went wrong here"),
     "engine_failed": (500, "The model failed on this picture"),

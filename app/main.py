@@ -16,19 +16,26 @@ from app.service import Load, Service
 from app.settings import Settings
 
 
-def create_app(settings: Settings, *, load: Load = load_models, clock: Callable[[], float] = time.monotonic) -> FastAPI:
+def create_app(
+    settings: Settings,
+    *,
+    load: Load = load_models,
+    clock: Callable[[], float] = time.monotonic,
+    on_loss: Callable[[], object] = lambda: None,
+) -> FastAPI:
     """Make the application.
 
     Args:
         settings: How to run.
         load: Makes the models; called once, in a thread, after the start.
         clock: Seconds from a monotonic clock.
+        on_loss: Called once when the device is lost, which only a new process will have again.
     """
     measured = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = app.state.service = Service(settings, measured, load=load, clock=clock)
+        service = app.state.service = Service(settings, measured, load=load, clock=clock, on_loss=on_loss)
         # In the background: probes get their answers while a large model loads.
         service.start()
         yield

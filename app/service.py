@@ -15,15 +15,18 @@ from app.device import DeviceThread, Outcome
 from app.errors import Problem
 from app.metrics import Metrics
 from app.models import ServedModel
+from app.quarantine import Quarantine
+from app.rates import Rates
 from app.settings import Settings
 from app.upload import UploadBudget
-from app.work import DeadlineExceeded, Priority
+from app.work import DeadlineExceeded, EngineFailed, Priority
 from model.allocator import keep_freed_memory
 from model.images import Limits
 from model.scorer import QualityScore, aggregate
 
 log = logging.getLogger("smart_iqa.service")
 
+WATCH_SECONDS = 1.0
 Load = Callable[[Settings], Mapping[str, ServedModel]]
 
 
@@ -60,9 +63,18 @@ class Service:
         metrics: Where it reports.
         load: Makes the models.
         clock: Seconds from a monotonic clock.
+        on_loss: Called once when the device is lost; only a new process will have it again.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics, *, load: Load, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        *,
+        load: Load,
+        clock: Callable[[], float],
+        on_loss: Callable[[], object] = lambda: None,
+    ) -> None:
         self.settings = settings
         self.models: Mapping[str, ServedModel] = {}
         self._metrics = metrics
@@ -79,6 +91,10 @@ class Service:
         keep_freed_memory()
         self._device = DeviceThread("device")
         self._batcher: Batcher | None = None
+        self._quarantine = Quarantine(clock)
+        self._rates = Rates(settings.key_crops_per_second, clock)
+        self._on_loss = on_loss
+        self._watch: asyncio.Task[None] | None = None
         self._broken = ""
         metrics.ready.set_function(lambda: float(self.unready_because() is None))
 
@@ -90,6 +106,16 @@ class Service:
         self._device.run(
             partial(self._load, self.settings), lambda outcome: loop.call_soon_threadsafe(self._take, outcome)
         )
+        self._watch = loop.create_task(self._watch_device())
+
+    async def _watch_device(self) -> None:
+        """Notice a device thread that has ended, or hangs, also when nobody asks."""
+        while self.alive:
+            await asyncio.sleep(WATCH_SECONDS)
+        log.critical("the device is lost: whoever waits is told, and only a restart will help")
+        if self._batcher is not None:
+            self._batcher.give_up()
+        self._on_loss()
 
     def _take(self, outcome: Outcome[Mapping[str, ServedModel]]) -> None:
         models = outcome.value
@@ -105,6 +131,7 @@ class Service:
             clock=self._clock,
             max_queue_crops=self.settings.max_queue_crops,
             max_queue_bytes=self.settings.max_queue_bytes,
+            hang_seconds=self.settings.hang_seconds,
         )
         for model in models.values():
             self._metrics.model_info.labels(
@@ -114,6 +141,8 @@ class Service:
 
     def close(self) -> None:
         """End the threads; whatever was accepted has been answered by now."""
+        if self._watch is not None:
+            self._watch.cancel()
         self._decoder.close()
         self._device.close()
 
@@ -146,16 +175,21 @@ class Service:
             raise Problem("unknown_model", f"the loaded models are {', '.join(self.models)}")
         return self.models[name]
 
-    def check_room(self, model: ServedModel, crops: int | None) -> None:
+    def check_room(self, model: ServedModel, crops: int | None, owner: str) -> None:
         """Shed before anything is read: work that would be refused later should not be done.
 
         Raises:
             BatcherError: The queue is full, or the device is lost.
+            RateExceeded: The owner has asked for too much lately.
         """
         assert self._batcher is not None
-        self._batcher.check_room(crops or model.config.contract.crops)
+        count = crops or model.config.contract.crops
+        self._batcher.check_room(count)
+        self._rates.take(owner, count)
 
-    async def decode(self, data: bytes, model: ServedModel, *, crops: int | None, preview: bool) -> Upload:
+    async def decode(
+        self, data: bytes, model: ServedModel, *, crops: int | None, preview: bool, seconds: float
+    ) -> Upload:
         """Decode an upload into the model's work items.
 
         Args:
@@ -163,6 +197,7 @@ class Service:
             model: Which model.
             crops: How many crops; the contract's count if None.
             preview: Whether to keep a small copy of the picture.
+            seconds: How long it may take.
 
         Raises:
             ImageError: The picture cannot be scored.
@@ -171,31 +206,47 @@ class Service:
         """
         arrived = self._clock()
         try:
-            async with asyncio.timeout(self.settings.deadline_seconds):
+            async with asyncio.timeout(seconds):
                 decoded = await self._decoder.decode(data, model.config.contract, crops, preview=preview)
         except TimeoutError as error:
             raise DeadlineExceeded from error
         return Upload(decoded, arrived, self._clock() - arrived)
 
-    async def score(self, upload: Upload, model: ServedModel, *, priority: Priority) -> Scored:
+    async def score(
+        self, upload: Upload, model: ServedModel, *, priority: Priority, owner: str, seconds: float
+    ) -> Scored:
         """Score a decoded upload.
 
         Args:
             upload: From ``decode``.
             model: The model that it was decoded for.
-            priority: Which queue to wait in.
+            priority: Its class.
+            owner: Who asks.
+            seconds: How long it may take from the arrival of the upload on.
 
         Raises:
             BatcherError: The batcher's reasons.
+            Problem: The model failed on this picture lately.
         """
         assert self._batcher is not None
         decoded, contract = upload.decoded, model.config.contract
-        answer = await self._batcher.submit(
-            model.config.name,
-            decoded.views.items,
-            deadline=upload.arrived + self.settings.deadline_seconds,
-            priority=priority,
-        )
+        name = decoded.facts.sha256, model.digest
+        if name in self._quarantine:
+            raise Problem(
+                "image_quarantined", "the model failed on this picture; it is not tried again for five minutes"
+            )
+        try:
+            answer = await self._batcher.submit(
+                model.config.name,
+                decoded.views.items,
+                deadline=upload.arrived + seconds,
+                priority=priority,
+                owner=owner,
+            )
+        except EngineFailed:
+            self._quarantine.failed(name)
+            raise
+        self._quarantine.went_well(name)
         score = aggregate(answer.rows_ND, decoded.facts, decoded.views, contract, model.id)
         self._metrics.score.labels(model.config.name).observe(score.score)
         timing = Timing(decode=upload.decode_seconds, queue=answer.queue_seconds, compute=answer.compute_seconds)

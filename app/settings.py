@@ -55,6 +55,15 @@ class Settings(BaseSettings):
         le=2**38,
         description="Bytes of the crops or tokens waiting for the device; more are answered with 429.",
     )
+    key_crops_per_second: float = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        description="Crops that each API key may ask for in a second, over ten seconds; 0 for no limit. 429 beyond.",
+    )
+    hang_seconds: float = Field(
+        120.0, ge=1, le=3600, description="A batch that is on the device for this long will not come back: the end."
+    )
     deadline_seconds: float = Field(
         30.0,
         gt=0,

@@ -26,7 +26,7 @@ def serve(
 
     from app.main import create_app
     from app.settings import Settings
-    from cli.console import fail
+    from cli.console import SOME_FAILED, fail
     from model import checkpoint as checkpoints
 
     given = {"host": host, "port": port, "checkpoints": checkpoint, "device": device, "precision": precision}
@@ -43,9 +43,15 @@ def serve(
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     # Pillow logs values of EXIF tags when it is asked for all it has to say.
     logging.getLogger("PIL").setLevel(logging.INFO)
-    try:
-        uvicorn.run(
-            create_app(settings),
+    lost = False
+
+    def stop() -> None:
+        nonlocal lost
+        lost = server.should_exit = True
+
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(settings, on_loss=stop),
             host=settings.host,
             port=settings.port,
             log_config=None,
@@ -54,5 +60,13 @@ def serve(
             ws="none",
             timeout_graceful_shutdown=settings.shutdown_seconds,
         )
+    )
+    try:
+        server.run()
     except SystemExit as error:
         fail(f"the service could not start on {settings.host} port {settings.port}: exit status {error.code}")
+    except KeyboardInterrupt:
+        pass
+    if lost:
+        # So that whoever watches over the process starts another one.
+        fail("the device is lost", status=SOME_FAILED)

@@ -10,7 +10,7 @@ import pytest
 from app.batcher import Batcher
 from app.device import DeviceThread
 from app.metrics import Metrics
-from app.work import Priority
+from app.work import EngineFailed, Priority
 from tests.app.fakes import Clock, FakeEngine, crops
 
 FAR = 1e9
@@ -159,6 +159,55 @@ def test_an_engine_is_dropped_when_its_jobs_are_done() -> None:
         engine = weakref.ref(engines.pop("old"))
         gc.collect()
         assert engine() is None
+        device.close()
+
+    asyncio.run(main())
+
+
+def test_a_model_that_fails_pays_for_its_time() -> None:
+    async def main() -> None:
+        batcher, engines, device, order = shared({"good": 1.0, "bad": 1.0})
+        spend = engines["bad"].misbehave
+
+        def fail(batch: list[int]) -> None:
+            spend(batch)
+            raise RuntimeError("broken")
+
+        engines["bad"].misbehave = fail
+        await batcher.submit("good", crops(*range(4)), deadline=FAR)
+        engines["good"].gate.clear()
+        order.clear()
+        tasks = [
+            asyncio.ensure_future(batcher.submit(key, crops(*range(4)), deadline=FAR))
+            for key in ("good", "bad")
+            for _ in range(20)
+        ]
+        await asyncio.sleep(0)
+        engines["good"].gate.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert sum(isinstance(result, EngineFailed) for result in results) == 20
+        # Each failure comes with a second try at once: two turns of the bad one for two of the good one.
+        assert order[:24].count("good") >= 10
+        device.close()
+
+    asyncio.run(main())
+
+
+def test_a_waiting_bulk_job_saves_up_no_time_for_interactive_ones() -> None:
+    async def main() -> None:
+        batcher, engines, device, order = shared({"a": 1.0, "b": 1.0})
+        for key in "ab":
+            await batcher.submit(key, crops(*range(4)), deadline=FAR)
+        engines["a"].gate.clear()
+        bulk = asyncio.ensure_future(batcher.submit("b", crops(1), deadline=FAR, priority=Priority.BULK))
+        flood = [asyncio.ensure_future(batcher.submit("a", crops(*range(4)), deadline=FAR)) for _ in range(60)]
+        await asyncio.sleep(0)
+        engines["a"].gate.set()
+        await asyncio.gather(*flood[:40])
+        order.clear()
+        later = [asyncio.ensure_future(batcher.submit("b", crops(*range(4)), deadline=FAR)) for _ in range(20)]
+        await asyncio.gather(bulk, *flood, *later)
+        assert order[:12].count("a") >= 4
         device.close()
 
     asyncio.run(main())
