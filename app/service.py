@@ -183,8 +183,9 @@ class Service:
             RateExceeded: The owner has asked for too much lately.
         """
         assert self._batcher is not None
-        count = crops or model.config.contract.crops
-        self._batcher.check_room(count)
+        contract = model.config.contract
+        count = (crops or contract.crops) if contract.view == "crops" else 1
+        self._batcher.check_room(count, count * contract.least_item_bytes)
         self._rates.take(owner, count)
 
     async def decode(
