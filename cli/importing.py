@@ -34,8 +34,8 @@ def read(file: Path) -> dict[str, Tensor]:
         found: Any = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # of damaged files: struct.error, IndexError, AssertionError ...
         kind = "NumPy file of plain arrays" if file.suffix == ".npz" else "PyTorch file of plain tensors"
-        reason = next(iter(str(error).splitlines()), "")
-        raise ValueError(f"{file}: not a {kind}: {type(error).__name__} {reason}".rstrip()) from error
+        # The text of torch's error is left out: it advises to load the file without the check.
+        raise ValueError(f"{file}: not a {kind} ({type(error).__name__})") from error
     for wrapper in ("params", "learner", "model", "state_dict"):
         if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
             buffers = found.get("bn_buffer")
