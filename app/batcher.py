@@ -77,7 +77,8 @@ class Batcher:
         max_queue_crops: int,
         max_queue_bytes: int,
     ) -> None:
-        self._engines = engines
+        self._engines = dict(engines)
+        self._leaving: set[str] = set()
         self._metrics = metrics
         self._clock = clock
         self._max_queue_crops = max_queue_crops
@@ -103,6 +104,17 @@ class Batcher:
         """Whether requests are worth sending: false for a while once three have failed in a row."""
         rested = self._clock() - self._last_failure > RECOVERY_SECONDS
         return self.alive and (self._failures < FAILURES_TO_UNHEALTHY or rested)
+
+    def put_engine(self, key: str, engine: Engine) -> None:
+        """Make a further key known."""
+        self._leaving.discard(key)
+        self._engines[key] = engine
+        self._waiting.put(key)
+
+    def drop_engine(self, key: str) -> None:
+        """Forget a key once none of its jobs waits or runs."""
+        self._leaving.add(key)
+        self._tell()
 
     def check_room(self, crops: int, size: int = 0) -> None:
         """Find out whether a request of that many crops would be taken now.
@@ -267,7 +279,17 @@ class Batcher:
             self._fail(job, DeviceLost())
         self._tell()
 
+    def _forget(self) -> None:
+        """Let go of the engines that were dropped and have nothing left to do."""
+        busy = {batch.key for batch in (*self._on_device, *self._retries)} | {job.key for job in self._waiting}
+        for key in self._leaving - busy:
+            self._leaving.discard(key)
+            del self._engines[key]
+            self._waiting.drop(key)
+
     def _tell(self) -> None:
+        if self._leaving:
+            self._forget()
         self._metrics.queue_crops.set(self._waiting.crops)
         self._metrics.queue_bytes.set(self._waiting.bytes)
         self._metrics.queue_wait.set(self._waiting.drain_seconds)

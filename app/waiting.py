@@ -46,6 +46,16 @@ class Waiting:
         """Device time of all that waits, by what its models took lately."""
         return sum(count * self._seconds_per_crop[key] for key, count in self._crops.items())
 
+    def put(self, key: str) -> None:
+        """Make a further model known."""
+        for account in (self._crops, self._used, self._seconds_per_crop):
+            account.setdefault(key, 0)
+
+    def drop(self, key: str) -> None:
+        """Forget a model that nothing waits for."""
+        for account in (self._crops, self._used, self._seconds_per_crop):
+            del account[key]
+
     def add(self, job: Job) -> None:
         """Queue a job. A model that nobody asked for meanwhile has saved up nothing."""
         if not self._crops[job.key]:
