@@ -1,30 +1,35 @@
 """The service itself, without HTTP: upload bytes in, scores out, and the state that readiness tells of."""
 
 import asyncio
+import gc
 import logging
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
+from opentelemetry import trace
 from PIL import Image
 
+from app import tracing
 from app.batcher import Batcher
 from app.decoding import Decoded, Decoder
 from app.device import DeviceThread, Outcome
 from app.errors import Problem
+from app.generations import Generations
 from app.metrics import Metrics
 from app.models import ServedModel
+from app.reload import Load, load_again
 from app.settings import Settings
 from app.upload import UploadBudget
-from app.work import DeadlineExceeded, Priority
+from app.work import DeadlineExceeded, DeviceLost, Priority
 from model.allocator import keep_freed_memory
 from model.images import Limits
 from model.scorer import QualityScore, aggregate
 
 log = logging.getLogger("smart_iqa.service")
-
-Load = Callable[[Settings], Mapping[str, ServedModel]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +65,27 @@ class Service:
         metrics: Where it reports.
         load: Makes the models.
         clock: Seconds from a monotonic clock.
+        tracer: Takes spans of where the time of answers went.
+
+    Attributes:
+        draining: Whether new work is refused.
+        generations: The models, and who may hold them.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics, *, load: Load, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        *,
+        load: Load,
+        clock: Callable[[], float],
+        tracer: trace.Tracer | None = None,
+    ) -> None:
         self.settings = settings
-        self.models: Mapping[str, ServedModel] = {}
+        self.draining = False
+        self.generations = Generations(self._forget)
+        self._reloading = asyncio.Lock()
+        self._tracer = tracer or trace.NoOpTracer()
         self._metrics = metrics
         self._load = load
         self._clock = clock
@@ -97,25 +118,80 @@ class Service:
             log.error("the models cannot be loaded: the service will not become ready")
             self._broken = f"the models cannot be loaded ({type(outcome.error).__name__})"
             return
-        engines = {name: model.engine for name, model in models.items()}
-        self._batcher = Batcher(
-            engines,
-            self._device,
-            self._metrics,
-            clock=self._clock,
-            max_queue_crops=self.settings.max_queue_crops,
-            max_queue_bytes=self.settings.max_queue_bytes,
-        )
+        self._install(models)
+
+    def _install(self, models: Mapping[str, ServedModel]) -> None:
+        """Let requests have these models from now on."""
+        if self._batcher is None:
+            self._batcher = Batcher(
+                {},
+                self._device,
+                self._metrics,
+                clock=self._clock,
+                max_queue_crops=self.settings.max_queue_crops,
+                max_queue_bytes=self.settings.max_queue_bytes,
+            )
+        for model in models.values():
+            self._batcher.put_engine(model.key, model.engine)
+        self._broken = ""
+        self._metrics.model_info.clear()
         for model in models.values():
             self._metrics.model_info.labels(
                 model.config.name, model.digest, model.config.contract.id, model.device, model.precision
             ).set(1)
-        self.models = models
+        self.generations.replace(models)
+
+    def _forget(self, keys: list[str]) -> None:
+        assert self._batcher is not None
+        for key in keys:
+            self._batcher.drop_engine(key)
+        # Tracebacks of failed requests may hold a model in a circle, and with torch loaded the collector hardly ever
+        # comes to look. The device thread is the one that has no answer to give meanwhile.
+        self._device.run(gc.collect, lambda _: None)
+
+    async def reload(self, folders: Sequence[Path] = ()) -> tuple[dict[str, str], dict[str, str]]:
+        """Load checkpoints, prove them, and exchange the models at once while requests go on.
+
+        Args:
+            folders: The checkpoints; the configured ones if empty.
+
+        Returns:
+            The digests by name, before and after.
+
+        Raises:
+            Problem: A checkpoint cannot be used; the models that were there stay.
+        """
+        async with self._reloading:
+            old = {name: model.digest for name, model in self.models.items()}
+            folders = folders or self.settings.checkpoints
+            try:
+                models = await load_again(self._load, self.settings, folders, self.models, self._device)
+            except DeviceLost as error:
+                raise Problem("device_lost", "nothing can be loaded until the service is restarted") from error
+            except Exception as error:
+                log.error("the models that are loaded stay: %s: %s", type(error).__name__, error)
+                detail = f"the models that are loaded stay; the reason is {type(error).__name__}, the log says more"
+                raise Problem("reload_failed", detail) from error
+            self._install(models)
+            new = {name: model.digest for name, model in models.items()}
+            log.info("the models are now %s", ", ".join(f"{name} {digest[:19]}" for name, digest in new.items()))
+            return old, new
+
+    def drain(self, *, undo: bool = False) -> None:
+        """Take no new work, or take it again; what was accepted is finished."""
+        if self.draining == undo:
+            log.info("new work is %s", "taken again" if undo else "refused")
+        self.draining = not undo
 
     def close(self) -> None:
         """End the threads; whatever was accepted has been answered by now."""
         self._decoder.close()
         self._device.close()
+
+    @property
+    def models(self) -> Mapping[str, ServedModel]:
+        """The loaded models by name, the default one first."""
+        return self.generations.current
 
     @property
     def alive(self) -> bool:
@@ -124,10 +200,14 @@ class Service:
 
     def unready_because(self) -> str | None:
         """Why requests should go elsewhere; None if they are welcome."""
+        if self.draining:
+            return "the service is about to stop"
         if self._broken:
             return self._broken
         if self._batcher is None:
             return "the models are being loaded"
+        if not self.models:
+            return "no model is loaded"
         if not self._batcher.alive:
             return "the device thread has ended"
         return None if self._batcher.healthy else "the engine keeps failing"
@@ -191,7 +271,7 @@ class Service:
         assert self._batcher is not None
         decoded, contract = upload.decoded, model.config.contract
         answer = await self._batcher.submit(
-            model.config.name,
+            model.key,
             decoded.views.items,
             deadline=upload.arrived + self.settings.deadline_seconds,
             priority=priority,
@@ -199,4 +279,12 @@ class Service:
         score = aggregate(answer.rows_ND, decoded.facts, decoded.views, contract, model.id)
         self._metrics.score.labels(model.config.name).observe(score.score)
         timing = Timing(decode=upload.decode_seconds, queue=answer.queue_seconds, compute=answer.compute_seconds)
+        tracing.record(
+            self._tracer,
+            time.time_ns(),
+            decode=timing.decode,
+            queue=timing.queue,
+            compute=timing.compute,
+            crops=len(score.crops),
+        )
         return Scored(score, timing, decoded.preview)
