@@ -55,6 +55,7 @@ def create_app(settings: Settings, *, load: Load = load_models, clock: Callable[
         telemetry=telemetry,
     )
     app.state.metrics = measured
+    app.state.telemetry = telemetry
     app.state.access = access.Access(settings, clock)
     if settings.cors_origins:
         app.add_middleware(

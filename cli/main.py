@@ -19,7 +19,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 EXTRAS = {
     "train": ("matplotlib", "openpyxl", "pandas", "scipy", "tensorboard"),
     "export": ("onnx", "onnxruntime", "onnxscript"),
-    "otel": ("opentelemetry.sdk", "opentelemetry.exporter"),
+    "otel": ("opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.exporter.otlp"),
 }
 
 app = typer.Typer(
