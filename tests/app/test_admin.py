@@ -223,14 +223,14 @@ def test_no_request_fails_while_models_are_exchanged(shop: Shop, jpeg: bytes) ->
     scores = {checkpoint.inspect(folder)[1]: 0.0}
     over = threading.Event()
 
-    def hammer() -> list[Any]:
+    def hammer(client: TestClient) -> list[Any]:
         answers = []
         while not over.is_set():
             answers.append(post(client, jpeg))
         return answers
 
     with shop.open(folder) as client, ThreadPoolExecutor(4) as pool:
-        futures = [pool.submit(hammer) for _ in range(4)]
+        futures = [pool.submit(hammer, client) for _ in range(4)]
         for value in range(1, 9):
             time.sleep(0.05)
             shop.put("a", value % 5)

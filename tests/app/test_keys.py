@@ -1,6 +1,5 @@
 """Who may ask for what, and that nobody reads a body before that is known."""
 
-import asyncio
 import hashlib
 import logging
 import os
@@ -131,7 +130,8 @@ def test_the_body_is_not_read_before_the_key_is_checked(guarded: TestClient, pat
         "type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"crops=x",
         "root_path": "", "scheme": "http", "http_version": "1.1", "headers": [(b"content-type", b"application/json")],
     }  # fmt: skip
-    asyncio.run(guarded.app(scope, receive, send))
+    assert guarded.portal is not None
+    guarded.portal.call(guarded.app, scope, receive, send)
     assert sent[0]["status"] == 401
 
 
