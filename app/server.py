@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import socket
@@ -12,8 +11,6 @@ from fastapi import FastAPI
 
 from app.errors import Problem
 from app.service import Service
-
-log = logging.getLogger("smart_iqa.server")
 
 TICK_SECONDS = 0.1
 
@@ -31,7 +28,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._app = app
         self._drain_seconds = drain_seconds
-        self._reload: asyncio.Task[None] | None = None
+        self._reloads: set[asyncio.Task[None]] = set()
 
     @property
     def _service(self) -> Service:
@@ -55,7 +52,10 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     def _hang_up(self) -> None:
-        self._reload = asyncio.get_running_loop().create_task(self._load_again())
+        # The event loop itself keeps only weak references to tasks.
+        task = asyncio.get_running_loop().create_task(self._load_again())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
 
     async def _load_again(self) -> None:
         # The service has said in the log what went wrong.

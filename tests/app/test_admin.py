@@ -296,7 +296,13 @@ def test_other_folders_can_be_named_if_they_are_near_configured_ones(shop: Shop,
         assert post(client, jpeg, params={"model": "fake"}).json()["raw_score"] == 2
         assert "ValueError" in problem(reload(client, second, twin), 409, "reload_failed")["detail"]
         (tmp_path / "shop" / "link").symlink_to(tmp_path / "elsewhere")
-        for outside in (tmp_path / "elsewhere", shop.folder, first / ".." / ".." / "x", shop.folder / "link"):
+        for outside in (
+            tmp_path / "elsewhere",
+            shop.folder,
+            first / ".." / ".." / "x",
+            shop.folder / "link",
+            Path("\0"),
+        ):
             problem(reload(client, outside), 422, "invalid_parameter")
         for body in (b"{", b"[]", b'{"checkpoints": []}', b'{"checkpoint": ["a"]}', b'{"checkpoints": [1]}'):
             problem(client.post("/admin/reload", headers=ADMIN, content=body), 422, "invalid_parameter")
