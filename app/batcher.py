@@ -122,12 +122,13 @@ class Batcher:
 
     def put_engine(self, key: str, engine: Engine) -> None:
         """Make a further key known."""
+        self._leaving.discard(key)
         self._engines[key] = engine
 
     def drop_engine(self, key: str) -> None:
         """Forget a key, now or once none of its jobs waits or runs. Nothing may be submitted for it any more."""
         self._leaving.add(key)
-        self._let_go()
+        self._tell()
 
     def _let_go(self) -> None:
         busy = {job.key for job in self._waiting} | {batch.key for batch in (*self._on_device, *self._retries)}
@@ -269,8 +270,6 @@ class Batcher:
         else:
             self._metrics.batch_failures.labels(type(error).__name__).inc()
             self._retry_alone(batch)
-        if self._leaving:
-            self._let_go()
         self._pump()
 
     def _deliver(self, batch: Batch, computed: _Computed) -> None:
@@ -323,6 +322,8 @@ class Batcher:
         self._tell()
 
     def _tell(self) -> None:
+        if self._leaving:
+            self._let_go()
         self._metrics.queue_crops.set(self._waiting.crops)
         self._metrics.queue_bytes.set(self._waiting.bytes)
         self._metrics.queue_wait.set(self._waiting.drain_seconds)

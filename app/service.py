@@ -1,25 +1,32 @@
 """The service itself, without HTTP: upload bytes in, scores out, and the state that readiness tells of."""
 
 import asyncio
+import gc
 import logging
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
+from opentelemetry import trace
 from PIL import Image
 
+from app import tracing
 from app.batcher import Batcher
 from app.decoding import Decoded, Decoder
 from app.device import DeviceThread, Outcome
 from app.errors import Problem
+from app.generations import Generations
 from app.metrics import Metrics
 from app.models import ServedModel
 from app.quarantine import Quarantine
 from app.rates import Rates
+from app.reload import Load, load_again
 from app.settings import Settings
 from app.upload import UploadBudget
-from app.work import DeadlineExceeded, EngineFailed, Priority
+from app.work import DeadlineExceeded, DeviceLost, EngineFailed, Priority
 from model.allocator import keep_freed_memory
 from model.images import Limits
 from model.scorer import QualityScore, aggregate
@@ -27,7 +34,6 @@ from model.scorer import QualityScore, aggregate
 log = logging.getLogger("smart_iqa.service")
 
 WATCH_SECONDS = 1.0
-Load = Callable[[Settings], Mapping[str, ServedModel]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +70,11 @@ class Service:
         load: Makes the models.
         clock: Seconds from a monotonic clock.
         on_loss: Called once when the device is lost; only a new process will have it again.
+        tracer: Takes spans of where the time of answers went.
+
+    Attributes:
+        draining: Whether new work is refused.
+        generations: The models, and who may hold them.
     """
 
     def __init__(
@@ -74,9 +85,13 @@ class Service:
         load: Load,
         clock: Callable[[], float],
         on_loss: Callable[[], object] = lambda: None,
+        tracer: trace.Tracer | None = None,
     ) -> None:
         self.settings = settings
-        self.models: Mapping[str, ServedModel] = {}
+        self.draining = False
+        self.generations = Generations(self._forget)
+        self._reloading = asyncio.Lock()
+        self._tracer = tracer or trace.NoOpTracer()
         self._metrics = metrics
         self._load = load
         self._clock = clock
@@ -123,21 +138,71 @@ class Service:
             log.error("the models cannot be loaded: the service will not become ready")
             self._broken = f"the models cannot be loaded ({type(outcome.error).__name__})"
             return
-        engines = {name: model.engine for name, model in models.items()}
-        self._batcher = Batcher(
-            engines,
-            self._device,
-            self._metrics,
-            clock=self._clock,
-            max_queue_crops=self.settings.max_queue_crops,
-            max_queue_bytes=self.settings.max_queue_bytes,
-            hang_seconds=self.settings.hang_seconds,
-        )
+        self._install(models)
+
+    def _install(self, models: Mapping[str, ServedModel]) -> None:
+        """Let requests have these models from now on."""
+        if self._batcher is None:
+            self._batcher = Batcher(
+                {},
+                self._device,
+                self._metrics,
+                clock=self._clock,
+                max_queue_crops=self.settings.max_queue_crops,
+                max_queue_bytes=self.settings.max_queue_bytes,
+                hang_seconds=self.settings.hang_seconds,
+            )
+        for model in models.values():
+            self._batcher.put_engine(model.key, model.engine)
+        self._broken = ""
+        self._metrics.model_info.clear()
         for model in models.values():
             self._metrics.model_info.labels(
                 model.config.name, model.digest, model.config.contract.id, model.device, model.precision
             ).set(1)
-        self.models = models
+        self.generations.replace(models)
+
+    def _forget(self, keys: list[str]) -> None:
+        assert self._batcher is not None
+        for key in keys:
+            self._batcher.drop_engine(key)
+        # Tracebacks of failed requests may hold a model in a circle, and with torch loaded the collector hardly ever
+        # comes to look by itself: there is too much to look at (0.15 s).
+        self._device.run(gc.collect, lambda _: None)
+
+    async def reload(self, folders: Sequence[Path] = ()) -> tuple[dict[str, str], dict[str, str]]:
+        """Load checkpoints, prove them, and exchange the models at once while requests go on.
+
+        Args:
+            folders: The checkpoints; the configured ones if empty.
+
+        Returns:
+            The digests by name, before and after.
+
+        Raises:
+            Problem: A checkpoint cannot be used; the models that were there stay.
+        """
+        async with self._reloading:
+            old = {name: model.digest for name, model in self.models.items()}
+            folders = folders or self.settings.checkpoints
+            try:
+                models = await load_again(self._load, self.settings, folders, self.models, self._device)
+            except DeviceLost as error:
+                raise Problem("device_lost", "nothing can be loaded until the service is restarted") from error
+            except Exception as error:
+                log.error("the models that are loaded stay: %s: %s", type(error).__name__, error)
+                detail = f"the models that are loaded stay; the reason is {type(error).__name__}, the log says more"
+                raise Problem("reload_failed", detail) from error
+            self._install(models)
+            new = {name: model.digest for name, model in models.items()}
+            log.info("the models are now %s", ", ".join(f"{name} {digest[:19]}" for name, digest in new.items()))
+            return old, new
+
+    def drain(self, *, undo: bool = False) -> None:
+        """Take no new work, or take it again; what was accepted is finished."""
+        if self.draining == undo:
+            log.info("new work is %s", "taken again" if undo else "refused")
+        self.draining = not undo
 
     def close(self) -> None:
         """End the threads; whatever was accepted has been answered by now."""
@@ -147,16 +212,25 @@ class Service:
         self._device.close()
 
     @property
+    def models(self) -> Mapping[str, ServedModel]:
+        """The loaded models by name, the default one first."""
+        return self.generations.current
+
+    @property
     def alive(self) -> bool:
         """Whether a restart would not help: false once the device thread has ended."""
         return self._device.alive if self._batcher is None else self._batcher.alive
 
     def unready_because(self) -> str | None:
         """Why requests should go elsewhere; None if they are welcome."""
+        if self.draining:
+            return "the service is about to stop"
         if self._broken:
             return self._broken
         if self._batcher is None:
             return "the models are being loaded"
+        if not self.models:
+            return "no model is loaded"
         if not self._batcher.alive:
             return "the device thread has ended"
         return None if self._batcher.healthy else "the engine keeps failing"
@@ -238,7 +312,7 @@ class Service:
             )
         try:
             answer = await self._batcher.submit(
-                model.config.name,
+                model.key,
                 decoded.views.items,
                 deadline=upload.arrived + seconds,
                 priority=priority,
@@ -251,4 +325,12 @@ class Service:
         score = aggregate(answer.rows_ND, decoded.facts, decoded.views, contract, model.id)
         self._metrics.score.labels(model.config.name).observe(score.score)
         timing = Timing(decode=upload.decode_seconds, queue=answer.queue_seconds, compute=answer.compute_seconds)
+        tracing.record(
+            self._tracer,
+            time.time_ns(),
+            decode=timing.decode,
+            queue=timing.queue,
+            compute=timing.compute,
+            crops=len(score.crops),
+        )
         return Scored(score, timing, decoded.preview)

@@ -29,7 +29,15 @@ PROBLEMS = errors.responses(
     *(
         code
         for code in errors.TABLE
-        if code not in {"not_found", "method_not_allowed", "attention_not_supported", "client_disconnected"}
+        if code
+        not in {
+            "not_found",
+            "method_not_allowed",
+            "attention_not_supported",
+            "client_disconnected",
+            "admin_key_required",
+            "reload_failed",
+        }
     )
 )
 
