@@ -180,7 +180,8 @@ def test_the_old_model_is_given_back(shop: Shop, jpeg: bytes) -> None:
             assert reload(client).status_code == 200
         eventually(lambda: [engine() is None for engine in shop.engines] == [True, True, False])
         batcher = client.app.state.service._batcher  # type: ignore[attr-defined]
-        assert len(batcher._engines) == len(batcher._waiting._crops) == 1
+        assert len(batcher._engines) == 1
+        assert len(batcher._waiting._crops) <= 1
         assert post(client, jpeg).json()["raw_score"] == 4
 
 
