@@ -100,6 +100,8 @@ class Batcher:
         self._retries: deque[Batch] = deque()
         self._on_device: dict[Batch, None] = {}
         self._leaving: set[str] = set()
+        # When the engine began with the batch that it has now. Written by the device thread.
+        self._began: float | None = None
         self._failures = 0
         self._last_failure = -math.inf
         self._lost = False
@@ -107,7 +109,8 @@ class Batcher:
     @property
     def alive(self) -> bool:
         """Whether the device thread runs, and does not hang."""
-        hangs = any(self._clock() - batch.formed > self._hang_seconds for batch in self._on_device)
+        began = self._began
+        hangs = began is not None and self._clock() - began > self._hang_seconds
         return self._device.alive and not self._lost and not hangs
 
     @property
@@ -217,7 +220,7 @@ class Batcher:
         self._loop.call_soon_threadsafe(self._finish, batch, outcome)
 
     def _timed(self, engine: Engine, parts: list[Items]) -> _Computed:
-        started = self._clock()
+        started = self._began = self._clock()
         # What fails has had the device too: its time is told as well.
         error: Exception | None = None
         rows_ND: Rows = np.empty((0, 0), np.float32)
@@ -227,6 +230,8 @@ class Batcher:
             log.exception("a batch failed")
             # The traceback's frames hold the batch's memory on the device, which the retry will need.
             error = caught.with_traceback(None)
+        finally:
+            self._began = None
         return _Computed(rows_ND, error, started, self._clock() - started)
 
     def _next_batch(self) -> Batch | None:

@@ -35,6 +35,11 @@ class Server(uvicorn.Server):
         service: Service = self._app.state.service
         return service
 
+    def give_up(self) -> None:
+        """Stop at once, with what is there to answer: new requests could not be served."""
+        self._drain_seconds = 0.0
+        self.should_exit = True
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and listen to SIGHUP from then on."""
         await super().startup(sockets)

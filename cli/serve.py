@@ -45,7 +45,8 @@ def serve(
 
     def stop() -> None:
         nonlocal lost
-        lost = server.should_exit = True
+        lost = True
+        server.give_up()
 
     app = create_app(settings, on_loss=stop)
     config = uvicorn.Config(
