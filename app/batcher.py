@@ -14,7 +14,9 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -55,6 +57,14 @@ class _Computed(NamedTuple):
     error: Exception | None
     started: float
     seconds: float
+
+
+@dataclass(eq=False)
+class Place:
+    """Room in the queue for crops that have been let in and are still to come."""
+
+    crops: int
+    bytes: int
 
 
 def _fault(rows_ND: Rows, crops: int) -> Exception | None:
@@ -100,6 +110,7 @@ class Batcher:
         self._retries: deque[Batch] = deque()
         self._on_device: dict[Batch, None] = {}
         self._leaving: set[str] = set()
+        self._places: set[Place] = set()
         # When the engine began with the batch that it has now. Written by the device thread.
         self._began: float | None = None
         self._failures = 0
@@ -153,9 +164,30 @@ class Batcher:
         """
         if not self.alive:
             raise DeviceLost
-        waiting = self._waiting
-        if waiting.crops + crops > self._max_queue_crops or waiting.bytes + size > self._max_queue_bytes:
-            raise QueueFull(min(max(math.ceil(waiting.drain_seconds), 1), RETRY_AFTER_CAP))
+        crops += self._waiting.crops + sum(place.crops for place in self._places)
+        size += self._waiting.bytes + sum(place.bytes for place in self._places)
+        if crops > self._max_queue_crops or size > self._max_queue_bytes:
+            raise QueueFull(min(max(math.ceil(self._waiting.drain_seconds), 1), RETRY_AFTER_CAP))
+
+    @contextmanager
+    def reserve(self, crops: int, size: int) -> Iterator[Place]:
+        """Keep room in the queue for crops that will be submitted in parts, so that all or none are taken.
+
+        Args:
+            crops: How many.
+            size: Their bytes, at most.
+
+        Raises:
+            QueueFull: There is no room for all of them.
+            DeviceLost: Nothing will be taken any more.
+        """
+        self.check_room(crops, size)
+        place = Place(crops, size)
+        self._places.add(place)
+        try:
+            yield place
+        finally:
+            self._places.remove(place)
 
     async def submit(
         self,
@@ -165,6 +197,7 @@ class Batcher:
         deadline: float,
         priority: Priority = Priority.INTERACTIVE,
         owner: str = "",
+        place: Place | None = None,
     ) -> Answer:
         """Have crops scored. Cancelling the call takes what still waits out of the queue.
 
@@ -174,6 +207,7 @@ class Batcher:
             deadline: When the answer is of no use any more, on the batcher's clock.
             priority: Its class.
             owner: Who asks; owners share the device fairly.
+            place: From ``reserve``, if there is room kept for these crops.
 
         Raises:
             QueueFull: Too much waits already.
@@ -181,6 +215,10 @@ class Batcher:
             EngineFailed: The engine failed on these crops.
             DeviceLost: The device thread has ended.
         """
+        if place is not None:
+            assert len(items) <= place.crops, "more crops than room was kept for"
+            place.crops -= len(items)
+            place.bytes = max(place.bytes - items.nbytes, 0)
         self.check_room(len(items), items.nbytes)
         job = Job(
             key=key,

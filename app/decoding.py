@@ -4,7 +4,9 @@ Pillow lets go of the interpreter lock while it decodes.
 """
 
 import asyncio
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from PIL import Image
@@ -46,22 +48,39 @@ class Decoder:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._pending = 0
 
-    async def decode(self, data: bytes, contract: Contract, crops: int | None, *, preview: bool) -> Decoded:
+    @contextmanager
+    def reserve(self) -> Iterator[None]:
+        """Keep a place for a caller with several pictures, which it brings one after the other.
+
+        Raises:
+            DecoderFull: The pool has enough to do.
+        """
+        self._take_place()
+        try:
+            yield
+        finally:
+            self._free()
+
+    async def decode(
+        self, data: bytes, contract: Contract, crops: int | None, *, preview: bool, reserved: bool = False
+    ) -> Decoded:
         """Decode a picture fully, cut its crops, and keep a small copy if ``preview`` asks for it.
+
+        A picture is let in by the place that was kept with ``reserve``, or by one of its own.
 
         Raises:
             ImageError: The picture cannot be scored.
             DecoderFull: The pool has enough to do.
         """
-        if self._pending >= self._max_decodes:
-            raise DecoderFull
-        self._pending += 1
+        if not reserved:
+            self._take_place()
         upload = [data]
         del data
         future = self._pool.submit(self._decode, upload, contract, crops, preview)
         # A caller that leaves takes its upload along, but keeps its place until a thread has seen that it is gone.
-        loop = asyncio.get_running_loop()
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._free))
+        if not reserved:
+            loop = asyncio.get_running_loop()
+            future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._free))
         try:
             decoded = await asyncio.shield(asyncio.wrap_future(future))
         finally:
@@ -72,6 +91,11 @@ class Decoder:
     def close(self) -> None:
         """End the threads after what they are doing."""
         self._pool.shutdown(cancel_futures=True)
+
+    def _take_place(self) -> None:
+        if self._pending >= self._max_decodes:
+            raise DecoderFull
+        self._pending += 1
 
     def _free(self) -> None:
         self._pending -= 1

@@ -9,7 +9,7 @@ Problem
 |   |-- 405 method_not_allowed
 |   |-- 408 upload_too_slow
 |   |-- 409 attention_not_supported, reload_failed
-|   |-- 413 body_too_large
+|   |-- 413 body_too_large, too_many_files
 |   |-- 415 unsupported_media_type
 |   `-- 422 invalid_parameter
 |-- the picture
@@ -30,7 +30,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
@@ -52,6 +52,7 @@ TABLE: Mapping[str, tuple[int, str]] = {
     "attention_not_supported": (409, "The model has no stage weights"),
     "reload_failed": (409, "The models were not exchanged"),
     "body_too_large": (413, "The upload is too large"),
+    "too_many_files": (413, "There are too many pictures in one request"),
     "unsupported_media_type": (415, "The body is neither a picture nor a multipart form"),
     "unsupported_format": (415, "The picture's format is not accepted"),
     "invalid_parameter": (422, "A parameter is out of range"),
@@ -98,9 +99,9 @@ class Problem(Exception):
         self.headers = headers
         self.status, self.title = TABLE[code]
 
-    def response(self, request_id: str) -> JSONResponse:
-        """Write the answer."""
-        body = ProblemBody(
+    def body(self, request_id: str) -> "ProblemBody":
+        """Write the problem."""
+        return ProblemBody(
             type=f"urn:smart-iqa:problem:{self.code}",
             title=self.title,
             status=self.status,
@@ -108,7 +109,22 @@ class Problem(Exception):
             code=self.code,
             request_id=request_id,
         )
-        return JSONResponse(body.model_dump(), self.status, self.headers, MEDIA_TYPE)
+
+    def response(self, request_id: str) -> JSONResponse:
+        """Write the answer."""
+        return JSONResponse(self.body(request_id).model_dump(), self.status, self.headers, MEDIA_TYPE)
+
+
+class NotModified(Exception):
+    """The client has the answer that it would get.
+
+    Args:
+        tag: The answer's entity tag.
+    """
+
+    def __init__(self, tag: str) -> None:
+        super().__init__(tag)
+        self.tag = tag
 
 
 class ProblemBody(BaseModel):
@@ -120,6 +136,11 @@ class ProblemBody(BaseModel):
     detail: str = Field(examples=["the picture is truncated: its end is missing"])
     code: str = Field(description="Stable name of the problem, for programs.", examples=["image_truncated"])
     request_id: str = Field(description="The same as in the X-Request-ID header.", examples=["5f0c5d9f0a4e4e0c"])
+
+
+def of_image(error: images.ImageError) -> Problem:
+    """What to tell the client of a picture that cannot be scored."""
+    return Problem(IMAGE_CODES[type(error)], str(error))
 
 
 def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
@@ -145,7 +166,11 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(images.ImageError)
     async def on_image(request: Request, error: images.ImageError) -> JSONResponse:
-        return answer(request, Problem(IMAGE_CODES[type(error)], str(error)))
+        return answer(request, of_image(error))
+
+    @app.exception_handler(NotModified)
+    async def on_not_modified(_: Request, error: NotModified) -> Response:
+        return Response(status_code=304, headers={"ETag": error.tag})
 
     @app.exception_handler(RequestValidationError)
     async def on_validation(request: Request, error: RequestValidationError) -> JSONResponse:

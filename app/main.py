@@ -13,7 +13,7 @@ from app.metrics import Metrics
 from app.middleware import HEADER, RequestMiddleware
 from app.models import load_models
 from app.reload import Load
-from app.routes import admin, attention, health, metrics, models, score
+from app.routes import admin, attention, batch, health, metrics, models, score
 from app.service import Service
 from app.settings import Settings
 
@@ -69,13 +69,13 @@ def create_app(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "X-API-Key", "X-Priority", HEADER],
-            expose_headers=[HEADER, "Retry-After"],
+            allow_headers=["Authorization", "X-API-Key", "X-Priority", "X-Deadline-Ms", "If-None-Match", HEADER],
+            expose_headers=[HEADER, "Retry-After", "ETag", "X-Cache"],
         )
     app.add_middleware(RequestMiddleware, metrics=measured)
     errors.install(app)
     # In this order: who may not ask is told nothing, and who is let in is counted before the body is read.
-    for routes in (score, attention):
+    for routes in (score, batch, attention):
         app.include_router(
             routes.router,
             dependencies=[Depends(access.need_key), Depends(access.admit)],

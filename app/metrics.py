@@ -22,7 +22,9 @@ class Metrics:
             return Histogram(f"smartiqa_{name}", text, labels, buckets=buckets, registry=registry)
 
         self.requests = counter("requests", "Requests answered.", "route", "code")
-        self.rejections = counter("rejections", "Requests answered with a problem, by its code.", "reason")
+        self.rejections = counter(
+            "rejections", "Requests, and pictures of a batch, answered with a problem, by its code.", "reason"
+        )
         self.dropped = counter(
             "dropped", "Accepted requests dropped before the device: disconnect, deadline.", "reason"
         )
@@ -44,6 +46,9 @@ class Metrics:
         self.queue_wait = gauge(
             "queue_drain_seconds", "Work waiting for the device, in seconds by what its models took lately."
         )
+
+        self.cache = counter("cache", "Pictures looked up among the scores given before: hit, miss.", "result")
+        self.cache_crops = gauge("cache_crops", "Crops whose scores are kept.")
 
         self.score = histogram("score", "Scores given.", tuple(float(edge) for edge in range(5, 101, 5)), "model")
         self.megapixels = histogram(

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.errors import ProblemBody
+
 
 class Scale(BaseModel):
     """Ends and direction of the public scale."""
@@ -80,6 +82,21 @@ class AttentionAnswer(ScoreAnswer):
         description="Mean over the crops; they sum to 1.", examples=[[0.12, 0.2, 0.41, 0.27]]
     )
     stages: list[str] = Field(examples=[["stage1", "stage2", "stage3", "stage4"]])
+
+
+class BatchItem(BaseModel):
+    """What became of one of several pictures."""
+
+    index: int = Field(description="Its place in the request, from 0.", examples=[0])
+    status: int = Field(description="The status that `/score` would answer with.", examples=[200])
+    result: ScoreAnswer | None = Field(None, description="With status 200.")
+    problem: ProblemBody | None = Field(None, description="With every other status.")
+
+
+class BatchAnswer(BaseModel):
+    """What became of several pictures, in the order of the request."""
+
+    results: list[BatchItem]
 
 
 class ModelList(BaseModel):

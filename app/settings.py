@@ -70,6 +70,21 @@ class Settings(BaseSettings):
         le=2**38,
         description="Bytes of the crops or tokens waiting for the device; more are answered with 429.",
     )
+    max_batch_files: int = Field(
+        16, ge=1, le=1024, description="Pictures in one `/score/batch`; more are answered with 413."
+    )
+    max_batch_bytes: int = Field(
+        128 * 2**20,
+        ge=1024,
+        le=2**33,
+        description="Largest body of `/score/batch` in bytes, within `MAX_UPLOAD_BYTES`; 413 beyond.",
+    )
+    cache_crops: int = Field(
+        65536,
+        ge=0,
+        le=2**24,
+        description="Crops whose scores are kept in memory for pictures that come again; 0 keeps none.",
+    )
     key_crops_per_second: float = Field(
         0.0,
         ge=0,

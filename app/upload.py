@@ -1,8 +1,8 @@
-"""Reading the picture out of a request, in memory and never past the limit."""
+"""Reading pictures out of a request, in memory and never past the limit."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import TypeVar
 
 from fastapi import Request
@@ -13,6 +13,8 @@ from starlette.requests import ClientDisconnect
 from app.errors import Problem
 
 FIELD = "file"
+MULTIPART = "multipart/form-data"
+MORE_FILES = 64
 T = TypeVar("T")
 
 
@@ -29,7 +31,7 @@ class UploadBudget:
 
     @contextmanager
     def hold(self) -> Iterator[Callable[[int], None]]:
-        """Give a function that takes bytes from the budget, and give them all back at the end.
+        """Give a function that takes bytes from the budget, or gives back a negative count; at the end all come back.
 
         Raises:
             Problem: By that function, if the budget is spent.
@@ -66,25 +68,56 @@ async def read_picture(request: Request, max_bytes: int, take: Callable[[int], N
     Raises:
         Problem: The body is too large, too slow, empty, malformed, of another type, or lacks the field.
     """
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = _media_type(request)
+    async with _in_time(seconds):
+        if kind == MULTIPART:
+            (data,) = await _read_fields(request, max_bytes, 1, take)
+        elif kind.startswith("image/") or kind == "application/octet-stream":
+            data = b"".join([chunk async for chunk in _limited(request, max_bytes, take)])
+        else:
+            raise Problem(
+                "unsupported_media_type",
+                f"send the picture as multipart field '{FIELD}', or as the body with Content-Type image/*",
+            )
+    if not data:
+        raise Problem("empty_body", "there are no bytes in the picture")
+    return data
+
+
+async def read_pictures(
+    request: Request, max_bytes: int, max_files: int, take: Callable[[int], None], seconds: float
+) -> list[bytes]:
+    """Read several pictures, each from a multipart field ``file``; one may be empty.
+
+    Args:
+        request: Its body has not been read yet.
+        max_bytes: Largest body.
+        max_files: Most pictures.
+        take: Takes bytes from a budget as they come.
+        seconds: Longest time for the upload.
+
+    Raises:
+        Problem: The body is too large, too slow, malformed, of another type, or lacks the field.
+    """
+    if _media_type(request) != MULTIPART:
+        raise Problem("unsupported_media_type", f"send the pictures as multipart fields '{FIELD}'")
+    async with _in_time(seconds):
+        return await _read_fields(request, max_bytes, max_files, take)
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+@asynccontextmanager
+async def _in_time(seconds: float) -> AsyncGenerator[None]:
     try:
         async with asyncio.timeout(seconds):
-            if content_type == "multipart/form-data":
-                data = await _read_field(request, max_bytes, take)
-            elif content_type.startswith("image/") or content_type == "application/octet-stream":
-                data = b"".join([chunk async for chunk in _limited(request, max_bytes, take)])
-            else:
-                raise Problem(
-                    "unsupported_media_type",
-                    f"send the picture as multipart field '{FIELD}', or as the body with Content-Type image/*",
-                )
+            yield
     except TimeoutError as error:
         raise Problem("upload_too_slow", f"the upload was not complete within {seconds:g} s") from error
     except ClientDisconnect as error:
         raise Problem("client_disconnected", "the client left during the upload") from error
-    if not data:
-        raise Problem("empty_body", "there are no bytes in the picture")
-    return data
 
 
 async def while_connected(request: Request, work: Awaitable[T]) -> T:
@@ -110,20 +143,25 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-async def _read_field(request: Request, max_bytes: int, take: Callable[[int], None]) -> bytes:
+async def _read_fields(request: Request, max_bytes: int, max_files: int, take: Callable[[int], None]) -> list[bytes]:
     async with aclosing(_limited(request, max_bytes, take)) as stream:
-        parser = _MemoryParser(request.headers, stream, max_files=1, max_fields=8, max_part_size=2**16)
+        # Some more than may be, to tell too many from what cannot be parsed.
+        parser = _MemoryParser(
+            request.headers, stream, max_files=max_files + MORE_FILES, max_fields=8, max_part_size=2**16
+        )
         try:
             form = await parser.parse()
         except (MultiPartException, UnicodeError) as error:
             raise Problem(
-                "malformed_upload", "the multipart body cannot be parsed, or holds more than one file"
+                "malformed_upload", "the multipart body cannot be parsed, or holds far too many parts"
             ) from error
-    upload = form.get(FIELD)
     try:
-        if not isinstance(upload, UploadFile):
+        files = [upload for upload in form.getlist(FIELD) if isinstance(upload, UploadFile)]
+        if not files:
             raise Problem("missing_file", f"the multipart body has no file field named '{FIELD}'")
-        return await upload.read()
+        if len(files) > max_files:
+            raise Problem("too_many_files", f"{max_files} here at most; `/score/batch` takes several")
+        return [await file.read() for file in files]
     finally:
         await form.close()
 

@@ -195,8 +195,15 @@ class Contract:
     @property
     def least_item_bytes(self) -> int:
         """Memory that a work item takes at least."""
-        smallest = min(math.prod(shape) for shape in self.item_shapes())
-        return smallest if self.view == "crops" else 4 * smallest
+        return min(map(self._item_bytes, self.item_shapes()))
+
+    @property
+    def most_item_bytes(self) -> int:
+        """Memory that a work item takes at most."""
+        return max(map(self._item_bytes, self.item_shapes()))
+
+    def _item_bytes(self, shape: tuple[int, ...]) -> int:
+        return math.prod(shape) * (1 if self.view == "crops" else 4)
 
     def probe(self, count: int, item_shape: tuple[int, ...]) -> Items:
         """Made-up items of one shape, the same ones every time, half of them smooth and half noise."""

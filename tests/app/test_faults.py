@@ -189,6 +189,8 @@ def taken(self, outcome):
 app.service.Service._take = taken
 model.engine.Engine._run_at = broken
 import sys
+import os
+os.environ["SMARTIQA_CACHE_CROPS"] = "0"
 sys.argv = ["smart-iqa", "serve", "--port", "{port}"]
 from cli.main import main
 main()
