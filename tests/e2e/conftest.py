@@ -27,6 +27,8 @@ class Service:
     def __init__(self, log: Path, **settings: object) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        # Without the cache: every request is to reach the device.
+        settings = {"cache_crops": 0, **settings}
         variables = {f"SMARTIQA_{name.upper()}": str(value) for name, value in settings.items()}
         command = [sys.executable, "-c", "from cli.main import main; main()", "serve", "--port", str(self.port)]
         with log.open("wb") as stderr:
