@@ -54,7 +54,9 @@ class _MemoryParser(MultiPartParser):
     spool_max_size = 2**62
 
 
-async def read_picture(request: Request, max_bytes: int, take: Callable[[int], None], seconds: float) -> bytes:
+async def read_picture(
+    request: Request, max_bytes: int, take: Callable[[int], None], seconds: float, idle_seconds: float
+) -> bytes:
     """Read one picture, from the multipart field ``file`` or from a raw ``image/*`` body.
 
     Args:
@@ -62,6 +64,7 @@ async def read_picture(request: Request, max_bytes: int, take: Callable[[int], N
         max_bytes: Largest body.
         take: Takes bytes from a budget as they come.
         seconds: Longest time for the upload.
+        idle_seconds: Longest pause within it.
 
     Raises:
         Problem: The body is too large, too slow, empty, malformed, of another type, or lacks the field.
@@ -70,9 +73,9 @@ async def read_picture(request: Request, max_bytes: int, take: Callable[[int], N
     try:
         async with asyncio.timeout(seconds):
             if content_type == "multipart/form-data":
-                data = await _read_field(request, max_bytes, take)
+                data = await _read_field(request, _limited(request, max_bytes, take, idle_seconds))
             elif content_type.startswith("image/") or content_type == "application/octet-stream":
-                data = b"".join([chunk async for chunk in _limited(request, max_bytes, take)])
+                data = b"".join([chunk async for chunk in _limited(request, max_bytes, take, idle_seconds)])
             else:
                 raise Problem(
                     "unsupported_media_type",
@@ -110,8 +113,8 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-async def _read_field(request: Request, max_bytes: int, take: Callable[[int], None]) -> bytes:
-    async with aclosing(_limited(request, max_bytes, take)) as stream:
+async def _read_field(request: Request, chunks: AsyncGenerator[bytes, None]) -> bytes:
+    async with aclosing(chunks) as stream:
         parser = _MemoryParser(request.headers, stream, max_files=1, max_fields=8, max_part_size=2**16)
         try:
             form = await parser.parse()
@@ -128,15 +131,29 @@ async def _read_field(request: Request, max_bytes: int, take: Callable[[int], No
         await form.close()
 
 
-async def _limited(request: Request, max_bytes: int, take: Callable[[int], None]) -> AsyncGenerator[bytes, None]:
+async def _limited(
+    request: Request, max_bytes: int, take: Callable[[int], None], idle_seconds: float
+) -> AsyncGenerator[bytes, None]:
     too_large = Problem("body_too_large", f"the body is larger than the limit of {max_bytes:,} bytes")
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length) > max_bytes:
         raise too_large
     received = 0
-    async for chunk in request.stream():
+    async for chunk in _lively(request.stream(), idle_seconds):
         received += len(chunk)
         if received > max_bytes:
             raise too_large
         take(len(chunk))
+        yield chunk
+
+
+async def _lively(chunks: AsyncGenerator[bytes, None], seconds: float) -> AsyncGenerator[bytes, None]:
+    while True:
+        try:
+            async with asyncio.timeout(seconds):
+                chunk = await anext(chunks, None)
+        except TimeoutError as error:
+            raise Problem("upload_too_slow", f"no byte of the upload came for {seconds:g} s") from error
+        if chunk is None:
+            return
         yield chunk

@@ -96,7 +96,13 @@ async def score_upload(
         service.check_room(model, crops, owner)
         # While crops wait for the device, neither the upload nor the decoded picture is held.
         with service.uploads.hold() as take:
-            data = await read_picture(request, settings.max_body_bytes, take, settings.deadline_seconds)
+            data = await read_picture(
+                request,
+                settings.max_body_bytes,
+                take,
+                seconds=settings.deadline_seconds,
+                idle_seconds=settings.idle_body_seconds,
+            )
             work = service.decode(data, model, crops=crops, preview=preview, seconds=seconds)
             upload = await while_connected(request, work)
             del data
