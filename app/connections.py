@@ -84,14 +84,16 @@ def protocol(settings: Settings, metrics: Metrics) -> type[HttpToolsProtocol] | 
     missing = [name for name in RELIED_ON if not callable(getattr(HttpToolsProtocol, name, None))]
     if missing:
         log.error(
-            "this version of uvicorn has no %s: slow and broken clients are not cut, a proxy should", ", ".join(missing)
+            "this version of uvicorn has no %s: slow and broken clients are not cut, a proxy should do that",
+            ", ".join(missing),
         )
         return None
     bounds = Bounds(
         connections=_allowed_by_files(settings.max_connections),
         head_seconds=settings.header_seconds,
         unread_seconds=settings.deadline_seconds,
-        drain_bytes=settings.max_body_bytes,
+        # Who sends too much often sends a few times too much, and reads the answer only then.
+        drain_bytes=4 * settings.max_body_bytes,
     )
     return type("BoundedConnection", (Connection,), {"bounds": bounds, "metrics": metrics})
 
@@ -266,7 +268,7 @@ class Connection(HttpToolsProtocol):
             self._arm("close", self.bounds.unread_seconds, self.transport.abort)
 
     def finish(self) -> None:
-        """Close after the last answer, so that the client can read it: unread bytes would turn the end into a reset."""
+        """Close after the last answer such that the client can read it: unread bytes would make the end a reset."""
         if self._in_body:
             self._linger(self.bounds.head_seconds)
         else:
