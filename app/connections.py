@@ -124,7 +124,9 @@ class _Answering(asyncio.Transport):
         self._connection = connection
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        self._connection.transport.write(data)
+        # uvloop takes it for a mistake to write to a client that has just left.
+        if not self.is_closing():
+            self._connection.transport.write(data)
 
     def is_closing(self) -> bool:
         return self._connection.transport.is_closing()
@@ -172,6 +174,11 @@ class Connection(HttpToolsProtocol):
         for name in list(self._timers):
             self._disarm(name)
         self.metrics.connections.dec()
+        self.pipeline.clear()
+        # uvicorn tells only the newest request, which may be waiting behind this one.
+        if self._current is not None and not self._current.response_complete:
+            self._current.disconnected = True
+            self._current.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -269,7 +276,7 @@ class Connection(HttpToolsProtocol):
 
     def finish(self) -> None:
         """Close after the last answer such that the client can read it: unread bytes would make the end a reset."""
-        if self._in_body:
+        if self._in_body and not self.transport.is_closing():
             self._linger(self.bounds.head_seconds)
         else:
             self._close()
