@@ -14,13 +14,13 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app import headers
+from app.bounds import Bounds
 from app.errors import Problem
 from app.metrics import Metrics
 from app.middleware import HEADER
@@ -35,8 +35,6 @@ MAX_HEADERS = 100
 REFUSED_SECONDS = 1.0
 REFUSED_AT_ONCE = 128
 """Connections beyond the limit that are told why; even more are closed without a word."""
-SPARE_FILES = 256
-"""What the process needs besides its connections: listeners, checkpoints, devices, libraries."""
 
 RELIED_ON = (
     "_start_asgi_task",
@@ -57,23 +55,6 @@ RELIED_ON = (
 log = logging.getLogger("smart_iqa.connections")
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """How much of it a client gets.
-
-    Attributes:
-        connections: That may be open at once.
-        head_seconds: For a request's head, and for reading on after an early answer.
-        unread_seconds: For reading an answer.
-        drain_bytes: Read and thrown away after an early answer.
-    """
-
-    connections: int
-    head_seconds: float
-    unread_seconds: float
-    drain_bytes: int
-
-
 def protocol(settings: Settings, metrics: Metrics) -> type[HttpToolsProtocol] | None:
     """Make the class of connections that uvicorn is to use; None if this uvicorn is not built as expected.
 
@@ -88,32 +69,8 @@ def protocol(settings: Settings, metrics: Metrics) -> type[HttpToolsProtocol] | 
             ", ".join(missing),
         )
         return None
-    bounds = Bounds(
-        connections=_allowed_by_files(settings.max_connections),
-        head_seconds=settings.header_seconds,
-        unread_seconds=settings.deadline_seconds,
-        # Who sends too much often sends a few times too much, and reads the answer only then.
-        drain_bytes=4 * settings.max_body_bytes,
-    )
+    bounds = Bounds.of(settings)
     return type("BoundedConnection", (Connection,), {"bounds": bounds, "metrics": metrics})
-
-
-def _allowed_by_files(wanted: int) -> int:
-    """Raise the process's limit on open files to what so many connections need; how many it will bear."""
-    try:
-        import resource
-    except ImportError:  # not a POSIX system
-        return wanted
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted + SPARE_FILES:
-        return wanted
-    most = wanted + SPARE_FILES if hard == resource.RLIM_INFINITY else min(wanted + SPARE_FILES, hard)
-    if most > soft:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    allowed = max(min(wanted, most - SPARE_FILES), most // 2)
-    if allowed < wanted:
-        log.warning("the limit of %d open files leaves room for %d connections, not %d", most, allowed, wanted)
-    return allowed
 
 
 class _Answering(asyncio.Transport):
@@ -364,8 +321,13 @@ class Connection(HttpToolsProtocol):
         self._deaf = self._lingering = True
         self._disarm("head")
         self._unset_keepalive_if_required()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
+        try:
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+        except OSError:
+            # The client has just left.
+            self.transport.abort()
+            return
         self.flow.resume_reading()
         self._arm("close", seconds, self.transport.abort)
 
