@@ -33,8 +33,8 @@ def test_uvicorn_is_built_as_expected() -> None:
 async def test_uvicorns_connections_and_cycles_hold_what_is_relied_on() -> None:
     config = Config(_nothing, log_config=None, ws="none")
     connection = HttpToolsProtocol(config, ServerState(), {}, asyncio.get_running_loop())
-    for name in ("connections", "cycle", "flow", "headers", "loop", "parser", "pipeline", "server_state", "transport"):
-        assert hasattr(connection, name)
+    held = {"connections", "cycle", "flow", "headers", "loop", "parser", "pipeline", "server_state", "transport"}
+    assert held <= set(vars(connection))
     source = inspect.getsource(RequestResponseCycle)
     for name in ("disconnected", "keep_alive", "message_event", "more_body", "response_complete", "response_started"):
         assert f"self.{name} = " in source
