@@ -62,10 +62,14 @@ class Decoder:
         # A caller that leaves takes its upload along, but keeps its place until a thread has seen that it is gone.
         loop = asyncio.get_running_loop()
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._free))
+        outcome = asyncio.wrap_future(future)
+        # Also of a picture that fails when its caller has left: nobody else would look, and asyncio would complain.
+        outcome.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
-            decoded = await asyncio.shield(asyncio.wrap_future(future))
+            await asyncio.wait([outcome])
         finally:
             upload.clear()
+        decoded = outcome.result()
         assert decoded is not None, "only a cancelled call has no upload"
         return decoded
 
