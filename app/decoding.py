@@ -81,10 +81,14 @@ class Decoder:
         if not reserved:
             loop = asyncio.get_running_loop()
             future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._free))
+        outcome = asyncio.wrap_future(future)
+        # Also of a picture that fails when its caller has left: nobody else would look, and asyncio would complain.
+        outcome.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
-            decoded = await asyncio.shield(asyncio.wrap_future(future))
+            await asyncio.wait([outcome])
         finally:
             upload.clear()
+        decoded = outcome.result()
         assert decoded is not None, "only a cancelled call has no upload"
         return decoded
 

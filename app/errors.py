@@ -2,16 +2,17 @@
 
 Problem
 |-- the request
-|   |-- 400 malformed_upload, empty_body, missing_file
+|   |-- 400 malformed_request, malformed_upload, empty_body, missing_file
 |   |-- 401 missing_key, invalid_key    with WWW-Authenticate
 |   |-- 403 admin_key_required
 |   |-- 404 not_found, unknown_model
 |   |-- 405 method_not_allowed
-|   |-- 408 upload_too_slow
+|   |-- 408 head_too_slow, upload_too_slow
 |   |-- 409 attention_not_supported, reload_failed
 |   |-- 413 body_too_large, too_many_files
 |   |-- 415 unsupported_media_type
-|   `-- 422 invalid_parameter
+|   |-- 422 invalid_parameter
+|   `-- 431 head_too_large
 |-- the picture
 |   |-- 415 unsupported_format
 |   `-- 422 image_undecodable, image_truncated, too_many_pixels, image_too_small, extreme_aspect,
@@ -20,7 +21,7 @@ Problem
     |-- 429 queue_full, rate_limited    with Retry-After
     |-- 499 client_disconnected    nobody reads it; for logs and metrics
     |-- 500 internal_error, engine_failed
-    |-- 503 not_ready, draining, device_lost
+    |-- 503 not_ready, draining, device_lost, too_many_connections
     `-- 504 deadline_exceeded
 """
 
@@ -39,6 +40,7 @@ from model import images
 MEDIA_TYPE = "application/problem+json"
 
 TABLE: Mapping[str, tuple[int, str]] = {
+    "malformed_request": (400, "The request is not well-formed HTTP"),
     "malformed_upload": (400, "The upload is not a well-formed multipart body"),
     "empty_body": (400, "The upload is empty"),
     "missing_file": (400, "The picture is missing"),
@@ -48,6 +50,7 @@ TABLE: Mapping[str, tuple[int, str]] = {
     "not_found": (404, "There is nothing at this address"),
     "unknown_model": (404, "No such model is loaded"),
     "method_not_allowed": (405, "This address does not take this method"),
+    "head_too_slow": (408, "The request took too long to begin"),
     "upload_too_slow": (408, "The upload took too long"),
     "attention_not_supported": (409, "The model has no stage weights"),
     "reload_failed": (409, "The models were not exchanged"),
@@ -62,6 +65,7 @@ TABLE: Mapping[str, tuple[int, str]] = {
     "image_too_small": (422, "The picture is too small"),
     "extreme_aspect": (422, "The picture is too long for its width"),
     "image_quarantined": (422, "The model failed on this picture lately"),
+    "head_too_large": (431, "The head of the request is too large"),
     "queue_full": (429, "The service is at capacity"),
     "rate_limited": (429, "The key has used up its rate"),
     "client_disconnected": (499, "The client left"),
@@ -70,6 +74,7 @@ TABLE: Mapping[str, tuple[int, str]] = {
     "not_ready": (503, "The service is not ready"),
     "draining": (503, "The service is draining"),
     "device_lost": (503, "The service has lost its device"),
+    "too_many_connections": (503, "The service has too many connections"),
     "deadline_exceeded": (504, "The answer did not come in time"),
 }
 

@@ -30,6 +30,8 @@ class Metrics:
         )
         self.in_flight = gauge("requests_in_flight", "Requests being worked on.")
 
+        self.connections = gauge("connections", "Connections that are open.")
+
         self.request_seconds = histogram("request_seconds", "From first header to last byte.", _SECONDS, "route")
         self.decode_seconds = histogram("decode_seconds", "Decoding, resizing and cropping one picture.", _SECONDS)
         self.queue_seconds = histogram("queue_seconds", "From queued to the first crop on the device.", _SECONDS)

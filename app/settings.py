@@ -100,6 +100,15 @@ class Settings(BaseSettings):
         le=3600,
         description="Longest time for an upload (then 408), and from it to the answer (then 504).",
     )
+    header_seconds: float = Field(
+        10.0, gt=0, le=3600, description="Longest time for the head of a request, from its first byte or the accept."
+    )
+    idle_body_seconds: float = Field(
+        10.0, gt=0, le=3600, description="Longest pause within an upload; then it is answered with 408."
+    )
+    max_connections: int = Field(
+        2048, ge=1, le=2**20, description="Open connections; more are answered with 503 and closed."
+    )
     shutdown_seconds: int = Field(
         75, ge=1, le=7300, description="Time for accepted requests to finish after SIGTERM; above twice the deadline."
     )

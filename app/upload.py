@@ -11,11 +11,14 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from app.errors import Problem
+from app.settings import Settings
 
 FIELD = "file"
 MULTIPART = "multipart/form-data"
 MORE_FILES = 64
 T = TypeVar("T")
+Take = Callable[[int], None]
+Chunks = AsyncGenerator[bytes, None]
 
 
 class UploadBudget:
@@ -30,7 +33,7 @@ class UploadBudget:
         self._held = 0
 
     @contextmanager
-    def hold(self) -> Iterator[Callable[[int], None]]:
+    def hold(self) -> Iterator[Take]:
         """Give a function that takes bytes from the budget, or gives back a negative count; at the end all come back.
 
         Raises:
@@ -56,24 +59,23 @@ class _MemoryParser(MultiPartParser):
     spool_max_size = 2**62
 
 
-async def read_picture(request: Request, max_bytes: int, take: Callable[[int], None], seconds: float) -> bytes:
+async def read_picture(request: Request, settings: Settings, take: Take) -> bytes:
     """Read one picture, from the multipart field ``file`` or from a raw ``image/*`` body.
 
     Args:
         request: Its body has not been read yet.
-        max_bytes: Largest body.
+        settings: Bounds its size, its time and its pauses.
         take: Takes bytes from a budget as they come.
-        seconds: Longest time for the upload.
 
     Raises:
         Problem: The body is too large, too slow, empty, malformed, of another type, or lacks the field.
     """
     kind = _media_type(request)
-    async with _in_time(seconds):
+    async with _chunks(request, settings, settings.max_body_bytes, take) as chunks:
         if kind == MULTIPART:
-            (data,) = await _read_fields(request, max_bytes, 1, take)
+            (data,) = await _read_fields(request, chunks, 1)
         elif kind.startswith("image/") or kind == "application/octet-stream":
-            data = b"".join([chunk async for chunk in _limited(request, max_bytes, take)])
+            data = b"".join([chunk async for chunk in chunks])
         else:
             raise Problem(
                 "unsupported_media_type",
@@ -84,25 +86,22 @@ async def read_picture(request: Request, max_bytes: int, take: Callable[[int], N
     return data
 
 
-async def read_pictures(
-    request: Request, max_bytes: int, max_files: int, take: Callable[[int], None], seconds: float
-) -> list[bytes]:
+async def read_pictures(request: Request, settings: Settings, take: Take) -> list[bytes]:
     """Read several pictures, each from a multipart field ``file``; one may be empty.
 
     Args:
         request: Its body has not been read yet.
-        max_bytes: Largest body.
-        max_files: Most pictures.
+        settings: Bounds their number, their size together, its time and its pauses.
         take: Takes bytes from a budget as they come.
-        seconds: Longest time for the upload.
 
     Raises:
         Problem: The body is too large, too slow, malformed, of another type, or lacks the field.
     """
     if _media_type(request) != MULTIPART:
         raise Problem("unsupported_media_type", f"send the pictures as multipart fields '{FIELD}'")
-    async with _in_time(seconds):
-        return await _read_fields(request, max_bytes, max_files, take)
+    most = min(settings.max_batch_bytes, settings.max_upload_bytes)
+    async with _chunks(request, settings, most, take) as chunks:
+        return await _read_fields(request, chunks, settings.max_batch_files)
 
 
 def _media_type(request: Request) -> str:
@@ -110,10 +109,14 @@ def _media_type(request: Request) -> str:
 
 
 @asynccontextmanager
-async def _in_time(seconds: float) -> AsyncGenerator[None]:
+async def _chunks(request: Request, settings: Settings, max_bytes: int, take: Take) -> AsyncGenerator[Chunks]:
+    seconds = settings.deadline_seconds
     try:
-        async with asyncio.timeout(seconds):
-            yield
+        async with (
+            asyncio.timeout(seconds),
+            aclosing(_limited(request, max_bytes, take, settings.idle_body_seconds)) as chunks,
+        ):
+            yield chunks
     except TimeoutError as error:
         raise Problem("upload_too_slow", f"the upload was not complete within {seconds:g} s") from error
     except ClientDisconnect as error:
@@ -143,18 +146,13 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-async def _read_fields(request: Request, max_bytes: int, max_files: int, take: Callable[[int], None]) -> list[bytes]:
-    async with aclosing(_limited(request, max_bytes, take)) as stream:
-        # Some more than may be, to tell too many from what cannot be parsed.
-        parser = _MemoryParser(
-            request.headers, stream, max_files=max_files + MORE_FILES, max_fields=8, max_part_size=2**16
-        )
-        try:
-            form = await parser.parse()
-        except (MultiPartException, UnicodeError) as error:
-            raise Problem(
-                "malformed_upload", "the multipart body cannot be parsed, or holds far too many parts"
-            ) from error
+async def _read_fields(request: Request, chunks: Chunks, max_files: int) -> list[bytes]:
+    # Some more than may be, to tell too many from what cannot be parsed.
+    parser = _MemoryParser(request.headers, chunks, max_files=max_files + MORE_FILES, max_fields=8, max_part_size=2**16)
+    try:
+        form = await parser.parse()
+    except (MultiPartException, UnicodeError) as error:
+        raise Problem("malformed_upload", "the multipart body cannot be parsed, or holds far too many parts") from error
     try:
         files = [upload for upload in form.getlist(FIELD) if isinstance(upload, UploadFile)]
         if not files:
@@ -166,15 +164,27 @@ async def _read_fields(request: Request, max_bytes: int, max_files: int, take: C
         await form.close()
 
 
-async def _limited(request: Request, max_bytes: int, take: Callable[[int], None]) -> AsyncGenerator[bytes, None]:
+async def _limited(request: Request, max_bytes: int, take: Take, idle_seconds: float) -> Chunks:
     too_large = Problem("body_too_large", f"the body is larger than the limit of {max_bytes:,} bytes")
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length) > max_bytes:
         raise too_large
     received = 0
-    async for chunk in request.stream():
+    async for chunk in _lively(request.stream(), idle_seconds):
         received += len(chunk)
         if received > max_bytes:
             raise too_large
         take(len(chunk))
+        yield chunk
+
+
+async def _lively(chunks: Chunks, seconds: float) -> Chunks:
+    while True:
+        try:
+            async with asyncio.timeout(seconds):
+                chunk = await anext(chunks, None)
+        except TimeoutError as error:
+            raise Problem("upload_too_slow", f"no byte of the upload came for {seconds:g} s") from error
+        if chunk is None:
+            return
         yield chunk

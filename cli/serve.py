@@ -22,7 +22,7 @@ def serve(
     import uvicorn
     from pydantic import ValidationError
 
-    from app import logs
+    from app import connections, logs
     from app.main import create_app
     from app.server import Server
     from app.settings import Settings
@@ -53,6 +53,7 @@ def serve(
         app,
         host=settings.host,
         port=settings.port,
+        http=connections.protocol(settings, app.state.metrics) or "auto",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -1,5 +1,6 @@
 """``/admin/*``, for admins' keys: drain the service before it stops, exchange its models while it serves."""
 
+import asyncio
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,20 +38,28 @@ async def drain(
 @router.post(
     "/reload",
     response_model=Reloaded,
-    responses=errors.responses("reload_failed", "body_too_large", "invalid_parameter", "device_lost"),
+    responses=errors.responses(
+        "reload_failed", "upload_too_slow", "body_too_large", "invalid_parameter", "device_lost"
+    ),
     openapi_extra=BODY,
     summary="Load the checkpoints again",
 )
 async def reload(request: Request, service: ServiceDep) -> Reloaded:
     """Load and prove checkpoints, then exchange the models at once; if one fails, the old ones stay. As SIGHUP."""
-    folders = await _folders(request)
+    seconds = service.settings.deadline_seconds
+    try:
+        async with asyncio.timeout(seconds):
+            body = await _body(request)
+    except TimeoutError as error:
+        raise Problem("upload_too_slow", f"the body was not complete within {seconds:g} s") from error
+    folders = _folders(body)
     if folders:
         check_allowed(folders, service.settings.checkpoints)
     old, new = await service.reload(folders)
     return Reloaded(old=old, new=new)
 
 
-async def _folders(request: Request) -> tuple[Path, ...]:
+async def _body(request: Request) -> bytes:
     """Read the body by hand: declared to FastAPI, it would be read before the key is checked."""
     body = b""
     try:
@@ -60,6 +69,10 @@ async def _folders(request: Request) -> tuple[Path, ...]:
                 raise Problem("body_too_large", f"the body is larger than the limit of {MAX_BODY_BYTES:,} bytes")
     except ClientDisconnect as error:
         raise Problem("client_disconnected", "the client left during the upload") from error
+    return body
+
+
+def _folders(body: bytes) -> tuple[Path, ...]:
     if not body.strip():
         return ()
     try:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Annotated, Any, Literal
 
@@ -17,7 +17,7 @@ from app.routes import picture
 from app.routes.picture import CropsQuery, DeadlineHeader, DetailQuery, ModelQuery, ServiceDep
 from app.schemas import BatchAnswer
 from app.scoring import REFUSALS, Order, Scoring, refusal
-from app.upload import FIELD, read_pictures, while_connected
+from app.upload import FIELD, Take, read_pictures, while_connected
 from model.images import ImageError
 
 router = APIRouter(tags=["scores"])
@@ -89,8 +89,7 @@ async def score_batch(
     try:
         scoring.check_room(asked)
         take = stack.enter_context(scoring.uploads.hold())
-        most = min(settings.max_batch_bytes, settings.max_upload_bytes)
-        files = await read_pictures(request, most, settings.max_batch_files, take, settings.deadline_seconds)
+        files = await read_pictures(request, settings, take)
         if len(files) * asked.count > settings.max_queue_crops:
             raise Problem("too_many_files", f"the queue never has room for {len(files) * asked.count} crops")
         place = stack.enter_context(scoring.reserve(asked, len(files)))
@@ -114,7 +113,7 @@ class _Batch:
         max_bytes: int,
         asked: Order,
         place: Place,
-        take: Callable[[int], None],
+        take: Take,
         detail: Literal["crops"] | None,
     ) -> None:
         self._request = request

@@ -122,7 +122,7 @@ async def score_upload(request: Request, response: Response, service: Service, a
         scoring.check_room(asked)
         # While crops wait for the device, neither the upload nor the decoded picture is held.
         with scoring.uploads.hold() as take:
-            data = await read_picture(request, settings.max_body_bytes, take, settings.deadline_seconds)
+            data = await read_picture(request, settings, take)
             deadline = scoring.deadline(asked)
             name = await scoring.name(data, asked)
             response.headers["ETag"] = tag = entity_tag(*map(str, name), *variant)
