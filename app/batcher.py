@@ -11,6 +11,7 @@ The engine and the clock are injected, and neither torch nor a web framework is 
 """
 
 import asyncio
+import logging
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -37,6 +38,8 @@ from app.work import (
     Segment,
 )
 
+log = logging.getLogger("smart_iqa.batcher")
+
 SLOTS = 2
 """Batches handed to the device: one runs, one is staged."""
 ATTEMPTS = 2
@@ -44,15 +47,20 @@ ATTEMPTS = 2
 FAILURES_TO_UNHEALTHY = 3
 RECOVERY_SECONDS = 30.0
 """An unhealthy engine gets another try after this long without a failure."""
-HANG_SECONDS = 120.0
-"""A batch that is on the device for this long will not come back."""
 RETRY_AFTER_CAP = 30
 
 
 class _Computed(NamedTuple):
     rows_ND: Rows
+    error: Exception | None
     started: float
     seconds: float
+
+
+def _fault(rows_ND: Rows, crops: int) -> Exception | None:
+    if len(rows_ND) != crops:
+        return ValueError("wrong number of rows")
+    return None if np.isfinite(rows_ND).all() else ArithmeticError("a row is not a number")
 
 
 class Batcher:
@@ -65,6 +73,7 @@ class Batcher:
         clock: Seconds from a monotonic clock.
         max_queue_crops: Bound on the crops that wait.
         max_queue_bytes: Bound on their memory.
+        hang_seconds: A batch that is on the device for this long will not come back.
     """
 
     def __init__(
@@ -76,18 +85,23 @@ class Batcher:
         clock: Callable[[], float],
         max_queue_crops: int,
         max_queue_bytes: int,
+        hang_seconds: float = 120.0,
     ) -> None:
-        self._engines = engines
+        self._engines = dict(engines)
         self._metrics = metrics
         self._clock = clock
         self._max_queue_crops = max_queue_crops
         self._max_queue_bytes = max_queue_bytes
+        self._hang_seconds = hang_seconds
         self._loop = asyncio.get_running_loop()
         self._device = device
         device.on_death = lambda: self._loop.call_soon_threadsafe(self._lose_device)
-        self._waiting = Waiting(engines)
+        self._waiting = Waiting()
         self._retries: deque[Batch] = deque()
-        self._on_device: dict[Batch, float] = {}
+        self._on_device: dict[Batch, None] = {}
+        self._leaving: set[str] = set()
+        # When the engine began with the batch that it has now. Written by the device thread.
+        self._began: float | None = None
         self._failures = 0
         self._last_failure = -math.inf
         self._lost = False
@@ -95,7 +109,8 @@ class Batcher:
     @property
     def alive(self) -> bool:
         """Whether the device thread runs, and does not hang."""
-        hangs = any(self._clock() - batch.formed > HANG_SECONDS for batch in self._on_device)
+        began = self._began
+        hangs = began is not None and self._clock() - began > self._hang_seconds
         return self._device.alive and not self._lost and not hangs
 
     @property
@@ -103,6 +118,27 @@ class Batcher:
         """Whether requests are worth sending: false for a while once three have failed in a row."""
         rested = self._clock() - self._last_failure > RECOVERY_SECONDS
         return self.alive and (self._failures < FAILURES_TO_UNHEALTHY or rested)
+
+    def give_up(self) -> None:
+        """Answer whoever waits that nothing will be computed any more, and take nothing further."""
+        self._lose_device()
+
+    def put_engine(self, key: str, engine: Engine) -> None:
+        """Make a further key known."""
+        self._leaving.discard(key)
+        self._engines[key] = engine
+
+    def drop_engine(self, key: str) -> None:
+        """Forget a key, now or once none of its jobs waits or runs. Nothing may be submitted for it any more."""
+        self._leaving.add(key)
+        self._tell()
+
+    def _let_go(self) -> None:
+        busy = {job.key for job in self._waiting} | {batch.key for batch in (*self._on_device, *self._retries)}
+        for key in self._leaving - busy:
+            self._leaving.remove(key)
+            self._engines.pop(key, None)
+            self._waiting.forget(key)
 
     def check_room(self, crops: int, size: int = 0) -> None:
         """Find out whether a request of that many crops would be taken now.
@@ -122,7 +158,13 @@ class Batcher:
             raise QueueFull(min(max(math.ceil(waiting.drain_seconds), 1), RETRY_AFTER_CAP))
 
     async def submit(
-        self, key: str, items: Items, *, deadline: float, priority: Priority = Priority.INTERACTIVE
+        self,
+        key: str,
+        items: Items,
+        *,
+        deadline: float,
+        priority: Priority = Priority.INTERACTIVE,
+        owner: str = "",
     ) -> Answer:
         """Have crops scored. Cancelling the call takes what still waits out of the queue.
 
@@ -130,7 +172,8 @@ class Batcher:
             key: Names the engine.
             items: At least one work item; only items of one shape share a batch.
             deadline: When the answer is of no use any more, on the batcher's clock.
-            priority: Which queue to wait in.
+            priority: Its class.
+            owner: Who asks; owners share the device fairly.
 
         Raises:
             QueueFull: Too much waits already.
@@ -141,6 +184,7 @@ class Batcher:
         self.check_room(len(items), items.nbytes)
         job = Job(
             key=key,
+            owner=owner,
             items=items,
             priority=priority,
             deadline=deadline,
@@ -163,7 +207,7 @@ class Batcher:
     def _pump(self) -> None:
         """Hand batches to the device while it has a slot for them."""
         while len(self._on_device) < SLOTS and (batch := self._next_batch()) is not None:
-            self._on_device[batch] = self._waiting.charge(batch.key, batch.crops)
+            self._on_device[batch] = None
             engine = self._engines[batch.key]
             self._metrics.batch_flush.labels(batch.reason).inc()
             self._metrics.batch_crops.observe(batch.crops)
@@ -176,8 +220,19 @@ class Batcher:
         self._loop.call_soon_threadsafe(self._finish, batch, outcome)
 
     def _timed(self, engine: Engine, parts: list[Items]) -> _Computed:
-        started = self._clock()
-        return _Computed(engine.run(parts), started, self._clock() - started)
+        started = self._began = self._clock()
+        # What fails has had the device too: its time is told as well.
+        error: Exception | None = None
+        rows_ND: Rows = np.empty((0, 0), np.float32)
+        try:
+            rows_ND = engine.run(parts)
+        except Exception as caught:
+            log.exception("a batch failed")
+            # The traceback's frames hold the batch's memory on the device, which the retry will need.
+            error = caught.with_traceback(None)
+        finally:
+            self._began = None
+        return _Computed(rows_ND, error, started, self._clock() - started)
 
     def _next_batch(self) -> Batch | None:
         """Take the next batch off the queue; None if nothing waits, or if waiting longer costs nothing."""
@@ -194,7 +249,13 @@ class Batcher:
         if self._on_device and not full:
             return None
         segments = self._waiting.take(head, cap)
-        return Batch(key=head.key, segments=segments, reason="full" if full else "idle", formed=self._clock())
+        return Batch(
+            key=head.key,
+            segments=segments,
+            reason="full" if full else "idle",
+            formed=self._clock(),
+            cost=self._waiting.cost(segments),
+        )
 
     def _drop_expired(self) -> None:
         now = self._clock()
@@ -203,18 +264,15 @@ class Batcher:
 
     def _finish(self, batch: Batch, outcome: Outcome[_Computed]) -> None:
         """Take in what became of a batch."""
-        charged = self._on_device.pop(batch)
-        error = outcome.error
-        if outcome.value is not None:
-            if len(outcome.value.rows_ND) != batch.crops:
-                error = ValueError("wrong number of rows")
-            elif not np.isfinite(outcome.value.rows_ND).all():
-                error = ArithmeticError("a row is not a number")
-            else:
-                self._failures = 0
-                self._waiting.settle(batch.key, batch.crops, charged=charged, seconds=outcome.value.seconds)
-                self._deliver(batch, outcome.value)
-        if error is not None:
+        del self._on_device[batch]
+        computed = outcome.value
+        assert computed is not None, "whatever the engine raises is part of what was computed"
+        self._waiting.settle(batch.segments, batch.cost, computed.seconds)
+        error = computed.error or _fault(computed.rows_ND, batch.crops)
+        if error is None:
+            self._failures = 0
+            self._deliver(batch, computed)
+        else:
             self._metrics.batch_failures.labels(type(error).__name__).inc()
             self._retry_alone(batch)
         self._pump()
@@ -223,7 +281,7 @@ class Batcher:
         self._metrics.compute_seconds.observe(computed.seconds)
         offset = 0
         for segment in batch.segments:
-            job, length = segment.job, segment.stop - segment.start
+            job, length = segment.job, segment.crops
             job.parts[segment.start] = computed.rows_ND[offset : offset + length]
             job.started = min(job.started, computed.started)
             job.compute_seconds += computed.seconds
@@ -249,7 +307,8 @@ class Batcher:
                 self._fail(segment.job, EngineFailed())
             else:
                 alone = Segment(job=segment.job, start=segment.start, stop=segment.stop, attempt=segment.attempt + 1)
-                self._retries.append(Batch(key=batch.key, segments=(alone,), reason="retry", formed=self._clock()))
+                retry = Batch(key=batch.key, segments=(alone,), reason="retry", formed=self._clock(), cost=0.0)
+                self._retries.append(retry)
 
     def _fail(self, job: Job, error: Exception) -> None:
         if job.over:
@@ -268,6 +327,8 @@ class Batcher:
         self._tell()
 
     def _tell(self) -> None:
+        if self._leaving:
+            self._let_go()
         self._metrics.queue_crops.set(self._waiting.crops)
         self._metrics.queue_bytes.set(self._waiting.bytes)
         self._metrics.queue_wait.set(self._waiting.drain_seconds)

@@ -3,21 +3,24 @@
 Problem
 |-- the request
 |   |-- 400 malformed_upload, empty_body, missing_file
+|   |-- 401 missing_key, invalid_key    with WWW-Authenticate
+|   |-- 403 admin_key_required
 |   |-- 404 not_found, unknown_model
 |   |-- 405 method_not_allowed
 |   |-- 408 upload_too_slow
-|   |-- 409 attention_not_supported
+|   |-- 409 attention_not_supported, reload_failed
 |   |-- 413 body_too_large
 |   |-- 415 unsupported_media_type
 |   `-- 422 invalid_parameter
 |-- the picture
 |   |-- 415 unsupported_format
-|   `-- 422 image_undecodable, image_truncated, too_many_pixels, image_too_small, extreme_aspect
+|   `-- 422 image_undecodable, image_truncated, too_many_pixels, image_too_small, extreme_aspect,
+|           image_quarantined
 `-- the service
-    |-- 429 queue_full             with Retry-After
+    |-- 429 queue_full, rate_limited    with Retry-After
     |-- 499 client_disconnected    nobody reads it; for logs and metrics
     |-- 500 internal_error, engine_failed
-    |-- 503 not_ready, device_lost
+    |-- 503 not_ready, draining, device_lost
     `-- 504 deadline_exceeded
 """
 
@@ -39,11 +42,15 @@ TABLE: Mapping[str, tuple[int, str]] = {
     "malformed_upload": (400, "The upload is not a well-formed multipart body"),
     "empty_body": (400, "The upload is empty"),
     "missing_file": (400, "The picture is missing"),
+    "missing_key": (401, "A key is needed"),
+    "invalid_key": (401, "The key is not known"),
+    "admin_key_required": (403, "An admin's key is needed"),
     "not_found": (404, "There is nothing at this address"),
     "unknown_model": (404, "No such model is loaded"),
     "method_not_allowed": (405, "This address does not take this method"),
     "upload_too_slow": (408, "The upload took too long"),
     "attention_not_supported": (409, "The model has no stage weights"),
+    "reload_failed": (409, "The models were not exchanged"),
     "body_too_large": (413, "The upload is too large"),
     "unsupported_media_type": (415, "The body is neither a picture nor a multipart form"),
     "unsupported_format": (415, "The picture's format is not accepted"),
@@ -53,11 +60,14 @@ TABLE: Mapping[str, tuple[int, str]] = {
     "too_many_pixels": (422, "The picture has too many pixels"),
     "image_too_small": (422, "The picture is too small"),
     "extreme_aspect": (422, "The picture is too long for its width"),
+    "image_quarantined": (422, "The model failed on this picture lately"),
     "queue_full": (429, "The service is at capacity"),
+    "rate_limited": (429, "The key has used up its rate"),
     "client_disconnected": (499, "The client left"),
     "internal_error": (500, "Something went wrong here"),
     "engine_failed": (500, "The model failed on this picture"),
     "not_ready": (503, "The service is not ready"),
+    "draining": (503, "The service is draining"),
     "device_lost": (503, "The service has lost its device"),
     "deadline_exceeded": (504, "The answer did not come in time"),
 }

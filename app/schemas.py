@@ -1,6 +1,8 @@
 """The JSON that the service answers with."""
 
-from pydantic import BaseModel, Field
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Scale(BaseModel):
@@ -108,3 +110,28 @@ class Health(BaseModel):
     """State of the service."""
 
     status: str = Field(examples=["ok"])
+
+
+class Drain(BaseModel):
+    """Whether new work is refused."""
+
+    draining: bool
+
+
+class Reload(BaseModel):
+    """Checkpoints to load."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    checkpoints: tuple[Path, ...] = Field(
+        min_length=1,
+        description="Configured folders, or folders below the parent of one; the first is the default model.",
+        examples=[["checkpoints/default"]],
+    )
+
+
+class Reloaded(BaseModel):
+    """Digests of the models by name, before and after."""
+
+    old: dict[str, str] = Field(examples=[{"smart-mobile-biq2021": "sha256:43db696da5f5..."}])
+    new: dict[str, str] = Field(examples=[{"smart-mobile-biq2021": "sha256:5c59b923a824..."}])

@@ -18,6 +18,21 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Keys that may ask for scores, `name:sha256`, separated by commas; without any, all may.",
+    )
+    api_keys_file: Path | None = Field(
+        None, description="File of such keys, one `name sha256` per line; read again when it changes."
+    )
+    admin_keys: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Keys that may use `/admin/*` too, in the same form; without any there is no `/admin/*`."
+    )
+    admin_keys_file: Path | None = Field(None, description="File of such keys.")
+    metrics_key: bool = Field(False, description="Whether `/metrics` asks for a key too.")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Origins whose pages may call the service, separated by commas; `*` for all."
+    )
     checkpoints: Annotated[tuple[Path, ...], NoDecode] = Field(
         (DEFAULT,),
         min_length=1,
@@ -55,6 +70,15 @@ class Settings(BaseSettings):
         le=2**38,
         description="Bytes of the crops or tokens waiting for the device; more are answered with 429.",
     )
+    key_crops_per_second: float = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        description="Crops that each API key may ask for in a second, over ten seconds; 0 for no limit. 429 beyond.",
+    )
+    hang_seconds: float = Field(
+        120.0, ge=1, le=3600, description="A batch that is on the device for this long will not come back: the end."
+    )
     deadline_seconds: float = Field(
         30.0,
         gt=0,
@@ -64,12 +88,28 @@ class Settings(BaseSettings):
     shutdown_seconds: int = Field(
         75, ge=1, le=7300, description="Time for accepted requests to finish after SIGTERM; above twice the deadline."
     )
+    drain_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        description="Time after SIGTERM in which the service still listens, is not ready and takes no new work.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log line shown.")
+    log_format: Literal["text", "json"] = Field("text", description="`json` writes one object per line.")
+    otel: bool = Field(
+        False,
+        description="Whether to send traces to where OpenTelemetry's own variables say; needs the extra `otel`.",
+    )
 
-    @field_validator("checkpoints", mode="before")
+    @field_validator("checkpoints", "api_keys", "admin_keys", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("api_keys_file", "admin_keys_file", mode="before")
+    @classmethod
+    def _none(cls, value: object) -> object:
+        return None if value == "" else value
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -77,6 +117,8 @@ class Settings(BaseSettings):
             raise ValueError("shutdown_seconds must be above twice deadline_seconds: one for the upload, one after it")
         if self.max_upload_bytes < self.max_body_bytes:
             raise ValueError("max_upload_bytes must be at least max_body_bytes")
+        if self.metrics_key and not (self.api_keys or self.api_keys_file or self.admin_keys or self.admin_keys_file):
+            raise ValueError("metrics_key asks for a key, but no keys are configured")
         return self
 
 
@@ -84,6 +126,7 @@ def table() -> str:
     """Draw the settings as the README's table."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        default = "`checkpoints/default`" if name == "checkpoints" else f"`{field.default}`"
-        rows.append(f"| `SMARTIQA_{name.upper()}` | {default} | {field.description} |")
+        default = "checkpoints/default" if name == "checkpoints" else field.default
+        shown = "none" if default in ((), None) else f"`{default}`"
+        rows.append(f"| `SMARTIQA_{name.upper()}` | {shown} | {field.description} |")
     return "\n".join(rows)

@@ -80,6 +80,7 @@ class Job:
 
     Attributes:
         key: Names the engine.
+        owner: Who asked; "" where nobody is told apart.
         items: The work items, (N, *shape).
         priority: Its class.
         deadline: When the answer is of no use any more, on the batcher's clock.
@@ -92,6 +93,7 @@ class Job:
     """
 
     key: str
+    owner: str
     items: Items
     priority: Priority
     deadline: float
@@ -106,6 +108,11 @@ class Job:
     def kind(self) -> tuple[object, ...]:
         """What jobs must have in common to share a batch: the engine and the shape of their items."""
         return self.key, self.items.shape[1:]
+
+    @property
+    def flow(self) -> tuple[str, str]:
+        """What shares the device with others as one: the jobs of one owner for one model."""
+        return self.owner, self.key
 
     @property
     def waiting(self) -> int:
@@ -132,6 +139,11 @@ class Segment:
     stop: int
     attempt: int = 1
 
+    @property
+    def crops(self) -> int:
+        """How many crops it holds."""
+        return self.stop - self.start
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Batch:
@@ -142,14 +154,16 @@ class Batch:
         segments: Its crops.
         reason: What sent it off, for the metrics.
         formed: When.
+        cost: Seconds on the device that its flows were charged with.
     """
 
     key: str
     segments: tuple[Segment, ...]
     reason: str
     formed: float
+    cost: float
 
     @property
     def crops(self) -> int:
         """How many crops it holds."""
-        return sum(segment.stop - segment.start for segment in self.segments)
+        return sum(segment.crops for segment in self.segments)

@@ -4,7 +4,7 @@
 
 Each learns a few hundred photos of BIQ2021, from the pretrained MobileNetV2 where its trunk may be one and from random
 weights elsewhere. One service then loads all the checkpoints, and is asked for scores twice: what it answers must be
-what the offline scorer says, to the last digit. It prints a table and writes ``benchmarks/results/systems.json``.
+what the offline scorer says, to the last digit. It prints JSON lines and writes ``benchmarks/results/systems.json``.
 
 The correlations say that a system learns here, not which one is better: minutes of training on hundreds of photos are
 no comparison of architectures.
@@ -25,6 +25,7 @@ from typing import Any
 import torch
 
 from model import checkpoint, registry
+from model.contract import Contract, Scale
 from model.scorer import Scorer
 from training import datasets, initial, recipe, trainer
 from training.recipe import Recipe
@@ -84,7 +85,7 @@ def train(
 ) -> dict[str, Any]:
     """Train one system by the loop of ``smart-iqa train``."""
     made: Recipe = recipe.make({**COMMON, "network": name, **changes}, name)
-    init = initial.RANDOM if name in FROM_SCRATCH else arguments.init
+    first, init = starting_point(made, arguments.init, folder)
     started = time.monotonic()
     trained = trainer.train(made, arguments.root, folder / name, init=init, split=split)
     seconds = time.monotonic() - started
@@ -92,13 +93,28 @@ def train(
     (validation,) = checkpoint.inspect(trained)[0].figures.values()
     return {
         "network": name,
-        "first_weights": "random" if init == initial.RANDOM else init.name,
+        "first_weights": first,
         "parameters": registry.parameter_count(network),
         "trainable": sum(one.numel() for one in network.parameters() if one.requires_grad),
         "minutes": round(seconds / 60, 1),
         "srcc": validation["srcc"],
         "plcc": validation["plcc"],
     }
+
+
+def starting_point(made: Recipe, pretrained: Path, folder: Path) -> tuple[str, Path]:
+    """What a system starts from, in words and as what ``--init`` takes."""
+    if made.network in FROM_SCRATCH:
+        return "random", initial.RANDOM
+    network = registry.build(made.network, **made.network_changes())
+    if len(network.trunks()) == 1:
+        return pretrained.name, pretrained
+    # A file holds one trunk; the other one stays random, and frozen.
+    initial.load_trunk(network.trunks()["backbone"], pretrained)
+    scale = Scale(dataset="none", min=-1.0, max=1.0)
+    start = folder / f"{made.network}-start"
+    checkpoint.save(start, network, name="start", contract=Contract(scale=scale), card="")
+    return f"{pretrained.name}, random transformer", start
 
 
 def serve(rows: list[dict[str, Any]], folder: Path, photos: list[Path]) -> None:
@@ -124,14 +140,15 @@ def serve(rows: list[dict[str, Any]], folder: Path, photos: list[Path]) -> None:
 
 
 def wait_ready(service: "subprocess.Popen[bytes]") -> None:
-    """Wait until the service answers that it is ready."""
-    while service.poll() is None:
+    """Wait until the service answers that it is ready, for two minutes at most."""
+    until = time.monotonic() + 120
+    while service.poll() is None and time.monotonic() < until:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/health/ready", timeout=5):
                 return
         except OSError:
             time.sleep(1)
-    raise RuntimeError("the service has ended")
+    raise RuntimeError("the service has ended, or does not become ready")
 
 
 def ask(model: str, photo: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from model.engine import Engine, mean_std, network_inputs
 from model.networks.hyper import TargetNetwork
 
 TOLERANCE = 1e-4
-"""Largest difference from the engine, by the length of the scale (stage weights: by 1)."""
+"""Largest difference from the engine, relative to the answer or the length of the scale, whichever is larger."""
 BATCHES = (1, 3)
 """Numbers of items that a finished file is tried with."""
 EXAMPLES = 2
@@ -124,11 +124,19 @@ def export(folder: Path, format_: str, out: Path | None, *, replace: bool) -> tu
         "contract": json.dumps(contract.to_dict()),
         "outputs": json.dumps(scores.outputs),
     }
+    if not out.parent.is_dir():
+        raise ValueError(f"{out.parent}: no such folder")
     staging = out.with_name(f".{out.stem}.exporting{kind.suffix}")
     try:
         with _quiet(), torch.inference_mode(False), torch.no_grad():
             kind.write(scores, example, dynamic, texts, staging)
         difference = _difference(kind.open(staging), expected, contract.scale.max - contract.scale.min)
+    except (ImportError, OSError):
+        raise
+    except Exception as error:  # exporters and runtimes have exceptions of their own
+        reason = next(iter(str(error).splitlines()), "")
+        raise ValueError(f"{folder} cannot be written as {format_}: {type(error).__name__} {reason}") from error
+    else:
         if not difference <= TOLERANCE:
             raise ValueError(f"the {format_} file differs from the engine by {difference:.1e} of the scale")
         os.replace(staging, out)
@@ -153,7 +161,7 @@ def _expected(loaded: Checkpoint) -> list[tuple[Items, Answers]]:
 def _difference(run: Run, expected: list[tuple[Items, Answers]], scale: float) -> float:
     differences = []
     for items, answers in expected:
-        for found, answer, unit in zip(run(items), answers, (scale, 1.0), strict=False):
+        for found, answer, unit in zip(run(items), answers, (scale, 1.0)[: len(answers)], strict=True):
             size = np.maximum(np.abs(answer), unit)
             differences.append(np.max(np.abs(found - answer) / size) if found.shape == answer.shape else np.inf)
     return float(np.max(differences))

@@ -3,10 +3,8 @@
 A format is told from its keys. Weights are read with ``weights_only=True``: nothing in a file is run.
 """
 
-import pickle
 import re
 import shutil
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +32,10 @@ def read(file: Path) -> dict[str, Tensor]:
         if file.suffix == ".npz":
             return _read_arrays(file)
         found: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # of damaged files: struct.error, IndexError, AssertionError ...
         kind = "NumPy file of plain arrays" if file.suffix == ".npz" else "PyTorch file of plain tensors"
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ValueError(f"{file}: not a {kind}: {reason}") from error
+        reason = next(iter(str(error).splitlines()), "")
+        raise ValueError(f"{file}: not a {kind}: {type(error).__name__} {reason}".rstrip()) from error
     for wrapper in ("params", "learner", "model", "state_dict"):
         if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
             buffers = found.get("bn_buffer")
@@ -151,6 +149,8 @@ def write(weights: Weights, format_: Format, out: Path, *, name: str, origin: st
         raise ValueError(f"{out} exists already")
     network, contract = convert(weights, format_, dataset)
     staging = out.with_name(f".{out.name}.importing")
+    shared = out.parent / checkpoint.TRUNKS
+    before = set(shared.glob("*"))
     try:
         checkpoint.save(
             staging,
@@ -166,5 +166,9 @@ def write(weights: Weights, format_: Format, out: Path, *, name: str, origin: st
         )
         golden.write(Scorer.load(staging, device="cpu", precision="fp32"))
         checkpoint.replace(staging, out)
+    except BaseException:
+        for file in set(shared.glob("*")) - before:
+            file.unlink()
+        raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)

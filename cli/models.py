@@ -96,10 +96,13 @@ def import_(
     file: Annotated[Path, typer.Argument(help="A checkpoint of another project (.pkl, .pt, .pth, .npz).")],
     out: Annotated[Path, typer.Option(help="Checkpoint folder to make.")],
     format_: Annotated[str, typer.Option("--format", help="auto, or a format that the error message lists.")] = "auto",
-    dataset: Annotated[str, typer.Option(help="What the weights were trained on; KonIQ-10k if left out.")] = "",
+    dataset: Annotated[
+        str,
+        typer.Option(help="What they were trained on; if left out KonIQ-10k, or AVA for ten grades."),
+    ] = "",
     name: Annotated[str, typer.Option(help="Name that requests choose the model by; the format's if left out.")] = "",
 ) -> None:
-    """Make a checkpoint folder from the weights of SMART-IQA, HyperIQA, pyiqa, LoDa or Life-IQA."""
+    """Make a checkpoint folder from the weights of SMART-IQA, HyperIQA, pyiqa, LoDa, Life-IQA or Google's MUSIQ."""
     from cli import importing
     from cli.console import notes, results
     from cli.formats import FORMATS

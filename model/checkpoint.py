@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -148,8 +149,10 @@ def save(
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     try:
-        # safetensors refuses strided (channels-last) and shared tensors.
-        weights = {key: value.contiguous() for key, value in network.state_dict().items()}
+        # safetensors refuses strided (channels-last) tensors, and those that share memory.
+        weights = {
+            key: value.clone(memory_format=torch.contiguous_format) for key, value in network.state_dict().items()
+        }
         trunk = {key: weights.pop(key) for key in network.frozen}
         data = safetensors.torch.save(weights)
         (staging / WEIGHTS).write_bytes(data)
@@ -166,20 +169,20 @@ def save(
         text = json.dumps({"format": FORMAT, **dataclasses.asdict(config)}, indent=2)
         (staging / CONFIG).write_text(text + "\n", encoding="utf-8")
         (staging / CARD).write_text(card, encoding="utf-8")
-    except OSError:
+    except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
     replace(staging, folder)
 
 
 def _share(weights: dict[str, Tensor], folder: Path) -> str:
-    """Write weights to a file of their hash's name, if it is not there; the hash."""
+    """Write weights to a file of their hash's name, if it is not there or is damaged; the hash."""
     data = safetensors.torch.save(weights)
     digest = hashlib.sha256(data).hexdigest()
     file = folder / f"{digest}.safetensors"
-    if not file.exists():
+    if not file.exists() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
         folder.mkdir(exist_ok=True)
-        staging = file.with_suffix(".writing")
+        staging = file.with_suffix(f".{os.getpid()}.writing")
         try:
             staging.write_bytes(data)
             os.replace(staging, file)
@@ -265,6 +268,12 @@ def _parse_config(text: bytes, folder: Path) -> Config:
         if fields.pop("format", None) != FORMAT:
             raise ValueError(f"checkpoint format is not {FORMAT}")
         fields["contract"] = Contract.from_dict(fields["contract"])
-        return Config(**fields)
+        config = Config(**fields)
+        for name in ("name", "weights_sha256", "trunk_sha256", "trained_on", "licence"):
+            if not isinstance(getattr(config, name), str):
+                raise ValueError(f"{name} is no text")
+        if not all(isinstance(split, dict) for split in config.figures.values()):
+            raise ValueError("figures are no table of tables")
+        return config
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder / CONFIG}: {error}") from error

@@ -211,6 +211,12 @@ class Contract:
             (small + length, token_shapes.LENGTH) for length in token_shapes.FULL_LENGTHS if least <= length <= most
         )
 
+    @property
+    def least_item_bytes(self) -> int:
+        """Memory that a work item takes at least."""
+        smallest = min(math.prod(shape) for shape in self.item_shapes())
+        return smallest if self.view == "crops" else 4 * smallest
+
     def probe(self, count: int, item_shape: tuple[int, ...]) -> Items:
         """Made-up items of one shape, the same ones every time, half of them smooth and half noise."""
         rng = np.random.default_rng(PROBE_SEED)

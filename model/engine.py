@@ -5,6 +5,7 @@ would depend on the company it is in. So the engine pads every batch to one of a
 shape only if it reproduces the largest one's results bit for bit, at every position.
 """
 
+import logging
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -19,6 +20,8 @@ from model.allocator import keep_freed_memory
 from model.checkpoint import Checkpoint
 from model.contract import Contract, Items
 
+log = logging.getLogger("smart_iqa.engine")
+
 DeviceName = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -30,6 +33,15 @@ CANDIDATE_SHAPES = {
 }
 """Items per batch that are tried; on a CPU, crops per second hardly grow past 8, and a sequence of tokens is work
 enough for all its cores."""
+RECOVERY_BATCHES = 100
+"""Batches that must go well before one of the full size is tried again after memory has run out."""
+
+
+class DeviceBroken(BaseException):
+    """The device will not compute anything any more in this process, whatever it is given.
+
+    Not an ``Exception``: who retries failed batches shall not retry these.
+    """
 
 
 class Engine:
@@ -38,7 +50,7 @@ class Engine:
     Not thread-safe: one thread at a time may call it.
 
     Attributes:
-        cap: Items that fit one batch.
+        cap: Items that fit one batch; fewer for a while after memory has run out.
         reproducible: Whether an item's score is the same at every position of the largest shape; known after ``warm``.
         device: ``cpu`` or ``cuda``.
         precision: ``fp32`` or ``bf16``.
@@ -63,7 +75,8 @@ class Engine:
             torch.backends.cudnn.allow_tf32 = False
         self.item_shapes = contract.item_shapes()
         candidates = tuple(sorted(shapes or CANDIDATE_SHAPES[contract.view, self.device]))
-        self.cap = candidates[-1]
+        self.cap = self._largest = candidates[-1]
+        self._good = 0
         self.reproducible = False
         self._shapes = dict.fromkeys(self.item_shapes, candidates)
         self._network = network.to(self.device).to(memory_format=torch.channels_last).eval()
@@ -72,7 +85,7 @@ class Engine:
         # One buffer serves all item shapes: it holds one batch at a time.
         longest = max(math.prod(shape) for shape in self.item_shapes)
         dtype = torch.uint8 if contract.view == "crops" else torch.float32
-        self._staging = torch.zeros(self.cap * longest, dtype=dtype, pin_memory=self.device == "cuda")
+        self._staging = torch.zeros(self._largest * longest, dtype=dtype, pin_memory=self.device == "cuda")
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, *, device: DeviceName = "auto", precision: Precision = "auto") -> "Engine":
@@ -90,29 +103,64 @@ class Engine:
         """Run every shape, and keep those that agree with the largest one to the last bit."""
         self.reproducible = True
         for item_shape in self.item_shapes:
-            probe = self._contract.probe(self.cap, item_shape)
-            reference = self._run_at(self.cap, [probe])
-            rolled = self._run_at(self.cap, [np.roll(probe, 1, axis=0)])
+            probe = self._contract.probe(self._largest, item_shape)
+            reference = self._run_at(self._largest, [probe])
+            rolled = self._run_at(self._largest, [np.roll(probe, 1, axis=0)])
             self.reproducible &= np.array_equal(np.roll(reference, 1, axis=0), rolled)
             self._shapes[item_shape] = tuple(
                 shape
                 for shape in self._shapes[item_shape]
-                if shape == self.cap or np.array_equal(self._in_chunks(shape, probe), reference)
+                if shape == self._largest or np.array_equal(self._in_chunks(shape, probe), reference)
             )
 
     def run(self, parts: Sequence[Items]) -> NDArray[np.float32]:
         """Score one batch.
 
         Args:
-            parts: Items, each (n, *shape), all of one of ``item_shapes``; together at most ``cap``.
+            parts: Items, each (n, *shape), all of one of ``item_shapes``; together at most ``cap`` as it was lately.
 
         Returns:
             (N, D) rows in the order of the items: the output, then the stage weights if the network has any.
+
+        Raises:
+            RuntimeError: It failed; another batch may go well.
+            DeviceBroken: Nothing will go well any more.
         """
         count = sum(len(part) for part in parts)
-        assert 0 < count <= self.cap, f"{count} items for a batch of at most {self.cap}"
+        assert 0 < count <= self._largest, f"{count} items for a batch of at most {self._largest}"
         admitted = self._shapes[parts[0].shape[1:]]
-        return self._run_at(next(shape for shape in admitted if shape >= count), parts)
+        if count > self.cap and self.cap in admitted:
+            return self._in_chunks(self.cap, np.concatenate(list(parts)))
+        shape = next(shape for shape in admitted if shape >= count)
+        smaller = max((other for other in admitted if other < shape), default=0)
+        try:
+            rows_ND = self._run_at(shape, parts)
+        except RuntimeError as error:
+            self._check_device(error)
+            if not smaller or not _is_out_of_memory(error):
+                raise
+        else:
+            self._recover()
+            return rows_ND
+        # All admitted shapes give the same bits, so a smaller one is another price, not another score.
+        log.warning("out of memory at %d items to a batch: going on with %d", shape, smaller)
+        self.cap, self._good = smaller, 0
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
+        return self._in_chunks(smaller, np.concatenate(list(parts)))
+
+    def _recover(self) -> None:
+        self._good += 1
+        if self.cap < self._largest and self._good >= RECOVERY_BATCHES:
+            self.cap, self._good = self._largest, 0
+
+    def _check_device(self, error: RuntimeError) -> None:
+        """Find out whether an error has taken the device along; those of CUDA come back at every later call."""
+        if self.device == "cuda":
+            try:
+                torch.cuda.synchronize()
+            except RuntimeError:
+                raise DeviceBroken(type(error).__name__) from error
 
     def predict(self, items: Items) -> NDArray[np.float32]:
         """Score any number of items of one shape: ``run`` over as many batches as it takes."""
@@ -150,6 +198,11 @@ class Engine:
 
     def _autocast(self) -> AbstractContextManager[None]:
         return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    # On a CPU it has no class of its own.
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def mean_std(contract: Contract, device: str) -> tuple[Tensor, Tensor]:

@@ -53,6 +53,8 @@ def _of_one(folder: Path) -> list[Measured]:
     chosen_on = next((how.removeprefix("best_on_") for how in SELECTION if SELECTION[how] in text), "")
     found = []
     for key, figures in config.figures.items():
+        if not {"pictures", "srcc", "plcc"} <= figures.keys():
+            continue
         dataset, _, part = key.rpartition("-")
         found.append(
             Measured(

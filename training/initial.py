@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
 from model import checkpoint, registry
 from model.contract import Contract, Scale
@@ -50,18 +51,34 @@ def rehearse(recipe: Recipe, contract: Contract, init: Path | None) -> None:
         with torch.inference_mode():
             made(network_inputs(item, mean_std(contract, "cpu")))
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"{recipe.network} with this backbone cannot see crops of 224x224: {error}") from error
+        raise ValueError(f"{recipe.network} cannot see items of {item.shape[1:]}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def load_backbone(network: registry.Network, file: Path) -> None:
-    """Load a safetensors file of a whole timm network into the backbone, without the layers after its last level.
+    """Load a safetensors file of a whole timm network into the only trunk of a network, see ``load_trunk``.
 
     Raises:
-        ValueError: The file is no safetensors file or lacks weights of the backbone.
+        ValueError: The network has none or several, or the file does not fit.
     """
-    if not network.trunks():
-        raise ValueError(f"{file}: this network has no backbone; start it from a checkpoint folder")
-    trunk = next(iter(network.trunks().values()))
+    if len(network.trunks()) != 1:
+        raise ValueError(
+            f"{file}: a file holds one backbone, but this network has {' and '.join(network.trunks()) or 'none'}; "
+            "start it from a checkpoint folder"
+        )
+    (trunk,) = network.trunks().values()
+    load_trunk(trunk, file)
+
+
+def load_trunk(trunk: nn.Module, file: Path) -> None:
+    """Load a safetensors file of a whole timm network into a trunk, without the layers after its last level.
+
+    Raises:
+        ValueError: The file is no safetensors file or lacks weights of the trunk.
+    """
     own = trunk.state_dict()
     try:
         weights = load_file(file)
@@ -110,6 +127,8 @@ def contract(recipe: Recipe, scale: Scale, init: Path | None) -> Contract:
         before = checkpoint.inspect(init)[0].contract
         low = (before.scale.min - before.intercept) / before.slope
         high = (before.scale.max - before.intercept) / before.slope
+        if before.scale.higher_is_better != scale.higher_is_better:
+            low, high = high, low
     slope = (scale.max - scale.min) / (high - low)
     return Contract(
         **registry.view(recipe.network, **recipe.network_changes()),

@@ -1,7 +1,7 @@
 """Accuracy as the papers print it, to stand beside what is measured here.
 
 The papers' protocols differ, so two rows are comparable only as far as their notes agree. A row is of one paper: the
-system's own where it is at hand, else the one that cites it, and then its source says so.
+system's own, else one that cites it, and then its source says so.
 """
 
 from collections.abc import Collection, Mapping
@@ -53,7 +53,7 @@ class Published:
         preset: The network that it is of, by its name here.
         source: The paper and its table.
         notes: Names of ``NOTES``.
-        figures: By data set, see ``TITLES``; one that is missing was not published, or is not at hand.
+        figures: By data set, see ``TITLES``; one that is missing was not published there.
     """
 
     preset: str
@@ -96,7 +96,7 @@ ROWS: tuple[Published, ...] = (
         notes=_SMART,
         figures={"koniq10k": Pair(0.9338, 0.9437)},
     ),
-    # HyperIQA's own table is not at hand; its CSIQ figure is in neither of the papers that cite it.
+    # From a paper that cites it; neither of those that do has its figure for CSIQ.
     Published(
         preset="hyperiqa",
         source="LoDa, Table 1",

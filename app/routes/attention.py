@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from app import errors
 from app.errors import Problem
 from app.routes import picture
-from app.routes.picture import CropsQuery, DetailQuery, ModelQuery, PriorityHeader, ServiceDep
+from app.routes.picture import CropsQuery, DeadlineHeader, DetailQuery, ModelQuery, PriorityHeader, ServiceDep
 from app.schemas import AttentionAnswer
 from model.overlay import render
 
@@ -41,12 +41,21 @@ async def attention(
     detail: DetailQuery = None,
     overlay: OverlayQuery = None,
     priority: PriorityHeader = "interactive",
+    deadline_ms: DeadlineHeader = None,
 ) -> dict[str, Any] | Response:
     """Score one picture and tell how the model weighed its four stages, from fine detail (1) to content (4)."""
     served = service.model(model)
     if not served.stage_attention:
         raise Problem("attention_not_supported", f"{served.config.name} does not weigh its stages")
-    scored = await picture.score_upload(request, service, served, crops, priority, preview=overlay is not None)
+    scored = await picture.score_upload(
+        request,
+        service,
+        served,
+        crops=crops,
+        priority=priority,
+        deadline_ms=deadline_ms,
+        preview=overlay is not None,
+    )
     if scored.preview is not None:
         png = await asyncio.to_thread(render, scored.preview, scored.score)
         return Response(png, media_type="image/png")

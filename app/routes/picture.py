@@ -8,6 +8,7 @@ from app import errors
 from app.decoding import DecoderFull
 from app.errors import Problem
 from app.models import ServedModel
+from app.rates import RateExceeded
 from app.service import Scored, Service
 from app.upload import FIELD, read_picture, while_connected
 from app.work import DeadlineExceeded, DeviceLost, EngineFailed, Priority, QueueFull
@@ -28,7 +29,15 @@ PROBLEMS = errors.responses(
     *(
         code
         for code in errors.TABLE
-        if code not in {"not_found", "method_not_allowed", "attention_not_supported", "client_disconnected"}
+        if code
+        not in {
+            "not_found",
+            "method_not_allowed",
+            "attention_not_supported",
+            "client_disconnected",
+            "admin_key_required",
+            "reload_failed",
+        }
     )
 )
 
@@ -52,8 +61,25 @@ PriorityHeader = Annotated[
 ]
 
 
+DeadlineHeader = Annotated[
+    int | None,
+    Header(
+        alias="X-Deadline-Ms",
+        ge=1,
+        description="Milliseconds after which the answer is of no use any more; never longer than the service's own.",
+    ),
+]
+
+
 async def score_upload(
-    request: Request, service: Service, model: ServedModel, crops: int | None, priority: str, *, preview: bool = False
+    request: Request,
+    service: Service,
+    model: ServedModel,
+    *,
+    crops: int | None,
+    priority: str,
+    deadline_ms: int | None,
+    preview: bool = False,
 ) -> Scored:
     """Read the upload and score it, for as long as the client stays; ``preview`` keeps a small copy of the picture.
 
@@ -62,23 +88,32 @@ async def score_upload(
         ImageError: The picture cannot be scored.
     """
     settings = service.settings
+    owner = getattr(request.state, "key", "")
+    seconds = settings.deadline_seconds
+    if deadline_ms is not None:
+        seconds = min(seconds, deadline_ms / 1000)
     try:
-        service.check_room(model, crops)
+        service.check_room(model, crops, owner)
         # While crops wait for the device, neither the upload nor the decoded picture is held.
         with service.uploads.hold() as take:
             data = await read_picture(request, settings.max_body_bytes, take, settings.deadline_seconds)
-            upload = await while_connected(request, service.decode(data, model, crops=crops, preview=preview))
+            work = service.decode(data, model, crops=crops, preview=preview, seconds=seconds)
+            upload = await while_connected(request, work)
             del data
-        return await while_connected(request, service.score(upload, model, priority=Priority[priority.upper()]))
+        scoring = service.score(upload, model, priority=Priority[priority.upper()], owner=owner, seconds=seconds)
+        return await while_connected(request, scoring)
     except QueueFull as error:
         detail = f"too much work waits; come again in {error.retry_after} s"
         raise Problem("queue_full", detail, {"Retry-After": str(error.retry_after)}) from error
+    except RateExceeded as error:
+        detail = f"this key has asked for too much; come again in {error.retry_after} s"
+        raise Problem("rate_limited", detail, {"Retry-After": str(error.retry_after)}) from error
     except DecoderFull as error:
         raise Problem(
             "queue_full", "too many pictures are being decoded; come again in 1 s", {"Retry-After": "1"}
         ) from error
     except DeadlineExceeded as error:
-        detail = f"there was no answer within {settings.deadline_seconds:g} s"
+        detail = f"there was no answer within {seconds:g} s"
         raise Problem("deadline_exceeded", detail) from error
     except EngineFailed as error:
         raise Problem("engine_failed", "the model failed on this picture twice; others are not affected") from error

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from app.routes import picture
-from app.routes.picture import CropsQuery, DetailQuery, ModelQuery, PriorityHeader, ServiceDep
+from app.routes.picture import CropsQuery, DeadlineHeader, DetailQuery, ModelQuery, PriorityHeader, ServiceDep
 from app.schemas import ScoreAnswer
 
 router = APIRouter(tags=["scores"])
@@ -26,6 +26,10 @@ async def score(
     crops: CropsQuery = None,
     detail: DetailQuery = None,
     priority: PriorityHeader = "interactive",
+    deadline_ms: DeadlineHeader = None,
 ) -> dict[str, Any]:
     """Score one picture from 0 (worst) to 100 (best). The same bytes always get the same score."""
-    return picture.body(await picture.score_upload(request, service, service.model(model), crops, priority), detail)
+    scored = await picture.score_upload(
+        request, service, service.model(model), crops=crops, priority=priority, deadline_ms=deadline_ms
+    )
+    return picture.body(scored, detail)

@@ -25,7 +25,8 @@ class Prediction(NamedTuple):
 
     Attributes:
         score: (N,) raw scores, on the scale of the data set that the network was trained on.
-        stage_weights: (N, 4) weights of the backbone stages, each row summing to 1, or None if the network has none.
+        stage_weights: (N, 4) weights of the backbone stages, or None if the network has none. Rows of softmax weights
+            sum to 1, gates do not.
     """
 
     score: Tensor
@@ -37,8 +38,8 @@ class Network(nn.Module, ABC):
 
     Attributes:
         config: The frozen dataclass that it was made from.
-        auxiliary: Losses that the last training step adds to the main one, by name, each already weighted; empty for
-            most networks and in evaluation mode.
+        auxiliary: Losses of the last forward pass that training adds to the main one, by name, each already weighted;
+            empty for most networks.
     """
 
     config: Any

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.batcher import HANG_SECONDS, RECOVERY_SECONDS, Batcher
+from app.batcher import RECOVERY_SECONDS, Batcher
 from app.device import DeviceThread
 from app.metrics import Metrics
 from app.work import Answer, DeadlineExceeded, DeviceLost, EngineFailed, Priority, QueueFull, Rows
@@ -366,12 +366,32 @@ async def test_one_large_request_that_fails_counts_once(bench: Bench) -> None:
 async def test_a_device_that_hangs_is_not_alive(bench: Bench) -> None:
     held = await bench.hold()
     assert bench.batcher.alive
-    bench.clock.now += HANG_SECONDS + 1
+    bench.clock.now += 121
     assert not bench.batcher.alive
     assert not bench.batcher.healthy
     bench.engine.gate.set()
     await held
     assert bench.batcher.alive
+
+
+def test_nobody_waits_for_a_device_that_was_given_up() -> None:
+    async def main() -> None:
+        bench = Bench()
+        held = await bench.hold()
+        tasks = [held, bench.submit(*range(4)), bench.submit(1)]
+        await asyncio.sleep(0)
+        bench.batcher.give_up()
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            assert isinstance(result, DeviceLost)
+        assert not bench.batcher.alive
+        # Should it come back after all, nobody is there for its rows.
+        bench.engine.gate.set()
+        await until(lambda: not bench.batcher._on_device)
+        with pytest.raises(DeviceLost):
+            await bench.submit(2)
+        bench.device.close()
+
+    asyncio.run(main())
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -319,6 +319,10 @@ def test_wrong_and_damaged_files(tmp_path: Path) -> None:
     np.savez(tmp_path / "object.npz", code=np.array([Path()]))
     with pytest.raises(ValueError, match="not a NumPy file of plain arrays"):
         importing.read(tmp_path / "object.npz")
+    for name, data in (("short.pkl", b"\x80\x02."), ("array.npz", b"\x93NUMPY\x01\x00"), ("empty.pth", b"")):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ValueError, match=r"not a (PyTorch|NumPy) file"):
+            importing.read(tmp_path / name)
     (tmp_path / "cut.pth").write_bytes((tmp_path / "object.pth").read_bytes()[:5000])
     with pytest.raises(ValueError, match="not a PyTorch file of plain tensors"):
         importing.read(tmp_path / "cut.pth")

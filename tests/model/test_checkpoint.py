@@ -145,3 +145,24 @@ def test_checkpoints_share_the_weights_that_were_not_trained(tmp_path: Path, con
     copy.write_bytes(copy.read_bytes()[:-1] + b"x")
     with pytest.raises(CheckpointError, match=r"trunks/.*: sha256 is"):
         checkpoint.load(other)
+    # A damaged one is written anew.
+    trunk.write_bytes(trunk.read_bytes()[:-1] + b"x")
+    checkpoint.save(tmp_path / "third", network, name="third", contract=contract, card="")
+    checkpoint.load(tmp_path / "third")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [({"trunk_sha256": 5}, "trunk_sha256 is no text"), ({"figures": {"a": 1}}, "no table of tables")],
+)
+def test_configs_of_other_types(folder: Path, fields: dict[str, object], words: str) -> None:
+    change(folder, **fields)
+    with pytest.raises(CheckpointError, match=words):
+        checkpoint.load(folder)
+
+
+def test_weights_that_share_memory(tmp_path: Path, contract: Contract) -> None:
+    network = LoDa(LodaConfig(transformer="vit_tiny_patch16_224", backbone="test_resnet")).eval()
+    network.injectors[1].scale = network.injectors[0].scale
+    checkpoint.save(tmp_path / "tied", network, name="tied", contract=contract, card="")
+    checkpoint.load(tmp_path / "tied")

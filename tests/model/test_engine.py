@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -5,8 +7,8 @@ from numpy.typing import NDArray
 
 from model import registry
 from model.checkpoint import load
-from model.contract import Contract
-from model.engine import Engine, mean_std, normalise
+from model.contract import Contract, Items
+from model.engine import DeviceBroken, Engine, mean_std, normalise
 from model.scorer import Scorer
 
 
@@ -102,3 +104,69 @@ def test_cuda_is_reproducible_and_agrees_with_the_cpu(
     engine = Engine.of(load(checkpoint_folder), device="cuda", precision="fp32")
     assert engine.reproducible
     np.testing.assert_allclose(engine.predict(crops_NHWC), scorer.engine.predict(crops_NHWC), atol=1e-3)
+
+
+def short_of_memory(engine: Engine, most: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let batches above a size run out of memory; the sizes that were tried."""
+    tried: list[int] = []
+    run_at = engine._run_at
+
+    def run(shape: int, parts: Sequence[Items]) -> NDArray[np.float32]:
+        tried.append(shape)
+        if shape > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run_at(shape, parts)
+
+    monkeypatch.setattr(engine, "_run_at", run)
+    return tried
+
+
+def test_memory_that_runs_out_halves_batches_for_a_while(
+    scorer: Scorer, contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(scorer.checkpoint.network, contract, device="cpu", precision="fp32", shapes=(2, 4, 8))
+    items = contract.probe(8, (224, 224, 3))
+    expected = engine.run([items])
+    tried = short_of_memory(engine, 4, monkeypatch)
+    np.testing.assert_allclose(engine.run([items[:5], items[5:]]), expected, rtol=1e-5)
+    assert tried == [8, 4, 4]
+    assert engine.cap == 4
+    # A batch that was formed before is still taken.
+    assert len(engine.run([items])) == 8
+    monkeypatch.undo()
+    monkeypatch.setattr("model.engine.RECOVERY_BATCHES", 6)
+    tried = short_of_memory(engine, 8, monkeypatch)
+    while engine.cap == 4:
+        engine.run([items[:2]])
+    assert len(tried) < 6
+    engine.run([items])
+    assert tried[-1] == 8
+
+
+def test_memory_that_is_too_little_for_one_item_is_an_error(
+    scorer: Scorer, contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(scorer.checkpoint.network, contract, device="cpu", precision="fp32", shapes=(2, 4))
+    tried = short_of_memory(engine, 0, monkeypatch)
+    with pytest.raises(torch.OutOfMemoryError):
+        engine.run([contract.probe(4, (224, 224, 3))])
+    assert tried == [4, 2]
+
+
+def test_a_broken_device_is_no_ordinary_error(
+    scorer: Scorer, contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(scorer.checkpoint.network, contract, device="cpu", precision="fp32", shapes=(2,))
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(engine, "_run_at", fail)
+    monkeypatch.setattr(engine, "device", "cuda")
+    monkeypatch.setattr(torch.cuda, "synchronize", fail)
+    with pytest.raises(DeviceBroken):
+        engine.run([contract.probe(2, (224, 224, 3))])
+    # A batch that fails on a device that lives is an error like any other.
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    with pytest.raises(RuntimeError, match="device-side"):
+        engine.run([contract.probe(2, (224, 224, 3))])

@@ -1,4 +1,4 @@
-"""Networks at full size answer what they answered when their formulas were checked."""
+"""Networks at full size answer the golden outputs."""
 
 import json
 

@@ -65,20 +65,31 @@ def test_the_network_of_the_equations(root: Path, init: Path, tmp_path: Path) ->
 
 def test_loda_learns_its_adapters_alone(root: Path, tmp_path: Path) -> None:
     start = registry.build("loda-ti", backbone="test_resnet", transformer="vit_tiny_patch16_224")
-    save_file(start.trunks()["backbone"].state_dict(), tmp_path / "trunk.safetensors")
+    checkpoint.save(
+        tmp_path / "start",
+        start,
+        name="s",
+        contract=Contract(scale=Scale(dataset="made-up", min=-1.0, max=1.0)),
+        card="",
+    )
     recipe = replace(
         SHORT, network="loda-ti", backbone="test_resnet", options={"transformer": "vit_tiny_patch16_224"},
         loss="plcc_mse", vertical_flip=True,
     )  # fmt: skip
-    network = initial.network(recipe, tmp_path / "trunk.safetensors", fetch=False)
+    network = initial.network(recipe, tmp_path / "start", fetch=False)
     made = learner.Learner(network, recipe, steps=2)
     assert len(made._optimizer.param_groups[0]["params"]) == 0
-    scorer = trained(recipe, root, tmp_path / "trunk.safetensors", tmp_path / "run")
+    scorer = trained(recipe, root, tmp_path / "start", tmp_path / "run")
     adapters = (tmp_path / "run" / "checkpoint" / checkpoint.WEIGHTS).stat().st_size
     (trunk,) = (tmp_path / "run" / checkpoint.TRUNKS).iterdir()
     assert adapters < 4.2 * 1_400_000 < trunk.stat().st_size
     # Cosines lie between -1 and 1; the contract brings them to the labels.
     assert scorer.checkpoint.contract.slope != 1
+    # A file holds one of its trunks, and the other one would stay random for ever.
+    save_file(start.trunks()["backbone"].state_dict(), tmp_path / "trunk.safetensors")
+    with pytest.raises(ValueError, match="this network has backbone and transformer; start it from a checkpoint"):
+        trained(recipe, root, tmp_path / "trunk.safetensors", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_musiq_learns_whole_pictures(root: Path, tmp_path: Path) -> None:
@@ -101,5 +112,16 @@ def test_musiq_learns_whole_pictures(root: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="crops must be 1, not 2"):
         trained(replace(recipe, crops=2), root, tmp_path / "start", tmp_path / "other")
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
-    with pytest.raises(ValueError, match="this network has no backbone"):
+    with pytest.raises(ValueError, match="this network has none; start it from a checkpoint folder"):
         trained(recipe, root, tmp_path / "a.safetensors", tmp_path / "third")
+
+
+def test_a_checkpoint_of_the_other_direction_goes_on_with_best_and_worst(tmp_path: Path) -> None:
+    lower_is_better = Contract(scale=Scale(dataset="live", min=0.0, max=100.0, higher_is_better=False))
+    network = registry.build("smart-mobile", backbone="test_resnet", drop_path=0.0)
+    checkpoint.save(tmp_path / "dmos", network, name="dmos", contract=lower_is_better, card="")
+    scale = Scale(dataset="made-up", min=1.0, max=5.0)
+    made = initial.contract(replace(SHORT, network="smart-mobile"), scale, tmp_path / "dmos")
+    for output in (0.0, 25.0, 100.0):
+        before = lower_is_better.scale.to_percent(output)
+        assert scale.to_percent(made.slope * output + made.intercept) == pytest.approx(before)

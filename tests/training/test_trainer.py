@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 from PIL import ImageFilter
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from model import checkpoint, golden, registry
@@ -74,11 +74,13 @@ def test_the_recipe_of_a_run_makes_the_same_run(finished: Path, root: Path, init
     assert len(digests) == 1
 
 
-def test_a_folder_holds_one_run(finished: Path, root: Path, init: Path) -> None:
+def test_a_folder_holds_one_run(finished: Path, root: Path, init: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="of another recipe"):
         train(replace(RECIPE, seed=1), root, finished, init)
+    other = tmp_path / "other.safetensors"
+    save_file({name: value + 1 for name, value in load_file(init).items()}, other)
     with pytest.raises(ValueError, match="from other first weights"):
-        train(RECIPE, root, finished, root)
+        train(RECIPE, root, finished, other)
 
 
 def test_a_run_does_not_go_on_with_other_pictures(root: Path, init: Path, tmp_path: Path, finished: Path) -> None:
