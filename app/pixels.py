@@ -48,9 +48,7 @@ class PixelBudget:
         with self._changed:
             ticket = object()
             self._waiting.append(ticket)
-            self._changed.wait_for(
-                lambda: gone() or (self._waiting[0] is ticket and self._held + pixels <= self._most)
-            )
+            self._changed.wait_for(lambda: gone() or (self._waiting[0] is ticket and self._held + pixels <= self._most))
             self._waiting.remove(ticket)
             self._changed.notify_all()
             if gone():

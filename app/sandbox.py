@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import queue
+import signal
 import socket
 import subprocess
 import sys
@@ -32,22 +33,26 @@ from model.images import Facts, Limits, UndecodableImage, Warning
 log = logging.getLogger("smart_iqa.sandbox")
 
 START_SECONDS = 60.0
+PROGRAM = ("-m", "app.sandbox_worker")
 WALL_FACTOR = 3
 """Wall time for each CPU second of the limit: the other workers and the engine use the same cores."""
 JSON_BYTES, DETAIL_CHARACTERS = 4096, 200
 _ERRORS = {error.__name__: error for error in IMAGE_CODES}
 
 
-class Sandboxed(NamedTuple):
-    """A picture that was decoded and resized elsewhere, and a small copy of it if one was asked for."""
+class Resized(NamedTuple):
+    """A picture that was decoded and then resized by a contract, and a small copy of it if one was asked for."""
 
     facts: Facts
-    resized: Image.Image
+    image: Image.Image
     preview: Image.Image | None
 
 
 class _Broken(Exception):
-    """The worker cannot be used any more; the text says why, for logs and metrics."""
+    """The worker cannot be used any more; the text says why, for logs and metrics.
+
+    ``died``, ``overran`` its time, ran out of ``memory``, or talked ``nonsense``.
+    """
 
 
 class Sandbox:
@@ -71,7 +76,7 @@ class Sandbox:
 
     def decode(
         self, data: bytes, contract: Contract, limits: Limits, admit: Callable[[int], object], *, preview: bool
-    ) -> Sandboxed:
+    ) -> Resized:
         """Decode a picture and resize it by a contract.
 
         Args:
@@ -88,13 +93,19 @@ class Sandbox:
         worker = self._idle.get()
         try:
             worker = self._sound(worker)
-            return worker.decode(data, contract, limits, admit, preview=preview)
-        except _Broken as error:
-            log.warning("a decoder process was replaced: %s", error)
-            self._replaced.labels(str(error)).inc()
-            worker.close()
-            worker = self._start()
-            raise UndecodableImage("the picture cannot be decoded in the time and memory that it is given") from error
+            try:
+                return worker.decode(data, contract, limits, admit, preview=preview)
+            except _Broken as error:
+                log.warning("a decoder process is replaced: %s", error)
+                self._replaced.labels(str(error)).inc()
+                raise UndecodableImage(
+                    "the picture cannot be decoded in the time and memory that it is given"
+                ) from error
+            finally:
+                # Whatever ended a conversation in the middle: what is still to come must not meet another picture.
+                if not worker.listens:
+                    worker.close()
+                    worker = self._start()
         finally:
             self._idle.put(worker)
 
@@ -109,7 +120,7 @@ class Sandbox:
     def _sound(self, worker: "_Worker") -> "_Worker":
         """Give the worker, or another one if it has died while nobody used it: no picture is to blame for that."""
         if worker.process.poll() is not None:
-            self._replaced.labels("died idle").inc()
+            self._replaced.labels("idle").inc()
             worker.close()
             worker = self._start()
         try:
@@ -124,18 +135,29 @@ class Sandbox:
 
 
 class _Worker:
-    """One process and the socket to it."""
+    """One process and the socket to it.
+
+    Attributes:
+        listens: Whether it waits for a request, rather than being in the middle of one.
+    """
 
     def __init__(self, memory_bytes: int, seconds: int) -> None:
         self._wall = WALL_FACTOR * seconds
         self._isolated: bool | None = None
+        self.listens = True
         ours, theirs = socket.socketpair()
         root = Path(__file__).resolve().parents[1]
         # One thread and one arena: both reserve address space that they do not use.
         environment = {"PYTHONPATH": str(root), "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
-        command = [sys.executable, "-P", "-s", "-m", "app.sandbox_worker", str(memory_bytes), str(seconds)]
+        command = [sys.executable, "-P", "-s", *PROGRAM, str(memory_bytes), str(seconds)]
         with theirs:
-            self.process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.DEVNULL, env=environment, cwd="/")
+            try:
+                self.process = subprocess.Popen(
+                    command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, env=environment, cwd="/"
+                )
+            except OSError:
+                ours.close()
+                raise
         self._socket = ours
 
     def wait_ready(self) -> bool:
@@ -153,28 +175,39 @@ class _Worker:
 
     def decode(
         self, data: bytes, contract: Contract, limits: Limits, admit: Callable[[int], object], *, preview: bool
-    ) -> Sandboxed:
+    ) -> Resized:
         """See ``Sandbox``."""
         asked = {"contract": contract.to_dict(), "limits": asdict(limits), "preview": preview}
         text = json.dumps(asked).encode()
+        self.listens = False
         until = time.monotonic() + self._wall
         self._send(REQUEST.pack(len(text), len(data)) + text, until)
         self._send(data, until)
         # The worker's word is not taken for it, and it is computed while the worker is busy.
         sha256 = hashlib.sha256(data).hexdigest()
-        kind = self._receive(1, until)
+        kind, pixels = self._receive(1, until), 0
         if kind == SIZE:
             (pixels,) = PIXELS.unpack(self._receive(PIXELS.size, until))
+            if pixels > limits.max_pixels:
+                raise _Broken("nonsense")
             try:
                 admit(pixels)
             except BaseException:
-                self._send(STOP, until)
+                with suppress(_Broken):
+                    self._send(STOP, time.monotonic() + self._wall)
+                    self.listens = True
                 raise
             until = time.monotonic() + self._wall
             self._send(GO, until)
             kind = self._receive(1, until)
-            return self._take_answer(kind, contract, limits, sha256, pixels, until, preview=preview)
-        return self._take_answer(kind, contract, limits, sha256, 0, until, preview=preview)
+        return self._take_answer(kind, contract, limits, sha256, pixels, until, preview=preview)
+
+    def _ended(self) -> _Broken:
+        """Why the other end is closed."""
+        with suppress(subprocess.TimeoutExpired):
+            if self.process.wait(1) == -signal.SIGXCPU:
+                return _Broken("overran")
+        return _Broken("died")
 
     def close(self) -> None:
         """End the process."""
@@ -184,7 +217,7 @@ class _Worker:
 
     def _take_answer(
         self, kind: bytes, contract: Contract, limits: Limits, sha256: str, pixels: int, until: float, *, preview: bool
-    ) -> Sandboxed:
+    ) -> Resized:
         json_bytes, pixel_bytes = ANSWER.unpack(self._receive(ANSWER.size, until))
         if json_bytes > JSON_BYTES:
             raise _Broken("nonsense")
@@ -192,12 +225,14 @@ class _Worker:
         try:
             told = json.loads(text)
             if kind == ERROR and not pixel_bytes:
-                raise _error(told)
+                error = _error(told)
+                self.listens = isinstance(error, images.ImageError)
+                raise error
             if kind != FACTS:
                 raise _Broken("nonsense")
             facts, small = _facts(told, limits, sha256), _preview_size(told, preview)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            if isinstance(error, images.ImageError) and kind == ERROR:
+            if self.listens:
                 raise
             raise _Broken("nonsense") from error
         size = contract.target_size(facts.width, facts.height)
@@ -206,7 +241,8 @@ class _Worker:
             raise _Broken("nonsense")
         resized = Image.frombytes("RGB", size, self._receive(3 * size[0] * size[1], until))
         copy = Image.frombytes("RGB", small, self._receive(3 * small[0] * small[1], until)) if preview else None
-        return Sandboxed(facts, resized, copy)
+        self.listens = True
+        return Resized(facts, resized, copy)
 
     def _send(self, data: bytes, until: float) -> None:
         try:
@@ -215,7 +251,7 @@ class _Worker:
         except TimeoutError as error:
             raise _Broken("overran") from error
         except OSError as error:
-            raise _Broken("died") from error
+            raise self._ended() from error
 
     def _receive(self, count: int, until: float) -> bytes:
         data = bytearray(count)
@@ -227,9 +263,9 @@ class _Worker:
             except TimeoutError as error:
                 raise _Broken("overran") from error
             except OSError as error:
-                raise _Broken("died") from error
+                raise self._ended() from error
             if not more:
-                raise _Broken("died")
+                raise self._ended()
             got += more
         return bytes(data)
 
@@ -242,7 +278,7 @@ def _error(told: dict[str, Any]) -> Exception:
     """The error that a worker tells of, if it is one of ours, with a text that is fit to be shown."""
     name, detail = told["error"], told.get("detail", "")
     if name == OUT_OF_MEMORY:
-        return _Broken("out of memory")
+        return _Broken("memory")
     if name not in _ERRORS or not isinstance(detail, str):
         return _Broken("nonsense")
     if len(detail) > DETAIL_CHARACTERS or not detail.isprintable():
@@ -264,6 +300,7 @@ def _preview_size(told: dict[str, Any], preview: bool) -> tuple[int, int]:
     if not preview:
         return 0, 0
     width, height = told["preview"]
-    if not (type(width) is type(height) is int and 1 <= min(width, height) <= max(width, height) <= overlay.LONGEST_SIDE):
-        raise ValueError("no preview")
+    for side in (width, height):
+        if type(side) is not int or not 1 <= side <= overlay.LONGEST_SIDE:
+            raise ValueError("no preview")
     return width, height

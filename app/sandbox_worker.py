@@ -102,7 +102,8 @@ def lock_down(memory_bytes: int) -> bool:
     for limit, value in (
         (resource.RLIMIT_AS, memory_bytes),
         (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NOFILE, 3),
+        # Those that are open stay so; closing one does not make room for another.
+        (resource.RLIMIT_NOFILE, 0),
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(limit, (value, value))
@@ -115,7 +116,8 @@ def answer(connection: socket.socket, request: dict[str, Any], data: bytes) -> N
 
     def admit(pixels: int) -> None:
         connection.sendall(SIZE + PIXELS.pack(pixels))
-        if _receive(connection, 1) != GO:
+        word = _receive(connection, 1)
+        if word is None or bytes(word) != GO:
             raise _Stopped
 
     try:
@@ -148,7 +150,8 @@ def send(connection: socket.socket, kind: bytes, told: dict[str, Any], *pixels: 
 def _limit_time(seconds: int) -> None:
     """Let this picture have so much CPU time; the limit is one of the whole process, in whole seconds."""
     used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
-    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(used) + seconds, resource.RLIM_INFINITY))
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(used) + seconds, hard))
 
 
 def _receive(connection: socket.socket, count: int) -> bytearray | None:

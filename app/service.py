@@ -24,6 +24,7 @@ from app.models import ServedModel
 from app.quarantine import Quarantine
 from app.rates import Rates
 from app.reload import Load, load_again
+from app.sandbox import Sandbox
 from app.settings import Settings
 from app.upload import UploadBudget
 from app.work import DeadlineExceeded, DeviceLost, EngineFailed, Priority
@@ -99,6 +100,8 @@ class Service:
             Limits(max_pixels=settings.max_pixels),
             threads=settings.decode_threads,
             max_decodes=settings.max_decodes,
+            max_inflight_pixels=settings.max_inflight_pixels,
+            sandbox=self._sandbox(),
             metrics=metrics,
         )
         self.uploads = UploadBudget(settings.max_upload_bytes)
@@ -112,6 +115,16 @@ class Service:
         self._watch: asyncio.Task[None] | None = None
         self._broken = ""
         metrics.ready.set_function(lambda: float(self.unready_because() is None))
+
+    def _sandbox(self) -> Sandbox | None:
+        if self.settings.decoder == "threads":
+            return None
+        return Sandbox(
+            workers=self.settings.decode_threads,
+            memory_bytes=self.settings.decoder_memory_bytes,
+            seconds=self.settings.decoder_seconds,
+            replaced=self._metrics.decoders_replaced,
+        )
 
     def start(self) -> None:
         """Begin to load the models; until then, and if that fails, the service is alive but not ready."""
@@ -205,7 +218,7 @@ class Service:
         self.draining = not undo
 
     def close(self) -> None:
-        """End the threads; whatever was accepted has been answered by now."""
+        """End the threads and processes; whatever was accepted has been answered by now."""
         if self._watch is not None:
             self._watch.cancel()
         self._decoder.close()

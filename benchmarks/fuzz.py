@@ -70,9 +70,9 @@ class Shard:
     """A process that decodes every ``step``-th file from ``start`` to ``stop``."""
 
     def __init__(self, start: int, stop: int, step: int) -> None:
-        self.at: Synchronized[int] = CONTEXT.Value(c_uint64, start)  # type: ignore[assignment]
-        self.counts: SynchronizedArray[int] = CONTEXT.Array(c_uint64, len(KINDS) * len(OUTCOMES))  # type: ignore[assignment]
-        self.slowest: SynchronizedArray[float] = CONTEXT.Array(c_double, len(KINDS))  # type: ignore[assignment]
+        self.at: Synchronized[int] = CONTEXT.Value(c_uint64, start)
+        self.counts: SynchronizedArray[int] = CONTEXT.Array(c_uint64, len(KINDS) * len(OUTCOMES))
+        self.slowest: SynchronizedArray[float] = CONTEXT.Array(c_double, len(KINDS))
         self.findings: SimpleQueue[tuple[int, str]] = CONTEXT.SimpleQueue()
         self.stop, self.step = stop, step
         self._seen, self._since = start, time.monotonic()
@@ -144,7 +144,7 @@ def main() -> None:
     stop = arguments.first + arguments.files
     shards = [Shard(arguments.first + index, stop, arguments.jobs) for index in range(arguments.jobs)]
     findings: list[tuple[int, str]] = []
-    while any([shard.check() for shard in shards]):
+    while sum(shard.check() for shard in shards):
         time.sleep(0.2)
         for shard in shards:
             while not shard.findings.empty():

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import hashlib
 import io
+import logging
 import warnings as python_warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageError, _imaging
 
 # Pillow warns of broken metadata in words made from the file's bytes; Python would print and remember each wording.
 python_warnings.filterwarnings("ignore", module=r"PIL\.")
+# And it logs errors with numbers out of the file, which come back as exceptions anyway.
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 ICC_BYTES = 4 * 2**20
@@ -30,7 +33,7 @@ PngImagePlugin.MAX_TEXT_CHUNK = ICC_BYTES
 # libtiff writes each fault of a file to stderr, thousands of lines for one upload. Pillow has no switch for that; its
 # errors come from return codes. Where libtiff is linked statically, the symbol is not to be found and all stays.
 with contextlib.suppress(AttributeError, OSError):
-    ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
+    ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
