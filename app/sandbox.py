@@ -142,7 +142,7 @@ class _Worker:
     """
 
     def __init__(self, memory_bytes: int, seconds: int) -> None:
-        self._wall = WALL_FACTOR * seconds
+        self._wall: float = WALL_FACTOR * seconds
         self._isolated: bool | None = None
         self.listens = True
         ours, theirs = socket.socketpair()
