@@ -36,6 +36,7 @@ START_SECONDS = 60.0
 PROGRAM = ("-m", "app.sandbox_worker")
 WALL_FACTOR = 3
 """Wall time for each CPU second of the limit: the other workers and the engine use the same cores."""
+SOCKET_BYTES = 2**20
 JSON_BYTES, DETAIL_CHARACTERS = 4096, 200
 _ERRORS = {error.__name__: error for error in IMAGE_CODES}
 
@@ -146,6 +147,8 @@ class _Worker:
         self._isolated: bool | None = None
         self.listens = True
         ours, theirs = socket.socketpair()
+        # Resized pixels should go through at once; the kernel takes less where its settings say so.
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
         root = Path(__file__).resolve().parents[1]
         # One thread and one arena: both reserve address space that they do not use.
         environment = {"PYTHONPATH": str(root), "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}

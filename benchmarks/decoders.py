@@ -25,6 +25,7 @@ from app.sandbox import Sandbox
 from app.settings import Settings
 from benchmarks.serving import resident_megabytes
 from model import checkpoint
+from model.allocator import keep_freed_memory
 from model.contract import Contract
 from model.images import Limits
 from tests.conftest import EXAMPLES, encode
@@ -46,6 +47,7 @@ def main() -> None:
 async def measure(rounds: int, seconds: float) -> None:
     """Measure both by turns."""
     settings = Settings()
+    keep_freed_memory()
     contract = checkpoint.inspect(checkpoint.DEFAULT)[0].contract
     photo = Image.open(EXAMPLES[0])
     pictures = {name: encode(photo.resize(size), quality=90) for name, size in SIZES.items()}
