@@ -103,7 +103,9 @@ class Decoder:
         return decoded
 
     def close(self) -> None:
-        """End the threads after what they are doing, and the processes."""
+        """End the threads after what they are doing, and the processes in the middle of it."""
+        if self._sandbox is not None:
+            self._sandbox.stop()
         self._pool.shutdown(cancel_futures=True)
         if self._sandbox is not None:
             self._sandbox.close()

@@ -70,7 +70,8 @@ class Sandbox:
         self._memory_bytes = memory_bytes
         self._seconds = seconds
         self._replaced = replaced
-        self._told = False
+        self._told = self._stopped = False
+        self._busy: set[_Worker] = set()
         self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
         for _ in range(workers):
             self._idle.put(self._start())
@@ -94,6 +95,7 @@ class Sandbox:
         worker = self._idle.get()
         try:
             worker = self._sound(worker)
+            self._busy.add(worker)
             try:
                 return worker.decode(data, contract, limits, admit, preview=preview)
             except _Broken as error:
@@ -103,12 +105,19 @@ class Sandbox:
                     "the picture cannot be decoded in the time and memory that it is given"
                 ) from error
             finally:
+                self._busy.discard(worker)
                 # Whatever ended a conversation in the middle: what is still to come must not meet another picture.
                 if not worker.listens:
                     worker.close()
-                    worker = self._start()
+                    worker = worker if self._stopped else self._start()
         finally:
             self._idle.put(worker)
+
+    def stop(self) -> None:
+        """End the workers that are decoding: nobody waits for them any more."""
+        self._stopped = True
+        for worker in tuple(self._busy):
+            worker.process.kill()
 
     def close(self) -> None:
         """End all workers; nobody may be decoding."""

@@ -504,6 +504,18 @@ def test_nothing_is_left_behind(load: Any, jpeg: bytes, monkeypatch: pytest.Monk
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_a_hanging_decoder_does_not_hold_up_the_end(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(monkeypatch, "time.sleep(1000)")
+    settings = Settings(decoder="processes", decode_threads=1, decoder_seconds=1000)
+    with TestClient(create_app(settings, load=load)) as client:
+        wait_ready(client)
+        problem(post(client, BAD, headers={"X-Deadline-Ms": "1"}), 504, "deadline_exceeded")
+        while not (busy := client.app.state.service._decoder._sandbox._busy):  # type: ignore[attr-defined]
+            client.get("/health/live")
+        (worker,) = busy
+    assert worker.process.returncode == -signal.SIGKILL
+
+
 def test_a_worker_that_cannot_be_started(load: Any, jpeg: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "PROGRAM", ("-c", "raise SystemExit(1)"))
     with TestClient(
