@@ -84,7 +84,7 @@ class Settings(BaseSettings):
         ge=1024,
         le=2**40,
         description="Pixels of all pictures together that are decoded at a time; more wait. "
-        "Photos take 10 to 15 bytes a pixel, transparent ones up to 35.",
+        "Photos take 9 to 18 bytes a pixel, transparent ones up to 34.",
     )
     max_queue_crops: int = Field(
         1024, ge=MAX_CROPS, le=2**20, description="Crops waiting for the device; more are answered with 429."
