@@ -21,7 +21,7 @@ from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageErro
 
 # Pillow warns of broken metadata in words made from the file's bytes; Python would print and remember each wording.
 python_warnings.filterwarnings("ignore", module=r"PIL\.")
-# And it logs errors with numbers out of the file, which come back as exceptions anyway.
+# And it logs tags and numbers out of the file; errors come back as exceptions anyway.
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
