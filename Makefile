@@ -2,13 +2,14 @@
 # make test    install the development tools on first use, then run the tests
 # make check   lint, formatting and types
 # make bench   measure the service against the bare engine
+# make fuzz    decode 100,000 damaged pictures
 # make openapi rewrite docs/openapi.json after a change of the API
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test check bench openapi
+.PHONY: serve test check bench fuzz openapi
 serve: $(VENV)/serve.stamp
 	$(BIN)/smart-iqa serve
 
@@ -22,6 +23,9 @@ check: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.serving
+
+fuzz: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks.fuzz
 
 openapi: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.app.openapi > docs/openapi.json

@@ -12,8 +12,8 @@ from app.settings import Settings
 
 FIELDS = ("request_id", "method", "route", "status", "code", "ms", "key")
 """What a line about a request may hold, besides its message."""
-_TALKATIVE = ("PIL", "python_multipart")
-"""Libraries that log values of EXIF tags and parts of uploads when they are asked for all they have to say."""
+_TALKATIVE = ("python_multipart",)
+"""Libraries that log parts of uploads when asked for all they have to say; ``model/images.py`` silences Pillow."""
 
 
 class JsonFormatter(logging.Formatter):

@@ -33,7 +33,15 @@ class Metrics:
         self.connections = gauge("connections", "Connections that are open.")
 
         self.request_seconds = histogram("request_seconds", "From first header to last byte.", _SECONDS, "route")
-        self.decode_seconds = histogram("decode_seconds", "Decoding, resizing and cropping one picture.", _SECONDS)
+        self.decode_seconds = histogram(
+            "decode_seconds", "Decoding, resizing and cropping one picture, with its wait for room.", _SECONDS
+        )
+        self.decode_pixels = gauge("decode_pixels", "Pixels of the pictures being decoded.")
+        self.decoders_replaced = counter(
+            "decoders_replaced",
+            "Decoder processes replaced by why: died, overran, memory, nonsense; idle if no picture is to blame.",
+            "reason",
+        )
         self.queue_seconds = histogram("queue_seconds", "From queued to the first crop on the device.", _SECONDS)
         self.compute_seconds = histogram("compute_seconds", "One batch on the device.", _SECONDS)
 

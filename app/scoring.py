@@ -20,6 +20,7 @@ from app.metrics import Metrics
 from app.models import ServedModel
 from app.quarantine import Quarantine
 from app.rates import RateExceeded, Rates
+from app.sandbox import Sandbox
 from app.settings import Settings
 from app.upload import UploadBudget
 from app.work import BatcherError, DeadlineExceeded, EngineFailed, Priority, QueueFull
@@ -129,6 +130,8 @@ class Scoring:
             Limits(max_pixels=settings.max_pixels),
             threads=settings.decode_threads,
             max_decodes=settings.max_decodes,
+            max_inflight_pixels=settings.max_inflight_pixels,
+            sandbox=_sandbox(settings, metrics),
             metrics=metrics,
         )
         self.uploads = UploadBudget(settings.max_upload_bytes)
@@ -259,6 +262,17 @@ class Scoring:
             crops=len(score.crops),
         )
         return Scored(score, timing, preview, cached=False)
+
+
+def _sandbox(settings: Settings, metrics: Metrics) -> Sandbox | None:
+    if settings.decoder == "threads":
+        return None
+    return Sandbox(
+        workers=settings.decode_threads,
+        memory_bytes=settings.decoder_memory_bytes,
+        seconds=settings.decoder_seconds,
+        replaced=metrics.decoders_replaced,
+    )
 
 
 def refusal(error: BatcherError | DecoderFull | RateExceeded, order: Order) -> Problem:

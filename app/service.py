@@ -158,7 +158,7 @@ class Service:
         self.draining = not undo
 
     def close(self) -> None:
-        """End the threads; whatever was accepted has been answered by now."""
+        """End the threads and processes; whatever was accepted has been answered by now."""
         if self._watch is not None:
             self._watch.cancel()
         self.scoring.close()

@@ -45,7 +45,25 @@ class Settings(BaseSettings):
         "auto", description="`auto` takes bf16 where the hardware has it and the network gains from it; `fp32`, `bf16`."
     )
     threads: int = Field(0, ge=0, le=512, description="CPU threads of the engine; 0 leaves the choice to torch.")
-    decode_threads: int = Field(2, ge=1, le=256, description="Threads that decode pictures.")
+    decode_threads: int = Field(2, ge=1, le=256, description="Threads, or processes, that decode pictures.")
+    decoder: Literal["threads", "processes"] = Field(
+        "threads",
+        description="Where pictures are decoded; `processes` (on Linux) have few rights and may crash or hang.",
+    )
+    decoder_memory_bytes: int = Field(
+        3 * 2**30,
+        ge=2**28,
+        le=2**40,
+        description="Address space of one decoder process; pictures that need more are answered with 422. "
+        "Some need 40 bytes a pixel.",
+    )
+    decoder_seconds: int = Field(
+        10,
+        ge=1,
+        le=3600,
+        description="CPU seconds that a decoder process may take for a picture, three times as many by the clock; "
+        "422 beyond.",
+    )
     max_decodes: int = Field(
         32, ge=1, le=4096, description="Pictures being decoded or waiting for it; more are answered with 429."
     )
@@ -60,6 +78,13 @@ class Settings(BaseSettings):
     )
     max_pixels: int = Field(
         64_000_000, ge=1024, le=178_000_000, description="Largest picture in pixels, checked before decoding."
+    )
+    max_inflight_pixels: int = Field(
+        128_000_000,
+        ge=1024,
+        le=2**40,
+        description="Pixels of all pictures together that are decoded at a time; more wait. "
+        "Photos take 9 to 18 bytes a pixel, transparent ones up to 34.",
     )
     max_queue_crops: int = Field(
         1024, ge=MAX_CROPS, le=2**20, description="Crops waiting for the device; more are answered with 429."
@@ -141,6 +166,8 @@ class Settings(BaseSettings):
             raise ValueError("shutdown_seconds must be above twice deadline_seconds: one for the upload, one after it")
         if self.max_upload_bytes < self.max_body_bytes:
             raise ValueError("max_upload_bytes must be at least max_body_bytes")
+        if self.max_inflight_pixels < self.max_pixels:
+            raise ValueError("max_inflight_pixels must be at least max_pixels, or the largest picture would never fit")
         if self.metrics_key and not (self.api_keys or self.api_keys_file or self.admin_keys or self.admin_keys_file):
             raise ValueError("metrics_key asks for a key, but no keys are configured")
         return self

@@ -29,7 +29,9 @@ async def test_a_picture_that_fails_when_its_client_has_left_is_no_defect(
     monkeypatch.setattr(images, "decode", fail)
     complaints: list[Mapping[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(complain)
-    decoder = Decoder(images.Limits(), threads=1, max_decodes=2, metrics=Metrics())
+    decoder = Decoder(
+        images.Limits(), threads=1, max_decodes=2, max_inflight_pixels=1000, sandbox=None, metrics=Metrics()
+    )
     task = asyncio.ensure_future(decoder.decode(b"", contract, None, preview=False))
     await until(begun.is_set)
     task.cancel()
