@@ -2,13 +2,14 @@
 # make test    install the development tools on first use, then run the tests
 # make check   lint, formatting and types
 # make bench   measure the service against the bare engine
+# make mutants change the batcher in hundreds of small ways, and list those that its tests do not notice (half an hour)
 # make openapi rewrite docs/openapi.json after a change of the API
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test check bench openapi
+.PHONY: serve test check bench mutants openapi
 serve: $(VENV)/serve.stamp
 	$(BIN)/smart-iqa serve
 
@@ -23,6 +24,10 @@ check: $(VENV)/dev.stamp
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.serving
 
+mutants: $(VENV)/mutants.stamp
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 1
+	$(BIN)/mutmut results
+
 openapi: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.app.openapi > docs/openapi.json
 
@@ -34,4 +39,8 @@ $(VENV)/serve.stamp: pyproject.toml constraints.txt
 
 $(VENV)/dev.stamp: $(VENV)/serve.stamp
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(VENV)/mutants.stamp: $(VENV)/dev.stamp
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[mutants]'
 	touch $@

@@ -252,7 +252,6 @@ class Batcher:
             key=head.key,
             segments=segments,
             reason="full" if full else "idle",
-            formed=self._clock(),
             cost=self._waiting.cost(segments),
         )
 
@@ -315,7 +314,7 @@ class Batcher:
                 self._fail(segment.job, EngineFailed())
             else:
                 alone = Segment(job=segment.job, start=segment.start, stop=segment.stop, attempt=segment.attempt + 1)
-                retry = Batch(key=batch.key, segments=(alone,), reason="retry", formed=self._clock(), cost=0.0)
+                retry = Batch(key=batch.key, segments=(alone,), reason="retry", cost=0.0)
                 self._retries.append(retry)
 
     def _fail(self, job: Job, error: Exception) -> None:
