@@ -34,11 +34,19 @@ class Steps:
             self.metrics,
             clock=self.clock,
             max_queue_crops=64,
-            max_queue_bytes=30,
+            max_queue_bytes=90,
         )
 
-    def submit(self, items: Items, deadline: float = FAR, owner: str = "", key: str = "m") -> "asyncio.Task[Answer]":
-        task = self.loop.create_task(self.batcher.submit(key, items, deadline=deadline, owner=owner))
+    def submit(
+        self,
+        items: Items,
+        deadline: float = FAR,
+        owner: str = "",
+        key: str = "m",
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> "asyncio.Task[Answer]":
+        job = self.batcher.submit(key, items, deadline=deadline, owner=owner, priority=priority)
+        task = self.loop.create_task(job)
         task.add_done_callback(lambda task: task.cancelled() or task.exception())
         self.loop.settle()
         return task
@@ -127,12 +135,12 @@ def test_memory_is_bounded_to_the_byte(steps: Steps) -> None:
     steps.submit(crops(200))
     steps.submit(crops(1, 2, 3))
     assert steps.value("queue_bytes") == 9
-    steps.batcher.check_room(1, 21)
+    steps.batcher.check_room(1, 81)
     with pytest.raises(QueueFull):
-        steps.batcher.check_room(1, 22)
-    assert isinstance(steps.submit(np.ones((1, 2, 4, 3), np.uint8)).exception(), QueueFull)
-    steps.submit(np.ones((1, 7, 1, 3), np.uint8))
-    assert steps.value("queue_bytes") == 30
+        steps.batcher.check_room(1, 82)
+    assert isinstance(steps.submit(np.ones((1, 7, 4, 3), np.uint8)).exception(), QueueFull)
+    steps.submit(np.ones((1, 9, 3, 3), np.uint8))
+    assert steps.value("queue_bytes") == 90
     steps.batcher.check_room(1)
 
 
@@ -203,6 +211,34 @@ def test_what_others_have_used_is_kept_when_a_model_goes(steps: Steps) -> None:
     steps.submit(crops(1), owner="a")
     steps.submit(crops(2), owner="b", key="other")
     steps.finish()
-    steps.batcher.drop_engine("other")
+    for _ in range(2):
+        steps.batcher.drop_engine("other")
     assert used(steps) == {"a": 4.0}
     assert steps.batcher._waiting._seconds_per_crop == {"m": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("priority", "turns"), [(Priority.INTERACTIVE, [2, 1, 2, 1]), (Priority.BULK, [1, 2, 1, 2])], ids=["owner", "class"]
+)
+def test_who_comes_back_has_saved_up_no_time(steps: Steps, priority: Priority, turns: list[int]) -> None:
+    steps.takes(1.0)
+    for _ in range(50):
+        steps.submit(crops(1, 1, 1, 1), owner="a")
+        steps.finish()
+    for _ in range(2):
+        steps.submit(crops(1, 1, 1, 1), owner="a")
+    # Each a single job, so that nothing but its coming can set its books right.
+    steps.submit(crops(*[2] * 8), owner="b", priority=priority)
+    steps.submit(crops(*[1] * 8), owner="a")
+    steps.finish()
+    assert steps.engine.batches[52:] == [[turn] * 4 for turn in turns]
+
+
+def test_a_batch_that_goes_well_makes_up_for_all_failures(steps: Steps) -> None:
+    for _ in range(2):
+        for error in (RuntimeError("broken"), RuntimeError("broken"), None):
+            assert steps.batcher.healthy
+            steps.takes(0.0, error)
+            steps.submit(crops(1))
+            steps.finish()
+    assert steps.batcher.healthy
