@@ -2,7 +2,7 @@
 # make test    install the development tools on first use, then run the tests
 # make check   lint, formatting and types
 # make bench   measure the service against the bare engine
-# make mutants change the batcher in hundreds of small ways, and list those that its tests do not notice (half an hour)
+# make mutants change the batcher in hundreds of small ways, and list those that its tests do not notice
 # make openapi rewrite docs/openapi.json after a change of the API
 
 PYTHON ?= python3

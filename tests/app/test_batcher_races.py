@@ -218,7 +218,9 @@ def test_what_others_have_used_is_kept_when_a_model_goes(steps: Steps) -> None:
 
 
 @pytest.mark.parametrize(
-    ("priority", "turns"), [(Priority.INTERACTIVE, [2, 1, 2, 1]), (Priority.BULK, [1, 2, 1, 2])], ids=["owner", "class"]
+    ("priority", "turns"),
+    [(Priority.INTERACTIVE, [2, 1, 2, 1]), (Priority.BULK, [1, 2, 1, 2])],
+    ids=["owner", "class"],
 )
 def test_who_comes_back_has_saved_up_no_time(steps: Steps, priority: Priority, turns: list[int]) -> None:
     steps.takes(1.0)
