@@ -180,6 +180,7 @@ def test_failures_are_told_by_their_kind(steps: Steps, kind: str, caplog: pytest
     steps.finish()
     assert isinstance(failed.exception(), EngineFailed)
     assert steps.value("batch_failures_total", kind=kind) == 2
+    assert steps.value("batch_flush_total", reason="retry") == 1
     assert caplog.messages == (["a batch failed"] * 2 if kind == "RuntimeError" else [])
 
 
@@ -244,3 +245,32 @@ def test_a_batch_that_goes_well_makes_up_for_all_failures(steps: Steps) -> None:
             steps.submit(crops(1))
             steps.finish()
     assert steps.batcher.healthy
+
+
+def test_a_model_that_leaves_makes_its_second_attempt_first(steps: Steps) -> None:
+    steps.takes(0.0, RuntimeError("broken"))
+    asked = steps.submit(crops(1))
+    steps.batcher.drop_engine("m")
+    steps.device.compute()
+    steps.takes(0.0)
+    steps.finish()
+    assert asked.result().rows_ND[0, 0] == 1
+    assert not steps.batcher._engines
+
+
+def test_no_time_left_is_too_late_on_a_free_device_and_on_a_full_one(steps: Steps) -> None:
+    assert isinstance(steps.submit(crops(1), deadline=steps.clock.now).exception(), DeadlineExceeded)
+    assert not steps.device.queued
+    for _ in range(2):
+        steps.submit(crops(1, 2, 3, 4))
+    assert isinstance(steps.submit(crops(1), deadline=steps.clock.now).exception(), DeadlineExceeded)
+
+
+def test_the_expected_time_follows_what_crops_take(steps: Steps) -> None:
+    for seconds in (1.0, 6.0):
+        steps.takes(seconds)
+        steps.submit(crops(1))
+        steps.finish()
+    steps.submit(crops(1))
+    steps.submit(crops(1, 2, 3))
+    assert steps.value("queue_drain_seconds") == pytest.approx(3 * (0.8 * 1.0 + 0.2 * 6.0))
