@@ -3,13 +3,15 @@
 # make check   lint, formatting and types
 # make bench   measure the service against the bare engine
 # make fuzz    decode 100,000 damaged pictures
+# make chaos   put a service under fire for ten minutes
+# make mutants change the batcher in hundreds of small ways, and list those that its tests do not notice
 # make openapi rewrite docs/openapi.json after a change of the API
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test check bench fuzz openapi
+.PHONY: serve test check bench fuzz chaos mutants openapi
 serve: $(VENV)/serve.stamp
 	$(BIN)/smart-iqa serve
 
@@ -27,6 +29,13 @@ bench: $(VENV)/dev.stamp
 fuzz: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.fuzz
 
+chaos: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks.chaos
+
+mutants: $(VENV)/mutants.stamp
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 1
+	$(BIN)/mutmut results
+
 openapi: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.app.openapi > docs/openapi.json
 
@@ -38,4 +47,8 @@ $(VENV)/serve.stamp: pyproject.toml constraints.txt
 
 $(VENV)/dev.stamp: $(VENV)/serve.stamp
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(VENV)/mutants.stamp: $(VENV)/dev.stamp
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[mutants]'
 	touch $@

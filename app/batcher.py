@@ -230,14 +230,15 @@ class Batcher:
             future=self._loop.create_future(),
         )
         self._waiting.add(job)
-        expiry = self._loop.call_later(max(deadline - job.submitted, 0), self._fail, job, DeadlineExceeded())
+        expiry = self._loop.call_later(max(deadline - job.submitted, 0), self._expire, job)
         self._pump()
         try:
             return await job.future
         except asyncio.CancelledError:
             self._metrics.dropped.labels("disconnect").inc()
             self._waiting.remove(job)
-            self._tell()
+            # It may have been its turn, with too few crops for a batch to be staged.
+            self._pump()
             raise
         finally:
             expiry.cancel()
@@ -274,11 +275,9 @@ class Batcher:
 
     def _next_batch(self) -> Batch | None:
         """Take the next batch off the queue; None if nothing waits, or if waiting longer costs nothing."""
-        while self._retries:
-            batch = self._retries.popleft()
-            if not batch.segments[0].job.over:
-                return batch
-        self._drop_expired()
+        self._drop_what_is_over()
+        if self._retries:
+            return self._retries.popleft()
         head = self._waiting.head()
         if head is None:
             return None
@@ -291,14 +290,22 @@ class Batcher:
             key=head.key,
             segments=segments,
             reason="full" if full else "idle",
-            formed=self._clock(),
             cost=self._waiting.cost(segments),
         )
 
-    def _drop_expired(self) -> None:
+    def _drop_what_is_over(self) -> None:
+        """Keep from the device what nobody wants any more, also where its caller or its timer has yet to wake up."""
         now = self._clock()
-        for job in [job for job in self._waiting if job.deadline <= now]:
-            self._fail(job, DeadlineExceeded())
+        for job in [*self._waiting, *(batch.segments[0].job for batch in self._retries)]:
+            if job.over:
+                self._waiting.remove(job)
+            elif job.deadline <= now:
+                self._fail(job, DeadlineExceeded())
+        self._retries = deque(batch for batch in self._retries if not batch.segments[0].job.over)
+
+    def _expire(self, job: Job) -> None:
+        self._fail(job, DeadlineExceeded())
+        self._pump()
 
     def _finish(self, batch: Batch, outcome: Outcome[_Computed]) -> None:
         """Take in what became of a batch."""
@@ -345,7 +352,7 @@ class Batcher:
                 self._fail(segment.job, EngineFailed())
             else:
                 alone = Segment(job=segment.job, start=segment.start, stop=segment.stop, attempt=segment.attempt + 1)
-                retry = Batch(key=batch.key, segments=(alone,), reason="retry", formed=self._clock(), cost=0.0)
+                retry = Batch(key=batch.key, segments=(alone,), reason="retry", cost=0.0)
                 self._retries.append(retry)
 
     def _fail(self, job: Job, error: Exception) -> None:
