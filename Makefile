@@ -1,6 +1,7 @@
 # make serve   install on first use, then serve on :8000
 # make test    install the development tools on first use, then run the tests
 # make check   lint, formatting and types
+# make coverage  run the tests of the service, its processes included, and list what they do not reach
 # make bench   measure the service against the bare engine
 # make fuzz    decode 100,000 damaged pictures
 # make chaos   put a service under fire for ten minutes
@@ -11,7 +12,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test check bench fuzz chaos mutants openapi
+.PHONY: serve test check coverage bench fuzz chaos mutants openapi
 serve: $(VENV)/serve.stamp
 	$(BIN)/smart-iqa serve
 
@@ -22,6 +23,11 @@ check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+coverage: $(VENV)/dev.stamp
+	$(BIN)/coverage run -m pytest -q tests/app tests/e2e tests/model/test_images.py tests/model/test_fuzz.py
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.serving

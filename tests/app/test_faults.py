@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from app import rates as rating
 from app.main import create_app
 from app.quarantine import MOST, SECONDS, Quarantine
 from app.rates import BURST_SECONDS, RateExceeded, Rates
@@ -148,6 +149,21 @@ def test_rates_of_owners() -> None:
         rates.take("a", 500)
     assert caught.value.retry_after == BURST_SECONDS
     Rates(0.0, clock).take("a", 10**9)
+
+
+def test_owners_that_have_asked_for_nothing_lately_are_forgotten() -> None:
+    clock = Clock()
+    rates = Rates(10.0, clock)
+    for number in range(rating.MOST):
+        rates.take(str(number), 50)
+    clock.now += 4
+    rates.take("late", 100)
+    assert len(rates._buckets) == rating.MOST + 1
+    clock.now += 4
+    rates.take("later", 1)
+    assert set(rates._buckets) == {"late", "later"}
+    with pytest.raises(RateExceeded):
+        rates.take("late", 81)
 
 
 def test_a_key_that_asks_for_too_much(load: Any, jpeg: bytes) -> None:
