@@ -32,7 +32,8 @@ class Service:
     def receive(self, count: int) -> bytes:
         data = b""
         while len(data) < count:
-            assert (more := self.connection.recv(count - len(data)))
+            more = self.connection.recv(count - len(data))
+            assert more, "the worker has gone"
             data += more
         return data
 
