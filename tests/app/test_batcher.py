@@ -500,6 +500,8 @@ async def test_items_of_different_shapes_do_not_share_a_batch(bench: Bench) -> N
 @on_loop
 async def test_room_that_is_kept_counts_as_taken(bench: Bench) -> None:
     await bench.hold()
+    staged = bench.submit(*range(4))
+    await until(lambda: len(bench.batcher._on_device) == 2)
     size = crops(1).nbytes
     with bench.batcher.reserve(40, 40 * size) as place:
         bench.batcher.check_room(24)
@@ -520,7 +522,7 @@ async def test_room_that_is_kept_counts_as_taken(bench: Bench) -> None:
     # What did not come leaves its room to others.
     last = bench.submit(*range(10))
     bench.engine.gate.set()
-    for task, count in ((other, 24), (mine, 30), (last, 10)):
+    for task, count in ((staged, 4), (other, 24), (mine, 30), (last, 10)):
         assert np.array_equal((await task).rows_ND, rows_of(range(count)))
 
 
