@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -445,6 +445,7 @@ def test_whatever_happens_the_batcher_keeps_its_promises(caplog: pytest.LogCaptu
             derandomize=not EXAMPLES,
             database=None,
             print_blob=False,
+            suppress_health_check=[HealthCheck.too_slow],
             phases=[Phase.generate] if MUTANT else list(Phase),
         ),
     )
