@@ -45,6 +45,7 @@ KINDS = {"good": 56, "repeat": 5, "bulk": 8, "batch": 5, "broken": 10, "leaving"
 """Kinds of clients, and how many of a hundred are of each."""
 BATCH = 3
 DRAIN_SECONDS = 2.0
+QUEUE_CROPS = 256
 EXPLAINED = ("engine_failed", "image_quarantined", "deadline_exceeded", "draining", "not_ready")
 """What may happen to a sound request: by an injected fault, by the load, by the end of a process."""
 PROGRAM = """
@@ -212,6 +213,7 @@ class Chaos:
             "SMARTIQA_CHECKPOINTS": str(self.served),
             "SMARTIQA_ADMIN_KEYS": f"chaos:{hashed}",
             "SMARTIQA_DRAIN_SECONDS": str(DRAIN_SECONDS),
+            "SMARTIQA_MAX_QUEUE_CROPS": str(QUEUE_CROPS),
             "SMARTIQA_LOG_LEVEL": "error",
         }
         with (self.folder / "log").open("ab") as log:
