@@ -87,6 +87,10 @@ def create_app(
     app.include_router(
         admin.router, dependencies=[Depends(access.need_admin)], responses=errors.responses(*access.ADMIN_PROBLEMS)
     )
-    app.include_router(health.router)
-    app.include_router(metrics.router, dependencies=[Depends(access.need_key_always)] if settings.metrics_key else [])
+    for routes, locked in ((health, settings.probes_key), (metrics, settings.metrics_key)):
+        app.include_router(
+            routes.router,
+            dependencies=[Depends(access.need_key_always)] if locked else [],
+            responses=errors.responses(*access.PROBLEMS) if locked else {},
+        )
     return app

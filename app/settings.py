@@ -30,6 +30,7 @@ class Settings(BaseSettings):
     )
     admin_keys_file: Path | None = Field(None, description="File of such keys.")
     metrics_key: bool = Field(False, description="Whether `/metrics` asks for a key too.")
+    probes_key: bool = Field(False, description="Whether `/health/*` asks for a key too.")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins whose pages may call the service, separated by commas; `*` for all."
     )
@@ -168,8 +169,9 @@ class Settings(BaseSettings):
             raise ValueError("max_upload_bytes must be at least max_body_bytes")
         if self.max_inflight_pixels < self.max_pixels:
             raise ValueError("max_inflight_pixels must be at least max_pixels, or the largest picture would never fit")
-        if self.metrics_key and not (self.api_keys or self.api_keys_file or self.admin_keys or self.admin_keys_file):
-            raise ValueError("metrics_key asks for a key, but no keys are configured")
+        keys = self.api_keys or self.api_keys_file or self.admin_keys or self.admin_keys_file
+        if (self.metrics_key or self.probes_key) and not keys:
+            raise ValueError("metrics_key or probes_key asks for a key, but no keys are configured")
         return self
 
 

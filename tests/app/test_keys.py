@@ -106,6 +106,17 @@ def test_metrics_can_be_closed_too(start: Start) -> None:
         Settings(metrics_key=True)
 
 
+def test_probes_can_be_closed_too(load: Any) -> None:
+    settings = Settings(probes_key=True, api_keys=(entry("ann", "a-key"),))
+    with TestClient(create_app(settings, load=load)) as client:
+        for path in ("/health/live", "/health/ready"):
+            problem(client.get(path), 401, "missing_key")
+            assert client.get(path, headers=bearer("a-key")).status_code in (200, 503)
+        assert client.get("/metrics").status_code == 200
+    with pytest.raises(ValidationError, match="no keys are configured"):
+        Settings(probes_key=True)
+
+
 def test_admin_keys_are_apart(start: Start, guarded: TestClient, client: TestClient) -> None:
     problem(guarded.post("/admin/drain"), 401, "missing_key")
     problem(guarded.post("/admin/drain", headers=bearer("x")), 401, "invalid_key")
