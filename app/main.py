@@ -8,7 +8,7 @@ from importlib.metadata import version
 from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from app import access, errors, tracing
+from app import access, document, errors, tracing
 from app.metrics import Metrics
 from app.middleware import HEADER, RequestMiddleware
 from app.models import load_models
@@ -88,5 +88,13 @@ def create_app(
         admin.router, dependencies=[Depends(access.need_admin)], responses=errors.responses(*access.ADMIN_PROBLEMS)
     )
     app.include_router(health.router)
-    app.include_router(metrics.router, dependencies=[Depends(access.need_key_always)] if settings.metrics_key else [])
+    if settings.metrics_key:
+        app.include_router(
+            metrics.router,
+            dependencies=[Depends(access.need_key_always)],
+            responses=errors.responses(*access.PROBLEMS),
+        )
+    else:
+        app.include_router(metrics.router)
+    document.install(app, open_to_all=not app.state.access.asks)
     return app

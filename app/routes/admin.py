@@ -26,7 +26,9 @@ BODY: dict[str, Any] = {
 }
 
 
-@router.post("/drain", response_model=Drain, summary="Take no new work")
+@router.post(
+    "/drain", response_model=Drain, responses=errors.responses("invalid_parameter"), summary="Take no new work"
+)
 async def drain(
     service: ServiceDep, undo: Annotated[bool, Query(description="Whether to take work again.")] = False
 ) -> Drain:

@@ -1,0 +1,117 @@
+"""The service against its own OpenAPI document, by schemathesis: made-up requests, good and bad, for every operation."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+import uvicorn
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from app.connections import protocol
+from app.main import create_app
+from app.settings import Settings
+from model.checkpoint import DEFAULT
+from tests.app.conftest import served
+from tests.app.fakes import FakeEngine
+from tests.app.test_keys import bearer, entry
+from tests.conftest import encode, photo
+
+EXAMPLES = int(os.environ.get("SCHEMA_EXAMPLES", "10"))
+KEYS: dict[str, Any] = {"api_keys": (entry("ann", "a-key"),), "admin_keys": (entry("root", "r-key"),)}
+PICTURES = [encode(photo(240, 224)), encode(photo(300, 260, 1), "PNG")]
+CONFIG = {
+    "generation": {"deterministic": True, "allow-extra-parameters": False},
+    "checks": {"not_a_server_error": {"expected-statuses": ["2xx", "3xx", "4xx", "504"]}},
+}
+
+# What a schema cannot say: which bytes are a picture, and which folders may be loaded.
+schemathesis.openapi.format("binary", st.sampled_from(PICTURES))
+schemathesis.openapi.format("path", st.sampled_from([str(DEFAULT), str(DEFAULT.parent / "missing")]))
+
+bounded = settings(
+    max_examples=EXAMPLES, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
+
+
+def document(**options: Any) -> Any:
+    config = schemathesis.Config.from_dict(CONFIG)
+    return schemathesis.openapi.from_dict(create_app(Settings(**options)).openapi(), config=config)
+
+
+open_schema = document()
+guarded_schema = document(**KEYS)
+
+
+@contextmanager
+def serving(**options: Any) -> Iterator[str]:
+    """The real server and connections, around an engine that is not."""
+    models = {
+        "fake": served(DEFAULT, FakeEngine(cap=8)),
+        "plain": served(DEFAULT, FakeEngine(cap=8), name="plain", attention=False),
+    }
+    chosen = Settings(**options)
+    app = create_app(chosen, load=lambda _: models)
+    config = uvicorn.Config(app, port=0, log_config=None, http=protocol(chosen, app.state.metrics) or "auto")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        while requests.get(f"{url}/health/ready", timeout=10).status_code != 200:
+            time.sleep(0.01)
+        yield url
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def services() -> Iterator[dict[str, str]]:
+    with ExitStack() as stack:
+        yield {
+            "open": stack.enter_context(serving()),
+            "guarded": stack.enter_context(serving(**KEYS)),
+            "admin": stack.enter_context(serving(**KEYS)),
+        }
+
+
+COUNT: dict[Any, int] = {}
+
+
+def check(case: Any, url: str, headers: dict[str, str]) -> None:
+    # Hardly any text is the name of a model.
+    for place in (case.query, case.path_parameters):
+        for name in ("model", "name"):
+            if place and isinstance(text := place.get(name), str):
+                place[name] = ("fake", "plain", text)[len(text) % 3]
+    deadline = str(case.headers.get("X-Deadline-Ms", ""))
+    if deadline.isdecimal() and 0 < int(deadline) < 10000:
+        headers = {**headers, "X-Deadline-Ms": "10000"}
+    response = case.call_and_validate(base_url=url, headers=headers)
+    k = (case.operation.schema is guarded_schema, case.operation.label, case.meta and case.meta.generation.mode.value, case.meta and case.meta.phase.name.value, response.status_code)
+    COUNT[k] = COUNT.get(k, 0) + 1
+
+
+@open_schema.parametrize()
+@bounded
+def test_open(case: Any, services: dict[str, str]) -> None:
+    check(case, services["open"], {})
+
+
+@guarded_schema.parametrize()
+@bounded
+def test_guarded(case: Any, services: dict[str, str]) -> None:
+    check(case, services["admin" if case.path.startswith("/admin/") else "guarded"], bearer("r-key"))
+
+
+def test_zz():
+    for k, v in sorted(COUNT.items(), key=str): print(v, *k)
