@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from app.errors import EVERYWHERE, MEDIA_TYPE, responses
+from app.upload import FIELD, MULTIPART
 
 ID_PATTERN = "[A-Za-z0-9._-]{1,64}"
 """What ids of requests look like."""
@@ -32,12 +33,13 @@ _OF_STATUS = {
 _NEVER_SENT = ("HTTPValidationError", "ValidationError")
 
 
-def install(app: FastAPI, *, open_to_all: bool) -> None:
+def install(app: FastAPI, *, open_to_all: bool, max_files: int) -> None:
     """Make the application tell of itself truly.
 
     Args:
         app: The application, with all its routes.
         open_to_all: Whether only the admin's routes ask for a key.
+        max_files: How many pictures one request may hold.
     """
 
     def openapi() -> dict[str, Any]:
@@ -45,6 +47,8 @@ def install(app: FastAPI, *, open_to_all: bool) -> None:
             document = FastAPI.openapi(app)
             for path, operation in _operations(document):
                 _correct(operation, public=open_to_all and not path.startswith("/admin/"))
+            batch = document["paths"]["/score/batch"]["post"]["requestBody"]["content"][MULTIPART]["schema"]
+            batch["properties"][FIELD]["maxItems"] = max_files
             components = document["components"]
             components["headers"] = _HEADERS
             for name in _NEVER_SENT:
@@ -78,7 +82,10 @@ def _correct(operation: dict[str, Any], *, public: bool) -> None:
         _add(answers, code)
     for status, answer in answers.items():
         headers = answer.setdefault("headers", {})
-        for header, component in (("X-Request-ID", "RequestId"), *([_OF_STATUS[status]] if status in _OF_STATUS else ())):
+        for header, component in (
+            ("X-Request-ID", "RequestId"),
+            *([_OF_STATUS[status]] if status in _OF_STATUS else ()),
+        ):
             headers[header] = {"$ref": f"#/components/headers/{component}"}
     operation["responses"] = dict(sorted(answers.items()))
 
@@ -87,7 +94,8 @@ def _add(answers: dict[str, Any], code: str) -> None:
     """Describe a problem that a route does not know of."""
     ((status, described),) = responses(code).items()
     answer = answers.setdefault(
-        str(status), {"description": "", "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemBody"}}}}
+        str(status),
+        {"description": "", "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemBody"}}}},
     )
     if f"`{code}`" not in answer["description"]:
         answer["description"] = "; ".join(filter(None, (answer["description"], described["description"])))

@@ -56,7 +56,7 @@ TABLE: Mapping[str, tuple[int, str]] = {
     "reload_failed": (409, "The models were not exchanged"),
     "body_too_large": (413, "The upload is too large"),
     "too_many_files": (413, "There are too many pictures in one request"),
-    "unsupported_media_type": (415, "The body is neither a picture nor a multipart form"),
+    "unsupported_media_type": (415, "The body is of a type that is not taken here"),
     "unsupported_format": (415, "The picture's format is not accepted"),
     "invalid_parameter": (422, "A parameter is out of range"),
     "image_undecodable": (422, "The picture cannot be decoded"),

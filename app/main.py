@@ -96,5 +96,5 @@ def create_app(
         )
     else:
         app.include_router(metrics.router)
-    document.install(app, open_to_all=not app.state.access.asks)
+    document.install(app, open_to_all=not app.state.access.asks, max_files=settings.max_batch_files)
     return app

@@ -31,8 +31,7 @@ BODY: dict[str, Any] = {
         "content": {
             "multipart/form-data": {
                 "schema": {
-                    "type": "object",
-                    "required": [FIELD],
+                    **picture.FORM,
                     "properties": {FIELD: {"type": "array", "minItems": 1, "items": picture.BINARY}},
                 }
             }

@@ -15,12 +15,14 @@ from app.work import Priority
 from model.contract import MAX_CROPS
 
 BINARY = {"type": "string", "format": "binary"}
+FORM: dict[str, Any] = {"type": "object", "required": [FIELD], "additionalProperties": False}
+"""A few other fields do no harm; how many and how large they may be is nobody's business."""
 BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "description": f"The picture: the multipart field `{FIELD}`, or the body itself.",
         "content": {
-            "multipart/form-data": {"schema": {"type": "object", "required": [FIELD], "properties": {FIELD: BINARY}}},
+            "multipart/form-data": {"schema": {**FORM, "properties": {FIELD: BINARY}}},
             "image/*": {"schema": BINARY},
             "application/octet-stream": {"schema": BINARY},
         },
