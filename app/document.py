@@ -26,9 +26,9 @@ _HEADERS: dict[str, dict[str, Any]] = {
     "MayRetryAfter": _AGAIN,
 }
 _OF_STATUS = {
-    "401": ("WWW-Authenticate", "Challenge"),
-    "429": ("Retry-After", "RetryAfter"),
-    "503": ("Retry-After", "MayRetryAfter"),
+    "401": {"WWW-Authenticate": "Challenge"},
+    "429": {"Retry-After": "RetryAfter"},
+    "503": {"Retry-After": "MayRetryAfter"},
 }
 _NEVER_SENT = ("HTTPValidationError", "ValidationError")
 
@@ -81,22 +81,16 @@ def _correct(operation: dict[str, Any], *, public: bool) -> None:
     for code in EVERYWHERE:
         _add(answers, code)
     for status, answer in answers.items():
-        headers = answer.setdefault("headers", {})
-        for header, component in (
-            ("X-Request-ID", "RequestId"),
-            *([_OF_STATUS[status]] if status in _OF_STATUS else ()),
-        ):
-            headers[header] = {"$ref": f"#/components/headers/{component}"}
+        for name, component in {"X-Request-ID": "RequestId", **_OF_STATUS.get(status, {})}.items():
+            answer.setdefault("headers", {})[name] = {"$ref": f"#/components/headers/{component}"}
     operation["responses"] = dict(sorted(answers.items()))
 
 
 def _add(answers: dict[str, Any], code: str) -> None:
     """Describe a problem that a route does not know of."""
     ((status, described),) = responses(code).items()
-    answer = answers.setdefault(
-        str(status),
-        {"description": "", "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemBody"}}}},
-    )
+    schema = {"$ref": "#/components/schemas/ProblemBody"}
+    answer = answers.setdefault(str(status), {"description": "", "content": {MEDIA_TYPE: {"schema": schema}}})
     if f"`{code}`" not in answer["description"]:
         answer["description"] = "; ".join(filter(None, (answer["description"], described["description"])))
 

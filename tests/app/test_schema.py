@@ -1,4 +1,4 @@
-"""The service against its own OpenAPI document, by schemathesis: made-up requests, good and bad, for every operation."""
+"""The service against its own OpenAPI document, by schemathesis: made-up requests, good and bad, for all routes."""
 
 import os
 import threading
@@ -95,7 +95,7 @@ def services() -> Iterator[dict[str, str]]:
         }
 
 
-def check(case: schemathesis.Case, url: str, headers: dict[str, str]) -> None:
+def check(case: schemathesis.Case[Any], url: str, headers: dict[str, str]) -> None:
     """Send a made-up request, and check the answer in every way that schemathesis knows."""
     # Hardly any text is the name of a model.
     for place in (case.query, case.path_parameters):
@@ -117,14 +117,14 @@ def check(case: schemathesis.Case, url: str, headers: dict[str, str]) -> None:
 
 @open_schema.parametrize()
 @bounded
-def test_open(case: schemathesis.Case, services: dict[str, str]) -> None:
+def test_open(case: schemathesis.Case[Any], services: dict[str, str]) -> None:
     # Here the admin's routes are not to be found.
     check(case, services["open"], {})
 
 
 @guarded_schema.parametrize()
 @bounded
-def test_guarded(case: schemathesis.Case, services: dict[str, str]) -> None:
+def test_guarded(case: schemathesis.Case[Any], services: dict[str, str]) -> None:
     # Drains and reloads must not meet the others.
     check(case, services["admin" if case.path.startswith("/admin/") else "guarded"], bearer("r-key"))
 
