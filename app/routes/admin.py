@@ -61,7 +61,7 @@ async def reload(request: Request, service: ServiceDep) -> Reloaded:
             body = await _body(request)
     except TimeoutError as error:
         raise Problem("upload_too_slow", f"the body was not complete within {seconds:g} s") from error
-    if body.strip() and media_type(request) != JSON:
+    if body and media_type(request) != JSON:
         raise Problem("unsupported_media_type", f"send the checkpoints with Content-Type {JSON}")
     folders = _folders(body)
     if folders:
@@ -84,7 +84,7 @@ async def _body(request: Request) -> bytes:
 
 
 def _folders(body: bytes) -> tuple[Path, ...]:
-    if not body.strip():
+    if not body:
         return ()
     try:
         return Reload.model_validate_json(body).checkpoints

@@ -247,7 +247,7 @@ def test_other_folders_can_be_named_if_they_are_near_configured_ones(shop: Shop,
         ):
             problem(reload(client, outside), 422, "invalid_parameter")
         as_json = {**ADMIN, "Content-Type": "application/json"}
-        for body in (b"{", b"[]", b'{"checkpoints": []}', b'{"checkpoint": ["a"]}', b'{"checkpoints": [1]}'):
+        for body in (b"{", b"\n", b"[]", b'{"checkpoints": []}', b'{"checkpoint": ["a"]}', b'{"checkpoints": [1]}'):
             problem(client.post("/admin/reload", headers=as_json, content=body), 422, "invalid_parameter")
         for other in (ADMIN, {**ADMIN, "Content-Type": "text/plain"}):
             problem(client.post("/admin/reload", headers=other, content=b"{}"), 415, "unsupported_media_type")

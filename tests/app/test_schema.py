@@ -39,6 +39,7 @@ CONFIG = {
     # Parameters that nobody knows are ignored, as HTTP asks for of headers. Schemathesis allows that too, but takes
     # such a request for a bad one that was accepted as soon as it has a number among its headers.
     "generation": {"deterministic": True, "allow-extra-parameters": False},
+    "phases": {"coverage": {"generate-duplicate-query-parameters": True}},
     "checks": {
         # 504 is the right answer to a short X-Deadline-Ms; every other 5xx is a defect here.
         "not_a_server_error": {"expected-statuses": ["2xx", "3xx", "4xx", "504"]},
