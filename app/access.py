@@ -37,6 +37,11 @@ class Access:
         self._keys = Keys(settings.api_keys, settings.api_keys_file, clock=clock)
         self._admin_keys = Keys(settings.admin_keys, settings.admin_keys_file, clock=clock)
 
+    @property
+    def asks(self) -> bool:
+        """Whether not only admins need a key."""
+        return self._keys.configured
+
     def user(self, key: str | None, *, always: bool) -> str:
         """The name of a key's owner, "" if the door is open.
 

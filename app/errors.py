@@ -56,7 +56,7 @@ TABLE: Mapping[str, tuple[int, str]] = {
     "reload_failed": (409, "The models were not exchanged"),
     "body_too_large": (413, "The upload is too large"),
     "too_many_files": (413, "There are too many pictures in one request"),
-    "unsupported_media_type": (415, "The body is neither a picture nor a multipart form"),
+    "unsupported_media_type": (415, "The body is of a type that is not taken here"),
     "unsupported_format": (415, "The picture's format is not accepted"),
     "invalid_parameter": (422, "A parameter is out of range"),
     "image_undecodable": (422, "The picture cannot be decoded"),
@@ -77,6 +77,9 @@ TABLE: Mapping[str, tuple[int, str]] = {
     "too_many_connections": (503, "The service has too many connections"),
     "deadline_exceeded": (504, "The answer did not come in time"),
 }
+
+EVERYWHERE = ("malformed_request", "head_too_slow", "head_too_large", "internal_error", "too_many_connections")
+"""What any request may be answered with: by its connection, or by a defect."""
 
 IMAGE_CODES: Mapping[type[images.ImageError], str] = {
     images.UnsupportedFormat: "unsupported_format",
@@ -186,23 +189,3 @@ def install(app: FastAPI) -> None:
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "internal_error")
         return answer(request, Problem(code, HTTPStatus(error.status_code).phrase, error.headers))
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            document = FastAPI.openapi(app)
-            for operation in (operation for path in document["paths"].values() for operation in path.values()):
-                _correct(operation["responses"])
-        return FastAPI.openapi(app)
-
-    app.openapi = openapi  # type: ignore[method-assign]  # the documented way to change the document
-
-
-def _correct(responses: dict[str, Any]) -> None:
-    """Say the media type that problems really have, and drop the form of validation errors that is never sent."""
-    for status, response in list(responses.items()):
-        content = response.get("content", {})
-        reference = content.get("application/json", {}).get("schema", {}).get("$ref", "")
-        if reference.endswith("/HTTPValidationError"):
-            del responses[status]
-        elif reference.endswith("/ProblemBody"):
-            content[MEDIA_TYPE] = content.pop("application/json")

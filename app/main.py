@@ -8,7 +8,7 @@ from importlib.metadata import version
 from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from app import access, errors, tracing
+from app import access, document, errors, tracing
 from app.metrics import Metrics
 from app.middleware import HEADER, RequestMiddleware
 from app.models import load_models
@@ -93,4 +93,5 @@ def create_app(
             dependencies=[Depends(access.need_key_always)] if locked else [],
             responses=errors.responses(*access.PROBLEMS) if locked else {},
         )
+    document.install(app, open_to_all=not app.state.access.asks, max_files=settings.max_batch_files)
     return app

@@ -12,11 +12,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import headers
+from app.document import ID_PATTERN
 from app.errors import Problem
 from app.metrics import Metrics
 
 HEADER = "X-Request-ID"
-_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_ID = re.compile(ID_PATTERN)
 
 log = logging.getLogger("smart_iqa.access")
 

@@ -70,7 +70,7 @@ async def read_picture(request: Request, settings: Settings, take: Take) -> byte
     Raises:
         Problem: The body is too large, too slow, empty, malformed, of another type, or lacks the field.
     """
-    kind = _media_type(request)
+    kind = media_type(request)
     async with _chunks(request, settings, settings.max_body_bytes, take) as chunks:
         if kind == MULTIPART:
             (data,) = await _read_fields(request, chunks, 1)
@@ -97,14 +97,15 @@ async def read_pictures(request: Request, settings: Settings, take: Take) -> lis
     Raises:
         Problem: The body is too large, too slow, malformed, of another type, or lacks the field.
     """
-    if _media_type(request) != MULTIPART:
+    if media_type(request) != MULTIPART:
         raise Problem("unsupported_media_type", f"send the pictures as multipart fields '{FIELD}'")
     most = min(settings.max_batch_bytes, settings.max_upload_bytes)
     async with _chunks(request, settings, most, take) as chunks:
         return await _read_fields(request, chunks, settings.max_batch_files)
 
 
-def _media_type(request: Request) -> str:
+def media_type(request: Request) -> str:
+    """The media type of the body, without its parameters."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 

@@ -13,20 +13,24 @@ from app.errors import Problem
 from app.reload import check_allowed
 from app.routes.picture import ServiceDep
 from app.schemas import Drain, Reload, Reloaded
+from app.upload import media_type
 
 router = APIRouter(prefix="/admin", tags=["operations"])
 
 MAX_BODY_BYTES = 2**16
+JSON = "application/json"
 BODY: dict[str, Any] = {
     "requestBody": {
         "required": False,
         "description": "Checkpoints to serve from now on; the configured ones if left out.",
-        "content": {"application/json": {"schema": Reload.model_json_schema()}},
+        "content": {JSON: {"schema": Reload.model_json_schema()}},
     }
 }
 
 
-@router.post("/drain", response_model=Drain, summary="Take no new work")
+@router.post(
+    "/drain", response_model=Drain, responses=errors.responses("invalid_parameter"), summary="Take no new work"
+)
 async def drain(
     service: ServiceDep, undo: Annotated[bool, Query(description="Whether to take work again.")] = False
 ) -> Drain:
@@ -39,7 +43,12 @@ async def drain(
     "/reload",
     response_model=Reloaded,
     responses=errors.responses(
-        "reload_failed", "upload_too_slow", "body_too_large", "invalid_parameter", "device_lost"
+        "reload_failed",
+        "upload_too_slow",
+        "body_too_large",
+        "unsupported_media_type",
+        "invalid_parameter",
+        "device_lost",
     ),
     openapi_extra=BODY,
     summary="Load the checkpoints again",
@@ -52,6 +61,8 @@ async def reload(request: Request, service: ServiceDep) -> Reloaded:
             body = await _body(request)
     except TimeoutError as error:
         raise Problem("upload_too_slow", f"the body was not complete within {seconds:g} s") from error
+    if body and media_type(request) != JSON:
+        raise Problem("unsupported_media_type", f"send the checkpoints with Content-Type {JSON}")
     folders = _folders(body)
     if folders:
         check_allowed(folders, service.settings.checkpoints)
@@ -73,7 +84,7 @@ async def _body(request: Request) -> bytes:
 
 
 def _folders(body: bytes) -> tuple[Path, ...]:
-    if not body.strip():
+    if not body:
         return ()
     try:
         return Reload.model_validate_json(body).checkpoints

@@ -34,9 +34,13 @@ OverlayQuery = Annotated[
     response_model_exclude_unset=True,
     responses={
         **picture.PROBLEMS,
-        **picture.NOT_MODIFIED,
+        **picture.TAGGED,
         **errors.responses("attention_not_supported"),
-        200: {"content": {"image/png": {"schema": picture.BINARY}}, "description": "The answer, or the overlay."},
+        200: {
+            **picture.TAGGED[200],
+            "content": {"image/png": {"schema": picture.BINARY}},
+            "description": "The answer, or the overlay.",
+        },
     },
     openapi_extra=picture.BODY,
     summary="Score one picture and show the stage weights",

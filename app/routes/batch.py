@@ -31,9 +31,8 @@ BODY: dict[str, Any] = {
         "content": {
             "multipart/form-data": {
                 "schema": {
-                    "type": "object",
-                    "required": [FIELD],
-                    "properties": {FIELD: {"type": "array", "items": picture.BINARY}},
+                    **picture.FORM,
+                    "properties": {FIELD: {"type": "array", "minItems": 1, "items": picture.BINARY}},
                 }
             }
         },
@@ -44,7 +43,9 @@ PriorityHeader = Annotated[
     Header(alias="X-Priority", description="`bulk`, the default here, waits behind interactive requests."),
 ]
 AcceptHeader = Annotated[
-    str, Header(description=f"`{NDJSON}` streams a line for each picture as soon as it is done, in any order.")
+    # OpenAPI has no parameter of this name: media types stand with the answers.
+    str,
+    Header(include_in_schema=False),
 ]
 
 
@@ -80,7 +81,8 @@ async def score_batch(
 ) -> dict[str, Any] | Response:
     """Score several pictures. All are taken or none is; then each has a result or a problem of its own.
 
-    A picture's result is what `/score` answers, or the problem that it would answer with.
+    A picture's result is what `/score` answers, or the problem that it would answer with. With
+    `Accept: application/x-ndjson` there is a line for each picture as soon as it is done, in any order.
     """
     asked = picture.order(
         request, service, service.model(model), crops=crops, priority=priority, deadline_ms=deadline_ms

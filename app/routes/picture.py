@@ -15,13 +15,16 @@ from app.work import Priority
 from model.contract import MAX_CROPS
 
 BINARY = {"type": "string", "format": "binary"}
+FORM: dict[str, Any] = {"type": "object", "required": [FIELD], "additionalProperties": False}
+"""A few other fields do no harm; how many and how large they may be is nobody's business."""
 BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "description": f"The picture: the multipart field `{FIELD}`, or the body itself.",
         "content": {
-            "multipart/form-data": {"schema": {"type": "object", "required": [FIELD], "properties": {FIELD: BINARY}}},
+            "multipart/form-data": {"schema": {**FORM, "properties": {FIELD: BINARY}}},
             "image/*": {"schema": BINARY},
+            "application/octet-stream": {"schema": BINARY},
         },
     }
 }
@@ -65,7 +68,24 @@ IfNoneMatchHeader = Annotated[
     str | None,
     Header(alias="If-None-Match", description="`ETag` of an earlier answer: 304 if it would be the same again."),
 ]
-NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "The score is what it was."}}
+_TAG = {
+    "description": "Names what the answer follows from; for `If-None-Match`.",
+    "required": True,
+    "schema": {"type": "string", "pattern": '^W/"[0-9a-f]{32}"$'},
+}
+TAGGED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "headers": {
+            "ETag": _TAG,
+            "X-Cache": {
+                "description": "Whether the score was in memory.",
+                "required": True,
+                "schema": {"type": "string", "enum": ["hit", "miss"]},
+            },
+        }
+    },
+    304: {"description": "The score is what it was.", "headers": {"ETag": _TAG}},
+}
 
 
 DeadlineHeader = Annotated[
@@ -91,7 +111,8 @@ def order(
     """Put together what is asked of the pictures of a request."""
     seconds = service.settings.deadline_seconds
     if deadline_ms is not None:
-        seconds = min(seconds, deadline_ms / 1000)
+        # Compared as they are: a float has no room for some of these integers.
+        seconds = min(deadline_ms, seconds * 1000) / 1000
     return Order(
         model=model,
         crops=crops,

@@ -23,7 +23,7 @@ router = APIRouter(tags=["scores"])
     "/score",
     response_model=ScoreAnswer,
     response_model_exclude_unset=True,
-    responses={**picture.PROBLEMS, **picture.NOT_MODIFIED},
+    responses={**picture.PROBLEMS, **picture.TAGGED},
     openapi_extra=picture.BODY,
     summary="Score the quality of one picture",
 )

@@ -136,7 +136,11 @@ def test_openapi_is_the_committed_one(client: TestClient) -> None:
 def test_openapi_describes_uploads_and_problems(client: TestClient) -> None:
     for path in ("/score", "/attention"):
         operation = client.get("/openapi.json").json()["paths"][path]["post"]
-        assert set(operation["requestBody"]["content"]) == {"multipart/form-data", "image/*"}
+        assert set(operation["requestBody"]["content"]) == {
+            "multipart/form-data",
+            "image/*",
+            "application/octet-stream",
+        }
         assert {"400", "404", "413", "415", "422", "429", "500", "503", "504"} <= set(operation["responses"])
         for status, response in operation["responses"].items():
             if int(status) >= 400:

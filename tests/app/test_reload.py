@@ -246,8 +246,11 @@ def test_other_folders_can_be_named_if_they_are_near_configured_ones(shop: Shop,
             Path("\0"),
         ):
             problem(reload(client, outside), 422, "invalid_parameter")
-        for body in (b"{", b"[]", b'{"checkpoints": []}', b'{"checkpoint": ["a"]}', b'{"checkpoints": [1]}'):
-            problem(client.post("/admin/reload", headers=ADMIN, content=body), 422, "invalid_parameter")
+        as_json = {**ADMIN, "Content-Type": "application/json"}
+        for body in (b"{", b"\n", b"[]", b'{"checkpoints": []}', b'{"checkpoint": ["a"]}', b'{"checkpoints": [1]}'):
+            problem(client.post("/admin/reload", headers=as_json, content=body), 422, "invalid_parameter")
+        for other in (ADMIN, {**ADMIN, "Content-Type": "text/plain"}):
+            problem(client.post("/admin/reload", headers=other, content=b"{}"), 415, "unsupported_media_type")
         problem(client.post("/admin/reload", headers=ADMIN, content=b" " * 70_000), 413, "body_too_large")
         assert list(reload(client).json()["new"]) == ["fake"]
         problem(post(client, jpeg, params={"model": "other"}), 404, "unknown_model")
