@@ -187,7 +187,7 @@ class Watched(torch.nn.Module):
         return inputs.flatten(1).mean(dim=1), None
 
 
-TOKENS = {"view": "tokens", "resize": "none", "crops": 1, "longer_sides": (224,)}
+TOKENS = {"view": "tokens", "crops": 1, "longer_sides": (224,)}
 
 
 @pytest.mark.parametrize("fields", [{"crop_size": 8, "width": 8, "height": 8}, TOKENS], ids=["crops", "tokens"])
