@@ -132,7 +132,7 @@ def test_ray_66140_whatever_an_engine_returns_the_loop_goes_on(odd: Callable[[li
     asyncio.run(main())
 
 
-def test_litserve_340_a_picture_that_the_model_cannot_bear_fails_alone(client: TestClient, engine: FakeEngine) -> None:
+def test_litserve_340_a_picture_that_breaks_the_model_fails_alone(client: TestClient, engine: FakeEngine) -> None:
     engine.misbehave = poisons(13)
     answer = post_all(client, flat(12), flat(13), b"no picture", flat(14))
     assert [item["status"] for item in answer.json()["results"]] == [200, 500, 415, 200]

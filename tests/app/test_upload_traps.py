@@ -33,7 +33,7 @@ def test_the_content_decides_whatever_name_and_type_say(client: TestClient, form
 
 
 @pytest.mark.parametrize(
-    "name", ["../../etc/passwd", "/dev/zero", "C:\\nul", "a" * 5000, "a\0b.jpg", "%2e%2e%2f", "💥"]
+    "name", ["../../etc/passwd", "/dev/zero", "C:\\nul", "a" * 3000, "a\0b.jpg", "%2e%2e%2f", "💥"]
 )
 def test_a_name_opens_no_file_and_is_told_nobody(
     client: TestClient, jpeg: bytes, name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
