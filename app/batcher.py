@@ -68,8 +68,9 @@ class Place:
 
 
 def _fault(rows_ND: Rows, crops: int) -> Exception | None:
-    if len(rows_ND) != crops:
-        return ValueError("wrong number of rows")
+    # Not even an array, perhaps: an exception here, on the event loop, would leave all callers of the batch waiting.
+    if not isinstance(rows_ND, np.ndarray) or rows_ND.dtype.kind != "f" or rows_ND.ndim != 2 or len(rows_ND) != crops:
+        return ValueError("not a row of numbers for each crop")
     return None if np.isfinite(rows_ND).all() else ArithmeticError("a row is not a number")
 
 

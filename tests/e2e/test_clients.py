@@ -1,6 +1,8 @@
 """Slow, broken and hostile clients of a real process, over raw sockets: each is cut, and nothing of it is left.
 
-Several of these have stopped other services; the tests are named after those incidents.
+Several of these have stopped other services; the tests are named after those incidents (docs/reliability.md).
+
+``BAD_REQUESTS=10000 pytest tests/e2e/test_clients.py -k mosec`` goes on for longer.
 """
 
 import json
@@ -28,6 +30,7 @@ BOUND = 20.0
 MAX_BODY = 2**21
 CONNECTIONS = 1040
 IDLE = 1000
+BAD_REQUESTS = int(os.environ.get("BAD_REQUESTS", "500"))
 
 SCORE = b"POST /score HTTP/1.1\r\nHost: x\r\n"
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -486,7 +489,7 @@ def test_mosec_bad_requests_at_random_then_one_must_succeed(service: Service, pi
             leave(client, reset=chance.random() < 0.3)
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(misbehave, range(500)))
+        list(pool.map(misbehave, range(BAD_REQUESTS)))
     answer = service.post(picture)
     assert answer.status_code == 200
     assert answer.json()["crops"] == 4
