@@ -137,6 +137,7 @@ def test_litserve_340_a_picture_that_breaks_the_model_fails_alone(client: TestCl
     answer = post_all(client, flat(12), flat(13), b"no picture", flat(14))
     assert [item["status"] for item in answer.json()["results"]] == [200, 500, 415, 200]
     assert answer.json()["results"][1]["problem"]["code"] == "engine_failed"
+    eventually(lambda: nothing_is_held(client))
 
 
 def test_litserve_counters_come_back_however_a_request_ends(
