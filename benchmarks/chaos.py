@@ -216,6 +216,8 @@ class Chaos:
             "SMARTIQA_DRAIN_SECONDS": str(DRAIN_SECONDS),
             "SMARTIQA_MAX_QUEUE_CROPS": str(QUEUE_CROPS),
             "SMARTIQA_LOG_FORMAT": "json",
+            # The clients need a core too: with one thread for each core the engine would wait for threads that wait.
+            "SMARTIQA_THREADS": str(max((os.cpu_count() or 1) - 1, 1)),
         }
         with (self.folder / "log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
