@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.batcher import RECOVERY_SECONDS, Batcher
+from app.batcher import RECOVERY_SECONDS, Batcher, _fault
 from app.device import DeviceThread
 from app.metrics import Metrics
 from app.work import Answer, DeadlineExceeded, DeviceLost, EngineFailed, Priority, QueueFull, Rows
@@ -495,6 +495,16 @@ async def test_items_of_different_shapes_do_not_share_a_batch(bench: Bench) -> N
     answers = await asyncio.gather(held, *tasks)
     assert bench.engine.batches == [[200], [7], [1, 2]]
     assert [answer.rows_ND[0, 0] for answer in answers] == [200, 1, 7, 2]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [None, "1", 1.0, [[1.0, 2.0]], np.float32(1), np.ones(1, np.float32), np.ones((1, 2), np.int64), rows_of([1, 2])],
+    ids=repr,
+)
+def test_what_is_no_row_for_each_crop_is_a_fault(odd: Any) -> None:
+    assert isinstance(_fault(odd, 1), ValueError)
+    assert _fault(rows_of([1]), 1) is None
 
 
 @on_loop
