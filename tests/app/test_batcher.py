@@ -500,7 +500,7 @@ async def test_items_of_different_shapes_do_not_share_a_batch(bench: Bench) -> N
 @pytest.mark.parametrize(
     "odd",
     [None, "1", 1.0, [[1.0, 2.0]], np.float32(1), np.ones(1, np.float32), np.ones((1, 2), np.int64), rows_of([1, 2])],
-    ids=repr,
+    ids=["nothing", "text", "number", "list", "array number", "one axis", "integers", "too many"],
 )
 def test_what_is_no_row_for_each_crop_is_a_fault(odd: Any) -> None:
     assert isinstance(_fault(odd, 1), ValueError)
