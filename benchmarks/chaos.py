@@ -32,15 +32,14 @@ import torch
 
 from model import checkpoint, golden
 from model.scorer import Scorer
-from tests.conftest import encode, photo
+from tests.conftest import ROOT, encode, photo
 from tests.e2e.conftest import free_port
 
 RESULTS = Path(__file__).parent / "results" / "chaos.json"
-PORT = free_port()
 SETTLE_SECONDS = 12.0
 """Longer than the service bears with a slow client."""
-URL = f"http://127.0.0.1:{PORT}"
 CROPS = 8
+JPEG = {"Content-Type": "image/jpeg"}
 ADMIN_KEY = "chaos"
 KINDS = {"good": 56, "repeat": 5, "bulk": 8, "batch": 5, "broken": 10, "leaving": 12, "slow": 4}
 """Kinds of clients, and how many of a hundred are of each."""
@@ -51,35 +50,6 @@ COMING_SECONDS = 1.0
 QUEUE_CROPS = 256
 EXPLAINED = ("engine_failed", "image_quarantined", "deadline_exceeded", "draining", "not_ready")
 """What may happen to a sound request: by an injected fault, by the load, by the end of a process."""
-PROGRAM = """
-import random, sys
-import numpy as np
-import torch
-import app.batcher, model.engine
-chance, in_batch = random.Random(1), False
-timed, run_at = app.batcher.Batcher._timed, model.engine.Engine._run_at
-def batch(self, engine, parts):
-    global in_batch
-    in_batch = True
-    try:
-        return timed(self, engine, parts)
-    finally:
-        in_batch = False
-def faulty(self, shape, parts):
-    rows = run_at(self, shape, parts)
-    fate = chance.random() if in_batch else 1
-    if fate < 0.01:
-        raise RuntimeError("injected")
-    if fate < 0.02:
-        raise torch.OutOfMemoryError("injected")
-    return rows * np.float32("nan") if fate < 0.03 else rows
-app.batcher.Batcher._timed = batch
-model.engine.Engine._run_at = faulty
-sys.argv = ["smart-iqa", "serve", "--port", "%d"]
-from cli.main import main
-main()
-"""
-"""A service whose engine fails in three of a hundred batches; never while a checkpoint is proven."""
 
 
 @dataclass
@@ -125,6 +95,8 @@ class Chaos:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
         self.served = folder / "served"
         self.variants = [folder / "first", folder / "second"]
         self.chance = random.Random(0)
@@ -169,7 +141,7 @@ class Chaos:
             await asyncio.sleep(SETTLE_SECONDS)
             after = self.state()
             one_more = await self.score("good", 0) == 200
-            metrics = (await self.client.get(f"{URL}/metrics")).text
+            metrics = (await self.client.get(f"{self.url}/metrics")).text
             await self.terminate()
         finally:
             if self.process.returncode is None:
@@ -226,11 +198,14 @@ class Chaos:
         }
         with (self.folder / "log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", PROGRAM % PORT, env={**os.environ, **variables}, stderr=log
+                *(sys.executable, "-m", "benchmarks.faulty_service", "serve", "--port", str(self.port)),
+                cwd=ROOT,
+                env={**os.environ, **variables},
+                stderr=log,
             )
         while self.process.returncode is None:
             with suppress(httpx2.TransportError):
-                if (await self.client.get(f"{URL}/health/ready")).status_code == 200:
+                if (await self.client.get(f"{self.url}/health/ready")).status_code == 200:
                     return
             await asyncio.sleep(0.2)
         raise RuntimeError("the service has ended")
@@ -297,11 +272,11 @@ class Chaos:
 
     async def score(self, kind: str, place: int) -> int:
         """Ask for a score and judge the answer; its status, 0 for none."""
-        headers = {"Content-Type": "image/jpeg", "X-Priority": "bulk" if kind == "bulk" else "interactive"}
+        headers = {**JPEG, "X-Priority": "bulk" if kind == "bulk" else "interactive"}
         data = self.pictures[place] if kind == "repeat" else self.fresh(place)
         started = time.monotonic()
         try:
-            answer = await self.client.post(f"{URL}/score?crops={CROPS}", content=data, headers=headers)
+            answer = await self.client.post(f"{self.url}/score?crops={CROPS}", content=data, headers=headers)
         except httpx2.TransportError as error:
             self.tally.lost.append(f"{kind}: {type(error).__name__} {error}")
             return 0
@@ -316,7 +291,7 @@ class Chaos:
         started = time.monotonic()
         try:
             answer = await self.client.post(
-                f"{URL}/score/batch?crops={CROPS}", files=files, headers={"Accept": "application/x-ndjson"}
+                f"{self.url}/score/batch?crops={CROPS}", files=files, headers={"Accept": "application/x-ndjson"}
             )
         except httpx2.TransportError as error:
             self.tally.lost.append(f"batch: {type(error).__name__} {error}")
@@ -356,7 +331,7 @@ class Chaos:
         else:
             data = bytearray()
         try:
-            answer = await self.client.post(f"{URL}/score", content=bytes(data), headers={"Content-Type": "image/jpeg"})
+            answer = await self.client.post(f"{self.url}/score", content=bytes(data), headers=JPEG)
         except httpx2.TransportError as error:
             self.tally.lost.append(f"broken: {type(error).__name__}")
             return
@@ -366,9 +341,7 @@ class Chaos:
 
     async def leave(self, place: int) -> None:
         """Ask, and hang up after a while."""
-        task = asyncio.ensure_future(
-            self.client.post(f"{URL}/score", content=self.pictures[place], headers={"Content-Type": "image/jpeg"})
-        )
+        task = asyncio.ensure_future(self.client.post(f"{self.url}/score", content=self.pictures[place], headers=JPEG))
         await asyncio.wait([task], timeout=self.chance.random())
         self.tally.statuses["leaving " + ("answered" if task.done() else "left")] += 1
         task.cancel()
@@ -380,7 +353,7 @@ class Chaos:
         length = len(self.pictures[place])
         head = f"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: {length}\r\n\r\n"
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", PORT)
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
             writer.write(head.encode())
             for _ in range(60):
                 writer.write(b"\xff")
@@ -401,7 +374,7 @@ class Chaos:
         staging = self.folder / "staging"
         shutil.copytree(self.variants[place], staging)
         checkpoint.replace(staging, self.served)
-        answer = await self.client.post(f"{URL}/admin/reload", headers={"Authorization": f"Bearer {ADMIN_KEY}"})
+        answer = await self.client.post(f"{self.url}/admin/reload", headers={"Authorization": f"Bearer {ADMIN_KEY}"})
         self.tally.statuses[f"reload {answer.status_code}"] += 1
         if answer.status_code != 200:
             self.tally.unexplained.append(f"reload: {answer.status_code} {answer.text[:200]}")
