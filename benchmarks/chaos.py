@@ -17,19 +17,18 @@ import os
 import random
 import shutil
 import signal
-import statistics
 import sys
 import tempfile
 import time
-from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import torch
 
+from benchmarks.serving import resident_megabytes
+from benchmarks.tally import Tally, quantiles
 from model import checkpoint, golden
 from model.scorer import Scorer
 from tests.conftest import ROOT, encode, photo
@@ -48,29 +47,6 @@ DRAIN_SECONDS = 4.0
 COMING_SECONDS = 1.0
 """For how long clients still come to a service that drains."""
 QUEUE_CROPS = 256
-EXPLAINED = ("engine_failed", "image_quarantined", "deadline_exceeded", "draining", "not_ready")
-"""What may happen to a sound request: by an injected fault, by the load, by the end of a process."""
-
-
-@dataclass
-class Tally:
-    """What became of the requests.
-
-    Attributes:
-        statuses: By kind of client and status (or what else happened).
-        lost: Requests without an answer although their clients stayed.
-        wrong: Answers that are not the offline scorer's.
-        unexplained: Statuses from 500 on that no injected fault explains.
-        seconds: Times to a score, by kind.
-        shed: Times to a 429.
-    """
-
-    statuses: Counter[str] = field(default_factory=Counter)
-    lost: list[str] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
-    unexplained: list[str] = field(default_factory=list)
-    seconds: dict[str, list[float]] = field(default_factory=dict)
-    shed: list[float] = field(default_factory=list)
 
 
 def main() -> int:
@@ -161,7 +137,7 @@ class Chaos:
             "seconds_to_429_in_the_service": {
                 route: quantiles(values) for route, values in sorted(self.shed_by_log().items())
             },
-            "resident_mb": {"at_capacity": before[0], "most": self.most, "after": after[0]},
+            "resident_mb": {"at_capacity": before[0], "most": round(self.most), "after": after[0]},
             "descriptors": {"before": before[1], "after": after[1]},
             "exit_statuses": self.ended,
             "lost": tally.lost[:10],
@@ -182,7 +158,7 @@ class Chaos:
 
     def state(self) -> tuple[float, int]:
         """Resident memory of the service in MB, and its open file descriptors."""
-        return resident(self.process.pid), descriptors(self.process.pid)
+        return round(resident_megabytes(self.process.pid)), descriptors(self.process.pid)
 
     async def start(self) -> None:
         """Start a service and wait until it is ready."""
@@ -231,7 +207,7 @@ class Chaos:
             await asyncio.sleep(self.chance.expovariate(rate))
             kind = self.chance.choices(list(KINDS), list(KINDS.values()))[0]
             clients.append(asyncio.ensure_future(self.send(kind, self.chance.randrange(len(self.pictures)))))
-            self.most = max(self.most, resident(self.process.pid))
+            self.most = max(self.most, resident_megabytes(self.process.pid))
             if elapsed > (exchanges + 0.5) * seconds / 4 and exchanges < 4:
                 exchanges += 1
                 clients.append(asyncio.ensure_future(self.exchange(exchanges % 2)))
@@ -281,7 +257,7 @@ class Chaos:
             self.tally.lost.append(f"{kind}: {type(error).__name__} {error}")
             return 0
         seconds = time.monotonic() - started
-        self.judge(kind, place, answer.status_code, answer.json(), seconds)
+        self.tally.judge(self.expected, kind, place, answer.status_code, answer.json(), seconds)
         return answer.status_code
 
     async def score_batch(self, place: int) -> None:
@@ -298,27 +274,14 @@ class Chaos:
             return
         seconds = time.monotonic() - started
         if answer.status_code != 200:
-            self.judge("batch", place, answer.status_code, answer.json(), seconds)
+            self.tally.judge(self.expected, "batch", place, answer.status_code, answer.json(), seconds)
             return
         items = [json.loads(line) for line in answer.text.splitlines()]
         if sorted(item["index"] for item in items) != list(range(BATCH)):
             self.tally.lost.append(f"batch: items {[item['index'] for item in items]}")
         for item in items:
             body = item.get("result") or item["problem"]
-            self.judge("batch", places[item["index"]], item["status"], body, seconds)
-
-    def judge(self, kind: str, place: int, status: int, body: dict[str, Any], seconds: float) -> None:
-        """Note what became of a sound picture."""
-        self.tally.statuses[f"{kind} {status}"] += 1
-        if status == 200:
-            expected = self.expected[body["model"]["digest"], place]
-            if body["score"] != expected:
-                self.tally.wrong.append(f"{kind}: {body['score']}, not {expected}")
-            self.tally.seconds.setdefault(kind, []).append(seconds)
-        elif status == 429:
-            self.tally.shed.append(seconds)
-        elif body.get("code") not in EXPLAINED:
-            self.tally.unexplained.append(f"{kind}: {status} {body}")
+            self.tally.judge(self.expected, "batch", places[item["index"]], item["status"], body, seconds)
 
     async def send_broken(self, place: int) -> None:
         """Send what is no picture any more."""
@@ -397,23 +360,9 @@ class Chaos:
         self.ended.append(await asyncio.wait_for(self.process.wait(), 60))
 
 
-def resident(pid: int) -> float:
-    """Resident memory of a process in MB."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
-
-
 def descriptors(pid: int) -> int:
     """Open file descriptors of a process."""
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
-
-
-def quantiles(values: list[float]) -> dict[str, float]:
-    """Median and 99th percentile."""
-    if len(values) < 2:
-        return {"p50": 0.0, "p99": 0.0}
-    cuts = statistics.quantiles(values, n=100)
-    return {"p50": round(cuts[49], 4), "p99": round(cuts[98], 4)}
 
 
 if __name__ == "__main__":
