@@ -1,7 +1,6 @@
 """``POST /score/batch``: how good are these pictures?"""
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -15,7 +14,7 @@ from app.batcher import Place
 from app.errors import Problem
 from app.routes import picture
 from app.routes.picture import CropsQuery, DeadlineHeader, DetailQuery, ModelQuery, ServiceDep
-from app.schemas import BatchAnswer
+from app.schemas import BatchAnswer, BatchItem
 from app.scoring import REFUSALS, Order, Scoring, refusal
 from app.upload import FIELD, Take, read_pictures, while_connected
 from model.images import ImageError
@@ -166,4 +165,5 @@ def _cancel(tasks: Sequence["asyncio.Task[dict[str, Any]]"]) -> None:
 
 async def _lines(tasks: Sequence["asyncio.Task[dict[str, Any]]"]) -> AsyncIterator[str]:
     for done in asyncio.as_completed(tasks):
-        yield json.dumps(await done) + "\n"
+        # Through the model, as FastAPI does it for the other form.
+        yield BatchItem.model_validate(await done).model_dump_json(exclude_unset=True) + "\n"

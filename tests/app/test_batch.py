@@ -62,6 +62,10 @@ def test_lines_come_as_pictures_are_done(client: TestClient, photos: list[bytes]
     for item in items:
         BatchItem.model_validate(item)
     assert sorted((item["index"], item["status"]) for item in items) == [(0, 200), (1, 415), (2, 200)]
+    for line, item in zip(answer.text.splitlines(), items, strict=True):
+        if item["status"] == 200:
+            alone = post(client, photos[item["index"] // 2]).text
+            assert alone.partition(',"timing_ms"')[0] in line
 
 
 def test_a_line_does_not_wait_for_the_others(load: Any, engine: FakeEngine, photos: list[bytes]) -> None:
