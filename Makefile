@@ -1,14 +1,18 @@
 # make serve   install on first use, then serve on :8000
 # make test    install the development tools on first use, then run the tests
 # make check   lint, formatting and types
+# make coverage  run the tests of the service, its processes included, and list what they do not reach
 # make bench   measure the service against the bare engine
+# make fuzz    decode 100,000 damaged pictures
+# make chaos   put a service under fire for ten minutes
+# make mutants change the batcher in hundreds of small ways, and list those that its tests do not notice
 # make openapi rewrite docs/openapi.json after a change of the API
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test check bench openapi
+.PHONY: serve test check coverage bench fuzz chaos mutants openapi
 serve: $(VENV)/serve.stamp
 	$(BIN)/smart-iqa serve
 
@@ -20,8 +24,23 @@ check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+coverage: $(VENV)/dev.stamp
+	$(BIN)/coverage run -m pytest -q tests/app tests/e2e tests/model/test_images.py tests/model/test_fuzz.py
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.serving
+
+fuzz: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks.fuzz
+
+chaos: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks.chaos
+
+mutants: $(VENV)/mutants.stamp
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 1
+	$(BIN)/mutmut results
 
 openapi: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.app.openapi > docs/openapi.json
@@ -34,4 +53,8 @@ $(VENV)/serve.stamp: pyproject.toml constraints.txt
 
 $(VENV)/dev.stamp: $(VENV)/serve.stamp
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(VENV)/mutants.stamp: $(VENV)/dev.stamp
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[mutants]'
 	touch $@

@@ -14,7 +14,9 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -57,9 +59,18 @@ class _Computed(NamedTuple):
     seconds: float
 
 
+@dataclass(eq=False)
+class Place:
+    """Room in the queue for crops that have been let in and are still to come."""
+
+    crops: int
+    bytes: int
+
+
 def _fault(rows_ND: Rows, crops: int) -> Exception | None:
-    if len(rows_ND) != crops:
-        return ValueError("wrong number of rows")
+    # Not even an array, perhaps: an exception here, on the event loop, would leave all callers of the batch waiting.
+    if not isinstance(rows_ND, np.ndarray) or rows_ND.dtype.kind != "f" or rows_ND.ndim != 2 or len(rows_ND) != crops:
+        return ValueError("not a row of numbers for each crop")
     return None if np.isfinite(rows_ND).all() else ArithmeticError("a row is not a number")
 
 
@@ -100,6 +111,9 @@ class Batcher:
         self._retries: deque[Batch] = deque()
         self._on_device: dict[Batch, None] = {}
         self._leaving: set[str] = set()
+        self._places: set[Place] = set()
+        # When the engine began with the batch that it has now. Written by the device thread.
+        self._began: float | None = None
         self._failures = 0
         self._last_failure = -math.inf
         self._lost = False
@@ -107,7 +121,8 @@ class Batcher:
     @property
     def alive(self) -> bool:
         """Whether the device thread runs, and does not hang."""
-        hangs = any(self._clock() - batch.formed > self._hang_seconds for batch in self._on_device)
+        began = self._began
+        hangs = began is not None and self._clock() - began > self._hang_seconds
         return self._device.alive and not self._lost and not hangs
 
     @property
@@ -122,12 +137,13 @@ class Batcher:
 
     def put_engine(self, key: str, engine: Engine) -> None:
         """Make a further key known."""
+        self._leaving.discard(key)
         self._engines[key] = engine
 
     def drop_engine(self, key: str) -> None:
         """Forget a key, now or once none of its jobs waits or runs. Nothing may be submitted for it any more."""
         self._leaving.add(key)
-        self._let_go()
+        self._tell()
 
     def _let_go(self) -> None:
         busy = {job.key for job in self._waiting} | {batch.key for batch in (*self._on_device, *self._retries)}
@@ -149,9 +165,30 @@ class Batcher:
         """
         if not self.alive:
             raise DeviceLost
-        waiting = self._waiting
-        if waiting.crops + crops > self._max_queue_crops or waiting.bytes + size > self._max_queue_bytes:
-            raise QueueFull(min(max(math.ceil(waiting.drain_seconds), 1), RETRY_AFTER_CAP))
+        crops += self._waiting.crops + sum(place.crops for place in self._places)
+        size += self._waiting.bytes + sum(place.bytes for place in self._places)
+        if crops > self._max_queue_crops or size > self._max_queue_bytes:
+            raise QueueFull(min(max(math.ceil(self._waiting.drain_seconds), 1), RETRY_AFTER_CAP))
+
+    @contextmanager
+    def reserve(self, crops: int, size: int) -> Iterator[Place]:
+        """Keep room in the queue for crops that will be submitted in parts, so that all or none are taken.
+
+        Args:
+            crops: How many.
+            size: Their bytes, at most.
+
+        Raises:
+            QueueFull: There is no room for all of them.
+            DeviceLost: Nothing will be taken any more.
+        """
+        self.check_room(crops, size)
+        place = Place(crops, size)
+        self._places.add(place)
+        try:
+            yield place
+        finally:
+            self._places.remove(place)
 
     async def submit(
         self,
@@ -161,6 +198,7 @@ class Batcher:
         deadline: float,
         priority: Priority = Priority.INTERACTIVE,
         owner: str = "",
+        place: Place | None = None,
     ) -> Answer:
         """Have crops scored. Cancelling the call takes what still waits out of the queue.
 
@@ -170,6 +208,7 @@ class Batcher:
             deadline: When the answer is of no use any more, on the batcher's clock.
             priority: Its class.
             owner: Who asks; owners share the device fairly.
+            place: From ``reserve``, if there is room kept for these crops.
 
         Raises:
             QueueFull: Too much waits already.
@@ -177,6 +216,10 @@ class Batcher:
             EngineFailed: The engine failed on these crops.
             DeviceLost: The device thread has ended.
         """
+        if place is not None:
+            assert len(items) <= place.crops, "more crops than room was kept for"
+            place.crops -= len(items)
+            place.bytes = max(place.bytes - items.nbytes, 0)
         self.check_room(len(items), items.nbytes)
         job = Job(
             key=key,
@@ -188,14 +231,15 @@ class Batcher:
             future=self._loop.create_future(),
         )
         self._waiting.add(job)
-        expiry = self._loop.call_later(max(deadline - job.submitted, 0), self._fail, job, DeadlineExceeded())
+        expiry = self._loop.call_later(max(deadline - job.submitted, 0), self._expire, job)
         self._pump()
         try:
             return await job.future
         except asyncio.CancelledError:
             self._metrics.dropped.labels("disconnect").inc()
             self._waiting.remove(job)
-            self._tell()
+            # It may have been its turn, with too few crops for a batch to be staged.
+            self._pump()
             raise
         finally:
             expiry.cancel()
@@ -216,7 +260,7 @@ class Batcher:
         self._loop.call_soon_threadsafe(self._finish, batch, outcome)
 
     def _timed(self, engine: Engine, parts: list[Items]) -> _Computed:
-        started = self._clock()
+        started = self._began = self._clock()
         # What fails has had the device too: its time is told as well.
         error: Exception | None = None
         rows_ND: Rows = np.empty((0, 0), np.float32)
@@ -226,15 +270,15 @@ class Batcher:
             log.exception("a batch failed")
             # The traceback's frames hold the batch's memory on the device, which the retry will need.
             error = caught.with_traceback(None)
+        finally:
+            self._began = None
         return _Computed(rows_ND, error, started, self._clock() - started)
 
     def _next_batch(self) -> Batch | None:
         """Take the next batch off the queue; None if nothing waits, or if waiting longer costs nothing."""
-        while self._retries:
-            batch = self._retries.popleft()
-            if not batch.segments[0].job.over:
-                return batch
-        self._drop_expired()
+        self._drop_what_is_over()
+        if self._retries:
+            return self._retries.popleft()
         head = self._waiting.head()
         if head is None:
             return None
@@ -247,14 +291,22 @@ class Batcher:
             key=head.key,
             segments=segments,
             reason="full" if full else "idle",
-            formed=self._clock(),
             cost=self._waiting.cost(segments),
         )
 
-    def _drop_expired(self) -> None:
+    def _drop_what_is_over(self) -> None:
+        """Keep from the device what nobody wants any more, also where its caller or its timer has yet to wake up."""
         now = self._clock()
-        for job in [job for job in self._waiting if job.deadline <= now]:
-            self._fail(job, DeadlineExceeded())
+        for job in [*self._waiting, *(batch.segments[0].job for batch in self._retries)]:
+            if job.over:
+                self._waiting.remove(job)
+            elif job.deadline <= now:
+                self._fail(job, DeadlineExceeded())
+        self._retries = deque(batch for batch in self._retries if not batch.segments[0].job.over)
+
+    def _expire(self, job: Job) -> None:
+        self._fail(job, DeadlineExceeded())
+        self._pump()
 
     def _finish(self, batch: Batch, outcome: Outcome[_Computed]) -> None:
         """Take in what became of a batch."""
@@ -269,8 +321,6 @@ class Batcher:
         else:
             self._metrics.batch_failures.labels(type(error).__name__).inc()
             self._retry_alone(batch)
-        if self._leaving:
-            self._let_go()
         self._pump()
 
     def _deliver(self, batch: Batch, computed: _Computed) -> None:
@@ -303,7 +353,7 @@ class Batcher:
                 self._fail(segment.job, EngineFailed())
             else:
                 alone = Segment(job=segment.job, start=segment.start, stop=segment.stop, attempt=segment.attempt + 1)
-                retry = Batch(key=batch.key, segments=(alone,), reason="retry", formed=self._clock(), cost=0.0)
+                retry = Batch(key=batch.key, segments=(alone,), reason="retry", cost=0.0)
                 self._retries.append(retry)
 
     def _fail(self, job: Job, error: Exception) -> None:
@@ -323,6 +373,8 @@ class Batcher:
         self._tell()
 
     def _tell(self) -> None:
+        if self._leaving:
+            self._let_go()
         self._metrics.queue_crops.set(self._waiting.crops)
         self._metrics.queue_bytes.set(self._waiting.bytes)
         self._metrics.queue_wait.set(self._waiting.drain_seconds)

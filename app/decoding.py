@@ -1,15 +1,21 @@
-"""Decoding off the event loop, in a bounded pool of threads.
+"""Decoding off the event loop, in a bounded pool of threads, and within a bound of pixels.
 
-Pillow lets go of the interpreter lock while it decodes.
+Pillow lets go of the interpreter lock while it decodes. With a sandbox each thread has a process do it, and only cuts
+the crops itself.
 """
 
 import asyncio
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from PIL import Image
 
 from app.metrics import Metrics
+from app.pixels import CallerGone, PixelBudget
+from app.sandbox import Resized, Sandbox
 from model import images, overlay
 from model.contract import Contract, Views
 
@@ -29,6 +35,19 @@ class DecoderFull(Exception):
     """Enough pictures are being decoded or wait for it."""
 
 
+@dataclass
+class _Call:
+    """An upload on its way to a thread, and whether its caller has left."""
+
+    data: bytes
+    gone: bool = False
+
+    def leave(self) -> None:
+        # In this order: a thread that finds no data knows why.
+        self.gone = True
+        self.data = b""
+
+
 class Decoder:
     """Turns uploads into work items.
 
@@ -36,54 +55,114 @@ class Decoder:
         limits: Dimensions to accept.
         threads: Pictures decoded at a time.
         max_decodes: Pictures being decoded or waiting for it.
+        max_inflight_pixels: Pixels of the pictures decoded at a time.
+        sandbox: Processes that decode, as many as there are threads; None decodes in the threads.
         metrics: Where it reports.
     """
 
-    def __init__(self, limits: images.Limits, *, threads: int, max_decodes: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        limits: images.Limits,
+        *,
+        threads: int,
+        max_decodes: int,
+        max_inflight_pixels: int,
+        sandbox: Sandbox | None,
+        metrics: Metrics,
+    ) -> None:
         self._limits = limits
         self._max_decodes = max_decodes
         self._metrics = metrics
+        self._pixels = PixelBudget(max_inflight_pixels, metrics.decode_pixels)
+        self._sandbox = sandbox
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._pending = 0
 
-    async def decode(self, data: bytes, contract: Contract, crops: int | None, *, preview: bool) -> Decoded:
+    @contextmanager
+    def reserve(self) -> Iterator[None]:
+        """Keep a place for a caller with several pictures, which it brings one after the other.
+
+        Raises:
+            DecoderFull: The pool has enough to do.
+        """
+        self._take_place()
+        try:
+            yield
+        finally:
+            self._free()
+
+    async def decode(
+        self, data: bytes, contract: Contract, crops: int | None, *, preview: bool, reserved: bool = False
+    ) -> Decoded:
         """Decode a picture fully, cut its crops, and keep a small copy if ``preview`` asks for it.
+
+        A picture is let in by the place that was kept with ``reserve``, or by one of its own.
 
         Raises:
             ImageError: The picture cannot be scored.
             DecoderFull: The pool has enough to do.
         """
-        if self._pending >= self._max_decodes:
-            raise DecoderFull
-        self._pending += 1
-        upload = [data]
+        if not reserved:
+            self._take_place()
+        call = _Call(data)
         del data
-        future = self._pool.submit(self._decode, upload, contract, crops, preview)
+        future = self._pool.submit(self._decode, call, contract, crops, preview)
         # A caller that leaves takes its upload along, but keeps its place until a thread has seen that it is gone.
-        loop = asyncio.get_running_loop()
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._free))
+        if not reserved:
+            loop = asyncio.get_running_loop()
+            future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._free))
+        outcome = asyncio.wrap_future(future)
+        # Also of a picture that fails when its caller has left: nobody else would look, and asyncio would complain.
+        outcome.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
-            decoded = await asyncio.shield(asyncio.wrap_future(future))
+            await asyncio.wait([outcome])
         finally:
-            upload.clear()
+            call.leave()
+            self._pixels.wake()
+        decoded = outcome.result()
         assert decoded is not None, "only a cancelled call has no upload"
         return decoded
 
     def close(self) -> None:
-        """End the threads after what they are doing."""
+        """End the threads after what they are doing, and the processes in the middle of it."""
+        if self._sandbox is not None:
+            self._sandbox.stop()
         self._pool.shutdown(cancel_futures=True)
+        if self._sandbox is not None:
+            self._sandbox.close()
+
+    def _take_place(self) -> None:
+        if self._pending >= self._max_decodes:
+            raise DecoderFull
+        self._pending += 1
 
     def _free(self) -> None:
         self._pending -= 1
 
-    def _decode(self, upload: list[bytes], contract: Contract, crops: int | None, preview: bool) -> Decoded | None:
-        if not upload:
+    def _decode(self, call: _Call, contract: Contract, crops: int | None, preview: bool) -> Decoded | None:
+        data = call.data
+        if call.gone:
             return None
-        with self._metrics.decode_seconds.time():
-            picture = images.decode(upload.pop(), self._limits)
-            views = contract.views(picture, crops)
-            small = overlay.shrink(picture.image) if preview else None
-        facts = picture.facts
+        call.data = b""
+        decode = _decode_here if self._sandbox is None else self._sandbox.decode
+        with self._metrics.decode_seconds.time(), ExitStack() as held:
+
+            def admit(pixels: int) -> None:
+                held.enter_context(self._pixels.hold(pixels, lambda: call.gone))
+
+            try:
+                facts, resized, small = decode(data, contract, self._limits, admit, preview=preview)
+            except CallerGone:
+                return None
+            views = contract.cut(resized, (facts.width, facts.height), contract.crops if crops is None else crops)
         self._metrics.megapixels.observe(facts.width * facts.height / 1e6)
         self._metrics.input_format.labels(facts.format).inc()
         return Decoded(facts, views, small)
+
+
+def _decode_here(
+    data: bytes, contract: Contract, limits: images.Limits, admit: Callable[[int], object], *, preview: bool
+) -> Resized:
+    """Decode in this thread; otherwise like ``Sandbox.decode``."""
+    image, facts = images.decode(data, limits, admit)
+    return Resized(facts, contract.resized(image)[0], overlay.shrink(image) if preview else None)

@@ -2,14 +2,17 @@
 
 Problem
 |-- the request
-|   |-- 400 malformed_upload, empty_body, missing_file
+|   |-- 400 malformed_request, malformed_upload, empty_body, missing_file
+|   |-- 401 missing_key, invalid_key    with WWW-Authenticate
+|   |-- 403 admin_key_required
 |   |-- 404 not_found, unknown_model
 |   |-- 405 method_not_allowed
-|   |-- 408 upload_too_slow
-|   |-- 409 attention_not_supported
-|   |-- 413 body_too_large
+|   |-- 408 head_too_slow, upload_too_slow
+|   |-- 409 attention_not_supported, reload_failed
+|   |-- 413 body_too_large, too_many_files
 |   |-- 415 unsupported_media_type
-|   `-- 422 invalid_parameter
+|   |-- 422 invalid_parameter
+|   `-- 431 head_too_large
 |-- the picture
 |   |-- 415 unsupported_format
 |   `-- 422 image_undecodable, image_truncated, too_many_pixels, image_too_small, extreme_aspect,
@@ -18,7 +21,7 @@ Problem
     |-- 429 queue_full, rate_limited    with Retry-After
     |-- 499 client_disconnected    nobody reads it; for logs and metrics
     |-- 500 internal_error, engine_failed
-    |-- 503 not_ready, device_lost
+    |-- 503 not_ready, draining, device_lost, too_many_connections
     `-- 504 deadline_exceeded
 """
 
@@ -28,7 +31,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
@@ -37,16 +40,23 @@ from model import images
 MEDIA_TYPE = "application/problem+json"
 
 TABLE: Mapping[str, tuple[int, str]] = {
+    "malformed_request": (400, "The request is not well-formed HTTP"),
     "malformed_upload": (400, "The upload is not a well-formed multipart body"),
     "empty_body": (400, "The upload is empty"),
     "missing_file": (400, "The picture is missing"),
+    "missing_key": (401, "A key is needed"),
+    "invalid_key": (401, "The key is not known"),
+    "admin_key_required": (403, "An admin's key is needed"),
     "not_found": (404, "There is nothing at this address"),
     "unknown_model": (404, "No such model is loaded"),
     "method_not_allowed": (405, "This address does not take this method"),
+    "head_too_slow": (408, "The request took too long to begin"),
     "upload_too_slow": (408, "The upload took too long"),
     "attention_not_supported": (409, "The model has no stage weights"),
+    "reload_failed": (409, "The models were not exchanged"),
     "body_too_large": (413, "The upload is too large"),
-    "unsupported_media_type": (415, "The body is neither a picture nor a multipart form"),
+    "too_many_files": (413, "There are too many pictures in one request"),
+    "unsupported_media_type": (415, "The body is of a type that is not taken here"),
     "unsupported_format": (415, "The picture's format is not accepted"),
     "invalid_parameter": (422, "A parameter is out of range"),
     "image_undecodable": (422, "The picture cannot be decoded"),
@@ -55,15 +65,21 @@ TABLE: Mapping[str, tuple[int, str]] = {
     "image_too_small": (422, "The picture is too small"),
     "extreme_aspect": (422, "The picture is too long for its width"),
     "image_quarantined": (422, "The model failed on this picture lately"),
+    "head_too_large": (431, "The head of the request is too large"),
     "queue_full": (429, "The service is at capacity"),
     "rate_limited": (429, "The key has used up its rate"),
     "client_disconnected": (499, "The client left"),
     "internal_error": (500, "Something went wrong here"),
     "engine_failed": (500, "The model failed on this picture"),
     "not_ready": (503, "The service is not ready"),
+    "draining": (503, "The service is draining"),
     "device_lost": (503, "The service has lost its device"),
+    "too_many_connections": (503, "The service has too many connections"),
     "deadline_exceeded": (504, "The answer did not come in time"),
 }
+
+EVERYWHERE = ("malformed_request", "head_too_slow", "head_too_large", "internal_error", "too_many_connections")
+"""What any request may be answered with: by its connection, or by a defect."""
 
 IMAGE_CODES: Mapping[type[images.ImageError], str] = {
     images.UnsupportedFormat: "unsupported_format",
@@ -91,9 +107,9 @@ class Problem(Exception):
         self.headers = headers
         self.status, self.title = TABLE[code]
 
-    def response(self, request_id: str) -> JSONResponse:
-        """Write the answer."""
-        body = ProblemBody(
+    def body(self, request_id: str) -> "ProblemBody":
+        """Write the problem."""
+        return ProblemBody(
             type=f"urn:smart-iqa:problem:{self.code}",
             title=self.title,
             status=self.status,
@@ -101,7 +117,22 @@ class Problem(Exception):
             code=self.code,
             request_id=request_id,
         )
-        return JSONResponse(body.model_dump(), self.status, self.headers, MEDIA_TYPE)
+
+    def response(self, request_id: str) -> JSONResponse:
+        """Write the answer."""
+        return JSONResponse(self.body(request_id).model_dump(), self.status, self.headers, MEDIA_TYPE)
+
+
+class NotModified(Exception):
+    """The client has the answer that it would get.
+
+    Args:
+        tag: The answer's entity tag.
+    """
+
+    def __init__(self, tag: str) -> None:
+        super().__init__(tag)
+        self.tag = tag
 
 
 class ProblemBody(BaseModel):
@@ -113,6 +144,11 @@ class ProblemBody(BaseModel):
     detail: str = Field(examples=["the picture is truncated: its end is missing"])
     code: str = Field(description="Stable name of the problem, for programs.", examples=["image_truncated"])
     request_id: str = Field(description="The same as in the X-Request-ID header.", examples=["5f0c5d9f0a4e4e0c"])
+
+
+def of_image(error: images.ImageError) -> Problem:
+    """What to tell the client of a picture that cannot be scored."""
+    return Problem(IMAGE_CODES[type(error)], str(error))
 
 
 def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
@@ -138,7 +174,11 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(images.ImageError)
     async def on_image(request: Request, error: images.ImageError) -> JSONResponse:
-        return answer(request, Problem(IMAGE_CODES[type(error)], str(error)))
+        return answer(request, of_image(error))
+
+    @app.exception_handler(NotModified)
+    async def on_not_modified(_: Request, error: NotModified) -> Response:
+        return Response(status_code=304, headers={"ETag": error.tag})
 
     @app.exception_handler(RequestValidationError)
     async def on_validation(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -149,23 +189,3 @@ def install(app: FastAPI) -> None:
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "internal_error")
         return answer(request, Problem(code, HTTPStatus(error.status_code).phrase, error.headers))
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            document = FastAPI.openapi(app)
-            for operation in (operation for path in document["paths"].values() for operation in path.values()):
-                _correct(operation["responses"])
-        return FastAPI.openapi(app)
-
-    app.openapi = openapi  # type: ignore[method-assign]  # the documented way to change the document
-
-
-def _correct(responses: dict[str, Any]) -> None:
-    """Say the media type that problems really have, and drop the form of validation errors that is never sent."""
-    for status, response in list(responses.items()):
-        content = response.get("content", {})
-        reference = content.get("application/json", {}).get("schema", {}).get("$ref", "")
-        if reference.endswith("/HTTPValidationError"):
-            del responses[status]
-        elif reference.endswith("/ProblemBody"):
-            content[MEDIA_TYPE] = content.pop("application/json")

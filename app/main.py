@@ -5,14 +5,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
-from app import errors
+from app import access, document, errors, tracing
 from app.metrics import Metrics
-from app.middleware import RequestMiddleware
+from app.middleware import HEADER, RequestMiddleware
 from app.models import load_models
-from app.routes import attention, health, metrics, models, score
-from app.service import Load, Service
+from app.reload import Load
+from app.routes import admin, attention, batch, health, metrics, models, score
+from app.service import Service
 from app.settings import Settings
 
 
@@ -27,15 +29,23 @@ def create_app(
 
     Args:
         settings: How to run.
-        load: Makes the models; called once, in a thread, after the start.
+        load: Makes the models; called on the device thread, after the start and when models are exchanged.
         clock: Seconds from a monotonic clock.
         on_loss: Called once when the device is lost, which only a new process will have again.
+
+    Raises:
+        ValueError: A key's entry is malformed.
+        OSError: A file of keys cannot be read.
+        ModuleNotFoundError: Traces are asked for, but OpenTelemetry's SDK is not installed.
     """
     measured = Metrics()
+    telemetry = tracing.telemetry(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = app.state.service = Service(settings, measured, load=load, clock=clock, on_loss=on_loss)
+        service = app.state.service = Service(
+            settings, measured, load=load, clock=clock, on_loss=on_loss, tracer=tracing.tracer(telemetry)
+        )
         # In the background: probes get their answers while a large model loads.
         service.start()
         yield
@@ -49,10 +59,39 @@ def create_app(
         "The same bytes get the same score, in any company and at any load.",
         license_info={"name": "MIT", "identifier": "MIT"},
         lifespan=lifespan,
+        telemetry=telemetry,
     )
     app.state.metrics = measured
+    app.state.telemetry = telemetry
+    app.state.access = access.Access(settings, clock)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "X-API-Key", "X-Priority", "X-Deadline-Ms", "If-None-Match", HEADER],
+            expose_headers=[HEADER, "Retry-After", "ETag", "X-Cache"],
+        )
     app.add_middleware(RequestMiddleware, metrics=measured)
     errors.install(app)
-    for routes in (score, attention, models, health, metrics):
-        app.include_router(routes.router)
+    # In this order: who may not ask is told nothing, and who is let in is counted before the body is read.
+    for routes in (score, batch, attention):
+        app.include_router(
+            routes.router,
+            dependencies=[Depends(access.need_key), Depends(access.admit)],
+            responses=errors.responses(*access.PROBLEMS, "draining"),
+        )
+    app.include_router(
+        models.router, dependencies=[Depends(access.need_key)], responses=errors.responses(*access.PROBLEMS)
+    )
+    app.include_router(
+        admin.router, dependencies=[Depends(access.need_admin)], responses=errors.responses(*access.ADMIN_PROBLEMS)
+    )
+    for routes, locked in ((health, settings.probes_key), (metrics, settings.metrics_key)):
+        app.include_router(
+            routes.router,
+            dependencies=[Depends(access.need_key_always)] if locked else [],
+            responses=errors.responses(*access.PROBLEMS) if locked else {},
+        )
+    document.install(app, open_to_all=not app.state.access.asks, max_files=settings.max_batch_files)
     return app

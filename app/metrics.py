@@ -22,14 +22,26 @@ class Metrics:
             return Histogram(f"smartiqa_{name}", text, labels, buckets=buckets, registry=registry)
 
         self.requests = counter("requests", "Requests answered.", "route", "code")
-        self.rejections = counter("rejections", "Requests answered with a problem, by its code.", "reason")
+        self.rejections = counter(
+            "rejections", "Requests, and pictures of a batch, answered with a problem, by its code.", "reason"
+        )
         self.dropped = counter(
             "dropped", "Accepted requests dropped before the device: disconnect, deadline.", "reason"
         )
         self.in_flight = gauge("requests_in_flight", "Requests being worked on.")
 
+        self.connections = gauge("connections", "Connections that are open.")
+
         self.request_seconds = histogram("request_seconds", "From first header to last byte.", _SECONDS, "route")
-        self.decode_seconds = histogram("decode_seconds", "Decoding, resizing and cropping one picture.", _SECONDS)
+        self.decode_seconds = histogram(
+            "decode_seconds", "Decoding, resizing and cropping one picture, with its wait for room.", _SECONDS
+        )
+        self.decode_pixels = gauge("decode_pixels", "Pixels of the pictures being decoded.")
+        self.decoders_replaced = counter(
+            "decoders_replaced",
+            "Decoder processes replaced by why: died, overran, memory, nonsense; idle if no picture is to blame.",
+            "reason",
+        )
         self.queue_seconds = histogram("queue_seconds", "From queued to the first crop on the device.", _SECONDS)
         self.compute_seconds = histogram("compute_seconds", "One batch on the device.", _SECONDS)
 
@@ -44,6 +56,9 @@ class Metrics:
         self.queue_wait = gauge(
             "queue_drain_seconds", "Work waiting for the device, in seconds by what its models took lately."
         )
+
+        self.cache = counter("cache", "Pictures looked up among the scores given before: hit, miss.", "result")
+        self.cache_crops = gauge("cache_crops", "Crops whose scores are kept.")
 
         self.score = histogram("score", "Scores given.", tuple(float(edge) for edge in range(5, 101, 5)), "model")
         self.megapixels = histogram(

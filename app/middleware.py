@@ -1,4 +1,7 @@
-"""What happens around every request: an id, the metrics, one log line. Pure ASGI, so that disconnects stay visible."""
+"""What happens around every request: an id, safe headers, the metrics, one log line.
+
+Pure ASGI, so that disconnects stay visible.
+"""
 
 import logging
 import re
@@ -8,11 +11,13 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app import headers
+from app.document import ID_PATTERN
 from app.errors import Problem
 from app.metrics import Metrics
 
 HEADER = "X-Request-ID"
-_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_ID = re.compile(ID_PATTERN)
 
 log = logging.getLogger("smart_iqa.access")
 
@@ -37,13 +42,17 @@ class RequestMiddleware:
         request_id = sent_id if _ID.fullmatch(sent_id) else uuid.uuid4().hex
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
+        # The name of the key, once it has been checked.
+        state["key"] = ""
         status = 0
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[HEADER] = request_id
+                answered = MutableHeaders(scope=message)
+                answered[HEADER] = request_id
+                headers.complete(answered, scope["path"])
             await send(message)
 
         started = time.perf_counter()
@@ -51,7 +60,7 @@ class RequestMiddleware:
         try:
             await self.app(scope, receive, send_with_id)
         except Exception:
-            log.exception("defect id=%s", request_id)
+            log.exception("defect id=%s", request_id, extra={"request_id": request_id})
             if not status:
                 problem = Problem("internal_error", "the log line with this request id says more")
                 state["problem"] = problem.code
@@ -70,11 +79,21 @@ class RequestMiddleware:
             level = logging.INFO if scope["method"] == "POST" or code else logging.DEBUG
             log.log(
                 level,
-                "%s %s %d %s %.1fms id=%s",
+                "%s %s %d %s %.1fms id=%s key=%s",
                 scope["method"],
                 route,
                 status,
                 code or "-",
                 seconds * 1e3,
                 request_id,
+                state["key"] or "-",
+                extra={
+                    "request_id": request_id,
+                    "method": scope["method"],
+                    "route": route,
+                    "status": status,
+                    "code": code,
+                    "ms": round(seconds * 1e3, 1),
+                    "key": state["key"] or None,
+                },
             )

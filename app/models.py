@@ -44,6 +44,11 @@ class ServedModel:
     reproducible: bool
 
     @property
+    def key(self) -> str:
+        """What the batcher knows it by: during an exchange two models may have one name."""
+        return f"{self.config.name}@{self.digest}"
+
+    @property
     def id(self) -> ModelId:
         """How answers name it."""
         return ModelId(name=self.config.name, digest=self.digest)

@@ -1,6 +1,10 @@
 """The JSON that the service answers with."""
 
-from pydantic import BaseModel, Field
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.errors import ProblemBody
 
 
 class Scale(BaseModel):
@@ -80,6 +84,21 @@ class AttentionAnswer(ScoreAnswer):
     stages: list[str] = Field(examples=[["stage1", "stage2", "stage3", "stage4"]])
 
 
+class BatchItem(BaseModel):
+    """What became of one of several pictures."""
+
+    index: int = Field(description="Its place in the request, from 0.", examples=[0])
+    status: int = Field(description="The status that `/score` would answer with.", examples=[200])
+    result: ScoreAnswer | None = Field(None, description="With status 200.")
+    problem: ProblemBody | None = Field(None, description="With every other status.")
+
+
+class BatchAnswer(BaseModel):
+    """What became of several pictures, in the order of the request."""
+
+    results: list[BatchItem]
+
+
 class ModelList(BaseModel):
     """Loaded models; the first is the default."""
 
@@ -108,3 +127,28 @@ class Health(BaseModel):
     """State of the service."""
 
     status: str = Field(examples=["ok"])
+
+
+class Drain(BaseModel):
+    """Whether new work is refused."""
+
+    draining: bool
+
+
+class Reload(BaseModel):
+    """Checkpoints to load."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    checkpoints: tuple[Path, ...] = Field(
+        min_length=1,
+        description="Configured folders, or folders below the parent of one; the first is the default model.",
+        examples=[["checkpoints/default"]],
+    )
+
+
+class Reloaded(BaseModel):
+    """Digests of the models by name, before and after."""
+
+    old: dict[str, str] = Field(examples=[{"smart-mobile-biq2021": "sha256:43db696da5f5..."}])
+    new: dict[str, str] = Field(examples=[{"smart-mobile-biq2021": "sha256:5c59b923a824..."}])

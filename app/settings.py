@@ -18,6 +18,22 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Keys that may ask for scores, `name:sha256`, separated by commas; without any, all may.",
+    )
+    api_keys_file: Path | None = Field(
+        None, description="File of such keys, one `name sha256` per line; read again when it changes."
+    )
+    admin_keys: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Keys that may use `/admin/*` too, in the same form; without any there is no `/admin/*`."
+    )
+    admin_keys_file: Path | None = Field(None, description="File of such keys.")
+    metrics_key: bool = Field(False, description="Whether `/metrics` asks for a key too.")
+    probes_key: bool = Field(False, description="Whether `/health/*` asks for a key too.")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Origins whose pages may call the service, separated by commas; `*` for all."
+    )
     checkpoints: Annotated[tuple[Path, ...], NoDecode] = Field(
         (DEFAULT,),
         min_length=1,
@@ -30,7 +46,25 @@ class Settings(BaseSettings):
         "auto", description="`auto` takes bf16 where the hardware has it and the network gains from it; `fp32`, `bf16`."
     )
     threads: int = Field(0, ge=0, le=512, description="CPU threads of the engine; 0 leaves the choice to torch.")
-    decode_threads: int = Field(2, ge=1, le=256, description="Threads that decode pictures.")
+    decode_threads: int = Field(2, ge=1, le=256, description="Threads, or processes, that decode pictures.")
+    decoder: Literal["threads", "processes"] = Field(
+        "threads",
+        description="Where pictures are decoded; `processes` (on Linux) have few rights and may crash or hang.",
+    )
+    decoder_memory_bytes: int = Field(
+        3 * 2**30,
+        ge=2**28,
+        le=2**40,
+        description="Address space of one decoder process; pictures that need more are answered with 422. "
+        "Some need 40 bytes a pixel.",
+    )
+    decoder_seconds: int = Field(
+        10,
+        ge=1,
+        le=3600,
+        description="CPU seconds that a decoder process may take for a picture, three times as many by the clock; "
+        "422 beyond.",
+    )
     max_decodes: int = Field(
         32, ge=1, le=4096, description="Pictures being decoded or waiting for it; more are answered with 429."
     )
@@ -46,6 +80,13 @@ class Settings(BaseSettings):
     max_pixels: int = Field(
         64_000_000, ge=1024, le=178_000_000, description="Largest picture in pixels, checked before decoding."
     )
+    max_inflight_pixels: int = Field(
+        128_000_000,
+        ge=1024,
+        le=2**40,
+        description="Pixels of all pictures together that are decoded at a time; more wait. "
+        "Photos take 9 to 18 bytes a pixel, transparent ones up to 34.",
+    )
     max_queue_crops: int = Field(
         1024, ge=MAX_CROPS, le=2**20, description="Crops waiting for the device; more are answered with 429."
     )
@@ -54,6 +95,21 @@ class Settings(BaseSettings):
         ge=2**26,
         le=2**38,
         description="Bytes of the crops or tokens waiting for the device; more are answered with 429.",
+    )
+    max_batch_files: int = Field(
+        16, ge=1, le=1024, description="Pictures in one `/score/batch`; more are answered with 413."
+    )
+    max_batch_bytes: int = Field(
+        128 * 2**20,
+        ge=1024,
+        le=2**33,
+        description="Largest body of `/score/batch` in bytes, within `MAX_UPLOAD_BYTES`; 413 beyond.",
+    )
+    cache_crops: int = Field(
+        65536,
+        ge=0,
+        le=2**24,
+        description="Crops whose scores are kept in memory for pictures that come again; 0 keeps none.",
     )
     key_crops_per_second: float = Field(
         0.0,
@@ -70,15 +126,40 @@ class Settings(BaseSettings):
         le=3600,
         description="Longest time for an upload (then 408), and from it to the answer (then 504).",
     )
+    header_seconds: float = Field(
+        10.0, gt=0, le=3600, description="Longest time for the head of a request, from its first byte or the accept."
+    )
+    idle_body_seconds: float = Field(
+        10.0, gt=0, le=3600, description="Longest pause within an upload; then it is answered with 408."
+    )
+    max_connections: int = Field(
+        2048, ge=1, le=2**20, description="Open connections; more are answered with 503 and closed."
+    )
     shutdown_seconds: int = Field(
         75, ge=1, le=7300, description="Time for accepted requests to finish after SIGTERM; above twice the deadline."
     )
+    drain_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        description="Time after SIGTERM in which the service still listens, is not ready and takes no new work.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log line shown.")
+    log_format: Literal["text", "json"] = Field("text", description="`json` writes one object per line.")
+    otel: bool = Field(
+        False,
+        description="Whether to send traces to where OpenTelemetry's own variables say; needs the extra `otel`.",
+    )
 
-    @field_validator("checkpoints", mode="before")
+    @field_validator("checkpoints", "api_keys", "admin_keys", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("api_keys_file", "admin_keys_file", mode="before")
+    @classmethod
+    def _none(cls, value: object) -> object:
+        return None if value == "" else value
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -86,6 +167,11 @@ class Settings(BaseSettings):
             raise ValueError("shutdown_seconds must be above twice deadline_seconds: one for the upload, one after it")
         if self.max_upload_bytes < self.max_body_bytes:
             raise ValueError("max_upload_bytes must be at least max_body_bytes")
+        if self.max_inflight_pixels < self.max_pixels:
+            raise ValueError("max_inflight_pixels must be at least max_pixels, or the largest picture would never fit")
+        keys = self.api_keys or self.api_keys_file or self.admin_keys or self.admin_keys_file
+        if (self.metrics_key or self.probes_key) and not keys:
+            raise ValueError("metrics_key or probes_key asks for a key, but no keys are configured")
         return self
 
 
@@ -93,6 +179,7 @@ def table() -> str:
     """Draw the settings as the README's table."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        default = "`checkpoints/default`" if name == "checkpoints" else f"`{field.default}`"
-        rows.append(f"| `SMARTIQA_{name.upper()}` | {default} | {field.description} |")
+        default = "checkpoints/default" if name == "checkpoints" else field.default
+        shown = "none" if default in ((), None) else f"`{default}`"
+        rows.append(f"| `SMARTIQA_{name.upper()}` | {shown} | {field.description} |")
     return "\n".join(rows)

@@ -1,8 +1,8 @@
-"""Reading the picture out of a request, in memory and never past the limit."""
+"""Reading pictures out of a request, in memory and never past the limit."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import TypeVar
 
 from fastapi import Request
@@ -11,9 +11,14 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from app.errors import Problem
+from app.settings import Settings
 
 FIELD = "file"
+MULTIPART = "multipart/form-data"
+MORE_FILES = 64
 T = TypeVar("T")
+Take = Callable[[int], None]
+Chunks = AsyncGenerator[bytes, None]
 
 
 class UploadBudget:
@@ -28,8 +33,8 @@ class UploadBudget:
         self._held = 0
 
     @contextmanager
-    def hold(self) -> Iterator[Callable[[int], None]]:
-        """Give a function that takes bytes from the budget, and give them all back at the end.
+    def hold(self) -> Iterator[Take]:
+        """Give a function that takes bytes from the budget, or gives back a negative count; at the end all come back.
 
         Raises:
             Problem: By that function, if the budget is spent.
@@ -54,37 +59,69 @@ class _MemoryParser(MultiPartParser):
     spool_max_size = 2**62
 
 
-async def read_picture(request: Request, max_bytes: int, take: Callable[[int], None], seconds: float) -> bytes:
+async def read_picture(request: Request, settings: Settings, take: Take) -> bytes:
     """Read one picture, from the multipart field ``file`` or from a raw ``image/*`` body.
 
     Args:
         request: Its body has not been read yet.
-        max_bytes: Largest body.
+        settings: Bounds its size, its time and its pauses.
         take: Takes bytes from a budget as they come.
-        seconds: Longest time for the upload.
 
     Raises:
         Problem: The body is too large, too slow, empty, malformed, of another type, or lacks the field.
     """
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = media_type(request)
+    async with _chunks(request, settings, settings.max_body_bytes, take) as chunks:
+        if kind == MULTIPART:
+            (data,) = await _read_fields(request, chunks, 1)
+        elif kind.startswith("image/") or kind == "application/octet-stream":
+            data = b"".join([chunk async for chunk in chunks])
+        else:
+            raise Problem(
+                "unsupported_media_type",
+                f"send the picture as multipart field '{FIELD}', or as the body with Content-Type image/*",
+            )
+    if not data:
+        raise Problem("empty_body", "there are no bytes in the picture")
+    return data
+
+
+async def read_pictures(request: Request, settings: Settings, take: Take) -> list[bytes]:
+    """Read several pictures, each from a multipart field ``file``; one may be empty.
+
+    Args:
+        request: Its body has not been read yet.
+        settings: Bounds their number, their size together, its time and its pauses.
+        take: Takes bytes from a budget as they come.
+
+    Raises:
+        Problem: The body is too large, too slow, malformed, of another type, or lacks the field.
+    """
+    if media_type(request) != MULTIPART:
+        raise Problem("unsupported_media_type", f"send the pictures as multipart fields '{FIELD}'")
+    most = min(settings.max_batch_bytes, settings.max_upload_bytes)
+    async with _chunks(request, settings, most, take) as chunks:
+        return await _read_fields(request, chunks, settings.max_batch_files)
+
+
+def media_type(request: Request) -> str:
+    """The media type of the body, without its parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+@asynccontextmanager
+async def _chunks(request: Request, settings: Settings, max_bytes: int, take: Take) -> AsyncGenerator[Chunks]:
+    seconds = settings.deadline_seconds
     try:
-        async with asyncio.timeout(seconds):
-            if content_type == "multipart/form-data":
-                data = await _read_field(request, max_bytes, take)
-            elif content_type.startswith("image/") or content_type == "application/octet-stream":
-                data = b"".join([chunk async for chunk in _limited(request, max_bytes, take)])
-            else:
-                raise Problem(
-                    "unsupported_media_type",
-                    f"send the picture as multipart field '{FIELD}', or as the body with Content-Type image/*",
-                )
+        async with (
+            asyncio.timeout(seconds),
+            aclosing(_limited(request, max_bytes, take, settings.idle_body_seconds)) as chunks,
+        ):
+            yield chunks
     except TimeoutError as error:
         raise Problem("upload_too_slow", f"the upload was not complete within {seconds:g} s") from error
     except ClientDisconnect as error:
         raise Problem("client_disconnected", "the client left during the upload") from error
-    if not data:
-        raise Problem("empty_body", "there are no bytes in the picture")
-    return data
 
 
 async def while_connected(request: Request, work: Awaitable[T]) -> T:
@@ -110,33 +147,45 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-async def _read_field(request: Request, max_bytes: int, take: Callable[[int], None]) -> bytes:
-    async with aclosing(_limited(request, max_bytes, take)) as stream:
-        parser = _MemoryParser(request.headers, stream, max_files=1, max_fields=8, max_part_size=2**16)
-        try:
-            form = await parser.parse()
-        except (MultiPartException, UnicodeError) as error:
-            raise Problem(
-                "malformed_upload", "the multipart body cannot be parsed, or holds more than one file"
-            ) from error
-    upload = form.get(FIELD)
+async def _read_fields(request: Request, chunks: Chunks, max_files: int) -> list[bytes]:
+    # Some more than may be, to tell too many from what cannot be parsed.
+    parser = _MemoryParser(request.headers, chunks, max_files=max_files + MORE_FILES, max_fields=8, max_part_size=2**16)
     try:
-        if not isinstance(upload, UploadFile):
+        form = await parser.parse()
+    except (MultiPartException, UnicodeError) as error:
+        raise Problem("malformed_upload", "the multipart body cannot be parsed, or holds far too many parts") from error
+    try:
+        files = [upload for upload in form.getlist(FIELD) if isinstance(upload, UploadFile)]
+        if not files:
             raise Problem("missing_file", f"the multipart body has no file field named '{FIELD}'")
-        return await upload.read()
+        if len(files) > max_files:
+            raise Problem("too_many_files", f"{max_files} here at most; `/score/batch` takes several")
+        return [await file.read() for file in files]
     finally:
         await form.close()
 
 
-async def _limited(request: Request, max_bytes: int, take: Callable[[int], None]) -> AsyncGenerator[bytes, None]:
+async def _limited(request: Request, max_bytes: int, take: Take, idle_seconds: float) -> Chunks:
     too_large = Problem("body_too_large", f"the body is larger than the limit of {max_bytes:,} bytes")
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length) > max_bytes:
         raise too_large
     received = 0
-    async for chunk in request.stream():
+    async for chunk in _lively(request.stream(), idle_seconds):
         received += len(chunk)
         if received > max_bytes:
             raise too_large
         take(len(chunk))
+        yield chunk
+
+
+async def _lively(chunks: Chunks, seconds: float) -> Chunks:
+    while True:
+        try:
+            async with asyncio.timeout(seconds):
+                chunk = await anext(chunks, None)
+        except TimeoutError as error:
+            raise Problem("upload_too_slow", f"no byte of the upload came for {seconds:g} s") from error
+        if chunk is None:
+            return
         yield chunk

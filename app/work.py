@@ -153,14 +153,12 @@ class Batch:
         key: Names the engine.
         segments: Its crops.
         reason: What sent it off, for the metrics.
-        formed: When.
         cost: Seconds on the device that its flows were charged with.
     """
 
     key: str
     segments: tuple[Segment, ...]
     reason: str
-    formed: float
     cost: float
 
     @property

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from cli import benchmark, datasets, evaluate, figures, models, score, serve, sweep, train
+from cli import benchmark, datasets, evaluate, figures, keys, models, score, serve, sweep, train
 from cli.console import SOME_FAILED, USAGE_ERROR, fail
 from model.images import ImageError
 from training.errors import TrainingError
@@ -19,6 +19,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 EXTRAS = {
     "train": ("matplotlib", "openpyxl", "pandas", "scipy", "tensorboard"),
     "export": ("onnx", "onnxruntime", "onnxscript"),
+    "otel": ("opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.exporter.otlp"),
 }
 
 app = typer.Typer(
@@ -35,6 +36,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("figures")(figures.figures)
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 
 

@@ -19,12 +19,12 @@ def serve(
 
     Options beat the environment variables SMARTIQA_*, which the README lists in full.
     """
-    import logging
-
     import uvicorn
     from pydantic import ValidationError
 
+    from app import connections, logs
     from app.main import create_app
+    from app.server import Server
     from app.settings import Settings
     from cli.console import SOME_FAILED, fail
     from model import checkpoint as checkpoints
@@ -40,32 +40,33 @@ def serve(
     # A folder that cannot be served should be told now, not by a probe that stays red.
     for folder in settings.checkpoints:
         checkpoints.inspect(folder)
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    # Pillow logs values of EXIF tags when it is asked for all it has to say.
-    logging.getLogger("PIL").setLevel(logging.INFO)
+    logs.configure(settings)
     lost = False
 
     def stop() -> None:
         nonlocal lost
-        lost = server.should_exit = True
+        lost = True
+        server.give_up()
 
-    server = uvicorn.Server(
-        uvicorn.Config(
-            create_app(settings, on_loss=stop),
-            host=settings.host,
-            port=settings.port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            ws="none",
-            timeout_graceful_shutdown=settings.shutdown_seconds,
-        )
+    app = create_app(settings, on_loss=stop)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http=connections.protocol(settings, app.state.metrics) or "auto",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=settings.shutdown_seconds,
     )
+    server = Server(app, config, drain_seconds=settings.drain_seconds)
     try:
         server.run()
     except SystemExit as error:
         fail(f"the service could not start on {settings.host} port {settings.port}: exit status {error.code}")
     except KeyboardInterrupt:
+        # uvicorn has shut down and hands on the signal that asked for it.
         pass
     if lost:
         # So that whoever watches over the process starts another one.

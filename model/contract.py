@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model import tokens
+from model import token_shapes
 from model.images import Picture, Warning
 
 VERSION = 1
@@ -81,7 +81,7 @@ class Contract:
     """``crops`` cuts squares, ``tokens`` the whole picture into patches at several scales (``model/tokens.py``)."""
     longer_sides: tuple[int, ...] = ()
     """For ``tokens``: longer sides of the small copies that are seen beside the picture."""
-    kernel: tokens.Kernel = "bicubic"
+    kernel: token_shapes.Kernel = "bicubic"
     """For ``tokens``: how the small copies are resized."""
     resize: Literal["fit", "exact", "none"] = "fit"
     """``fit`` shrinks a picture into ``width`` x ``height`` and keeps its aspect ratio, ``exact`` resizes to just
@@ -120,9 +120,9 @@ class Contract:
     def _check_tokens(self) -> None:
         if self.crops != 1:
             raise ValueError(f"contract: tokens are of the whole picture, so crops must be 1, not {self.crops}")
-        if self.resize == "none" or tokens.full_length(tokens.count(self.width, self.height)) == 0:
+        if self.resize == "none" or token_shapes.full_length(token_shapes.count(self.width, self.height)) == 0:
             raise ValueError(
-                f"contract: tokens need a resize rule that leaves at most {tokens.FULL_LENGTHS[-1]} patches, "
+                f"contract: tokens need a resize rule that leaves at most {token_shapes.FULL_LENGTHS[-1]} patches, "
                 f"not {self.resize} to {self.width}x{self.height}"
             )
 
@@ -146,16 +146,28 @@ class Contract:
         count = self.crops if crops is None else crops
         if not 1 <= count <= MAX_CROPS:
             raise ValueError(f"crops must be 1 to {MAX_CROPS}, not {count}")
-        image, warnings = self.resized(picture.image)
+        return self.cut(self.resized(picture.image)[0], picture.image.size, count)
+
+    def cut(self, image: Image.Image, original: tuple[int, int], count: int) -> Views:
+        """Cut the work items of a picture that has been resized.
+
+        Args:
+            image: From ``resized``.
+            original: Width and height before that, in pixels.
+            count: How many crops, 1 to 64.
+        """
+        warnings = self._warnings(*original)
         if self.view == "tokens":
-            whole = (0, 0, *picture.image.size)
+            from model import tokens  # it needs torch, which contracts of crops do without
+
+            whole = (0, 0, *original)
             cut_TL = tokens.cut(image, self.longer_sides, self.kernel)
             return Views(items=cut_TL[np.newaxis], boxes=(whole,), warnings=warnings)
         size = self.crop_size
         corners = grid(image.width, image.height, size, count)
         pixels_HWC = np.asarray(image)
         crops_NHWC = np.stack([pixels_HWC[top : top + size, left : left + size] for left, top in corners])
-        across, down = picture.image.width / image.width, picture.image.height / image.height
+        across, down = original[0] / image.width, original[1] / image.height
         boxes = tuple(
             (round(left * across), round(top * down), round((left + size) * across), round((top + size) * down))
             for left, top in corners
@@ -164,17 +176,22 @@ class Contract:
 
     def resized(self, image: Image.Image) -> tuple[Image.Image, tuple[Warning, ...]]:
         """Resize a picture by the contract's rule, bilinear with antialiasing, and say what that did to it."""
-        target = self._target_size(*image.size)
-        warnings = []
-        if target[0] > image.width or target[1] > image.height:
-            warnings.append(Warning.UPSCALED_LOW_RESOLUTION)
-        if max(image.size) > EXTREME_ASPECT * min(image.size):
-            warnings.append(Warning.EXTREME_ASPECT)
+        target, warnings = self.target_size(*image.size), self._warnings(*image.size)
         if target != image.size:
             image = image.resize(target, Image.Resampling.BILINEAR)
-        return image, tuple(warnings)
+        return image, warnings
 
-    def _target_size(self, width: int, height: int) -> tuple[int, int]:
+    def _warnings(self, width: int, height: int) -> tuple[Warning, ...]:
+        warnings = []
+        target = self.target_size(width, height)
+        if target[0] > width or target[1] > height:
+            warnings.append(Warning.UPSCALED_LOW_RESOLUTION)
+        if max(width, height) > EXTREME_ASPECT * min(width, height):
+            warnings.append(Warning.EXTREME_ASPECT)
+        return tuple(warnings)
+
+    def target_size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height in pixels that a picture of some size is resized to."""
         if self.resize == "exact":
             return self.width, self.height
         smallest = self.crop_size if self.view == "crops" else 1
@@ -187,16 +204,25 @@ class Contract:
         """Shapes that one work item can have."""
         if self.view == "crops":
             return ((self.crop_size, self.crop_size, 3),)
-        small = tokens.small_length(self.longer_sides)
-        most = tokens.full_length(tokens.count(self.width, self.height))
+        small = token_shapes.small_length(self.longer_sides)
+        most = token_shapes.full_length(token_shapes.count(self.width, self.height))
         least = most if self.resize == "exact" else 0
-        return tuple((small + length, tokens.LENGTH) for length in tokens.FULL_LENGTHS if least <= length <= most)
+        return tuple(
+            (small + length, token_shapes.LENGTH) for length in token_shapes.FULL_LENGTHS if least <= length <= most
+        )
 
     @property
     def least_item_bytes(self) -> int:
         """Memory that a work item takes at least."""
-        smallest = min(math.prod(shape) for shape in self.item_shapes())
-        return smallest if self.view == "crops" else 4 * smallest
+        return min(map(self._item_bytes, self.item_shapes()))
+
+    @property
+    def most_item_bytes(self) -> int:
+        """Memory that a work item takes at most."""
+        return max(map(self._item_bytes, self.item_shapes()))
+
+    def _item_bytes(self, shape: tuple[int, ...]) -> int:
+        return math.prod(shape) * (1 if self.view == "crops" else 4)
 
     def probe(self, count: int, item_shape: tuple[int, ...]) -> Items:
         """Made-up items of one shape, the same ones every time, half of them smooth and half noise."""
@@ -205,8 +231,10 @@ class Contract:
             crops_NHWC = rng.integers(0, 256, (count, *item_shape), dtype=np.uint8)
             crops_NHWC[::2] = np.sort(crops_NHWC[::2], axis=1)
             return crops_NHWC
-        columns = item_shape[0] - tokens.small_length(self.longer_sides)
-        strips = rng.integers(0, 256, (count, tokens.PATCH, columns * tokens.PATCH, 3), dtype=np.uint8)
+        columns = item_shape[0] - token_shapes.small_length(self.longer_sides)
+        from model import tokens
+
+        strips = rng.integers(0, 256, (count, token_shapes.PATCH, columns * token_shapes.PATCH, 3), dtype=np.uint8)
         strips[::2] = np.sort(strips[::2], axis=2)
         return np.stack([tokens.cut(Image.fromarray(strip), self.longer_sides, self.kernel) for strip in strips])
 

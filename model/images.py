@@ -5,26 +5,35 @@ before anything is decompressed. The whole picture is decoded here: what leaves 
 decode.
 """
 
+import contextlib
+import ctypes
 import hashlib
 import io
+import logging
 import warnings as python_warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageError, _imaging
 
 # Pillow warns of broken metadata in words made from the file's bytes; Python would print and remember each wording.
 python_warnings.filterwarnings("ignore", module=r"PIL\.")
+# And it logs tags and numbers out of the file; errors come back as exceptions anyway.
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 ICC_BYTES = 4 * 2**20
 """Larger colour profiles are ignored; the largest in common use have about 3 MB."""
 # Pillow's own limit refuses a PNG for a profile over 1 MiB; its limit on all texts together stays.
 PngImagePlugin.MAX_TEXT_CHUNK = ICC_BYTES
+
+# libtiff writes each fault of a file to stderr, thousands of lines for one upload. Pillow has no switch for that; its
+# errors come from return codes. Where libtiff is linked statically, the symbol is not to be found and all stays.
+with contextlib.suppress(AttributeError, OSError):
+    ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -135,18 +144,22 @@ class Picture(NamedTuple):
     facts: Facts
 
 
-def decode(data: bytes, limits: Limits | None = None) -> Picture:
+def decode(data: bytes, limits: Limits | None = None, admit: Callable[[int], object] | None = None) -> Picture:
     """Decode a picture fully.
 
     Args:
         data: The encoded picture.
         limits: Dimensions to accept; the defaults of ``Limits`` if None.
+        admit: Called with the number of pixels as soon as the header has told it, before they take memory; it may
+            wait, or raise what shall end the decoding.
 
     Raises:
         ImageError: One of the errors of the tree above.
     """
     image = _open(data)
     check_size(image.size, limits or Limits())
+    if admit is not None:
+        admit(image.width * image.height)
     warnings: set[Warning] = set()
     with _undecodable(f"the picture's {image.format} data cannot be decoded"):
         # Not n_frames, which walks through all of them: hundreds of thousands fit into a small file.
@@ -238,7 +251,7 @@ def _open(data: bytes) -> Image.Image:
     return image
 
 
-@contextmanager
+@contextlib.contextmanager
 def _undecodable(message: str) -> Iterator[None]:
     """Turn whatever a decoder raises for broken bytes (a dozen types over all formats) into one error."""
     try:

@@ -1,12 +1,14 @@
 """Stage weights over a picture: which stages decided where."""
 
 import io
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.scorer import QualityScore
+if TYPE_CHECKING:  # sandboxed decoders shrink pictures without it, and without torch
+    from model.scorer import QualityScore
 
 LONGEST_SIDE = 1024
 OPACITY = 0.5
@@ -24,7 +26,7 @@ def shrink(image: Image.Image) -> Image.Image:
     return small
 
 
-def render(preview: Image.Image, score: QualityScore) -> bytes:
+def render(preview: Image.Image, score: "QualityScore") -> bytes:
     """Tint a picture with the colours of its stages, mixed by their weights.
 
     Where crops overlap, the ones whose middle is nearer count more, so that no box shows an edge. Parts that no crop

@@ -10,7 +10,6 @@ A token is 3 x 32 x 32 pixels, then its cell on the position grid, its scale, an
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,17 +18,22 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-PATCH = 32
-GRID = 10
-"""Side of the grid of learned positions."""
-PIXELS = 3 * PATCH * PATCH
-LENGTH = PIXELS + 3
-LONGER_SIDES = (224, 384)
-Kernel = Literal["bicubic", "gaussian"]
+from model.token_shapes import (
+    FULL_LENGTHS,
+    GRID,
+    LENGTH,
+    LONGER_SIDES,
+    PATCH,
+    PIXELS,
+    Kernel,
+    full_length,
+    small_length,
+)
+
+__all__ = ["FULL_LENGTHS", "GRID", "LENGTH", "LONGER_SIDES", "PATCH", "PIXELS", "Kernel", "cut", "patches"]
+
 GAUSSIAN_RADIUS, GAUSSIAN_SIGMA = 1.5, 0.5
 """In pixels of the picture that is resized, whatever the factor."""
-FULL_LENGTHS = (64, 128, 256, 512, 768, 1024, 1536, 2304)
-"""Numbers of tokens that the full-size copy is padded to, so that pictures of many sizes share few shapes."""
 
 
 def cut(
@@ -68,21 +72,6 @@ def cut(
     parts.append(_padded(full, length))
     items_TL: NDArray[np.float32] = torch.cat(parts).numpy()
     return items_TL
-
-
-def full_length(patches: int) -> int:
-    """Tokens that so many patches of the full picture are padded to; 0 if they are too many."""
-    return next((length for length in FULL_LENGTHS if length >= patches), 0)
-
-
-def small_length(longer_sides: Sequence[int]) -> int:
-    """Tokens of all small copies, padding included."""
-    return sum(math.ceil(side / PATCH) ** 2 for side in longer_sides)
-
-
-def count(width: int, height: int) -> int:
-    """Patches of a picture at full size."""
-    return math.ceil(width / PATCH) * math.ceil(height / PATCH)
 
 
 def patches(pixels_1CHW: Tensor, scale: int) -> Tensor:

@@ -3,13 +3,20 @@
 import asyncio
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
-from fastapi.responses import Response
+from fastapi import APIRouter, Query, Request, Response
 
 from app import errors
 from app.errors import Problem
 from app.routes import picture
-from app.routes.picture import CropsQuery, DeadlineHeader, DetailQuery, ModelQuery, PriorityHeader, ServiceDep
+from app.routes.picture import (
+    CropsQuery,
+    DeadlineHeader,
+    DetailQuery,
+    IfNoneMatchHeader,
+    ModelQuery,
+    PriorityHeader,
+    ServiceDep,
+)
 from app.schemas import AttentionAnswer
 from model.overlay import render
 
@@ -27,14 +34,20 @@ OverlayQuery = Annotated[
     response_model_exclude_unset=True,
     responses={
         **picture.PROBLEMS,
+        **picture.TAGGED,
         **errors.responses("attention_not_supported"),
-        200: {"content": {"image/png": {"schema": picture.BINARY}}, "description": "The answer, or the overlay."},
+        200: {
+            **picture.TAGGED[200],
+            "content": {"image/png": {"schema": picture.BINARY}},
+            "description": "The answer, or the overlay.",
+        },
     },
     openapi_extra=picture.BODY,
     summary="Score one picture and show the stage weights",
 )
 async def attention(
     request: Request,
+    response: Response,
     service: ServiceDep,
     model: ModelQuery = None,
     crops: CropsQuery = None,
@@ -42,12 +55,13 @@ async def attention(
     overlay: OverlayQuery = None,
     priority: PriorityHeader = "interactive",
     deadline_ms: DeadlineHeader = None,
+    _if_none_match: IfNoneMatchHeader = None,
 ) -> dict[str, Any] | Response:
     """Score one picture and tell how the model weighed its four stages, from fine detail (1) to content (4)."""
     served = service.model(model)
     if not served.stage_attention:
         raise Problem("attention_not_supported", f"{served.config.name} does not weigh its stages")
-    scored = await picture.score_upload(
+    asked = picture.order(
         request,
         service,
         served,
@@ -56,9 +70,10 @@ async def attention(
         deadline_ms=deadline_ms,
         preview=overlay is not None,
     )
+    scored = await picture.score_upload(request, response, service, asked, "attention", str(detail), str(overlay))
     if scored.preview is not None:
         png = await asyncio.to_thread(render, scored.preview, scored.score)
-        return Response(png, media_type="image/png")
+        return Response(png, media_type="image/png", headers=dict(response.headers))
     weights = scored.score.stage_weights
     assert weights is not None
     stages = [f"stage{number}" for number in range(1, len(weights) + 1)]

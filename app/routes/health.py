@@ -18,9 +18,9 @@ async def live(service: ServiceDep) -> Health:
     return Health(status="ok")
 
 
-@router.get("/ready", response_model=Health, responses=errors.responses("not_ready"), summary="Readiness")
+@router.get("/ready", response_model=Health, responses=errors.responses("not_ready", "draining"), summary="Readiness")
 async def ready(service: ServiceDep) -> Health:
-    """Answer 200 once all models are loaded, warmed and have given their golden scores, and the engine works."""
+    """Answer 200 once all models are loaded, warmed and proven, the engine works and the service does not drain."""
     if (reason := service.unready_because()) is not None:
-        raise Problem("not_ready", reason)
+        raise Problem("draining" if service.draining else "not_ready", reason)
     return Health(status="ready")

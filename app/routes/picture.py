@@ -1,27 +1,30 @@
-"""What the routes that take one picture share: reading it, scoring it, and the words for OpenAPI."""
+"""What the routes that take pictures share: reading one, scoring it, and the words for OpenAPI."""
 
+import hashlib
 from typing import Annotated, Any, Literal
 
-from fastapi import Depends, Header, Query, Request
+from fastapi import Depends, Header, Query, Request, Response
 
 from app import errors
-from app.decoding import DecoderFull
-from app.errors import Problem
+from app.errors import NotModified
 from app.models import ServedModel
-from app.rates import RateExceeded
-from app.service import Scored, Service
+from app.scoring import REFUSALS, Order, Scored, refusal
+from app.service import Service
 from app.upload import FIELD, read_picture, while_connected
-from app.work import DeadlineExceeded, DeviceLost, EngineFailed, Priority, QueueFull
+from app.work import Priority
 from model.contract import MAX_CROPS
 
 BINARY = {"type": "string", "format": "binary"}
+FORM: dict[str, Any] = {"type": "object", "required": [FIELD], "additionalProperties": False}
+"""A few other fields do no harm; how many and how large they may be is nobody's business."""
 BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "description": f"The picture: the multipart field `{FIELD}`, or the body itself.",
         "content": {
-            "multipart/form-data": {"schema": {"type": "object", "required": [FIELD], "properties": {FIELD: BINARY}}},
+            "multipart/form-data": {"schema": {**FORM, "properties": {FIELD: BINARY}}},
             "image/*": {"schema": BINARY},
+            "application/octet-stream": {"schema": BINARY},
         },
     }
 }
@@ -29,7 +32,15 @@ PROBLEMS = errors.responses(
     *(
         code
         for code in errors.TABLE
-        if code not in {"not_found", "method_not_allowed", "attention_not_supported", "client_disconnected"}
+        if code
+        not in {
+            "not_found",
+            "method_not_allowed",
+            "attention_not_supported",
+            "client_disconnected",
+            "admin_key_required",
+            "reload_failed",
+        }
     )
 )
 
@@ -53,6 +64,30 @@ PriorityHeader = Annotated[
 ]
 
 
+IfNoneMatchHeader = Annotated[
+    str | None,
+    Header(alias="If-None-Match", description="`ETag` of an earlier answer: 304 if it would be the same again."),
+]
+_TAG = {
+    "description": "Names what the answer follows from; for `If-None-Match`.",
+    "required": True,
+    "schema": {"type": "string", "pattern": '^W/"[0-9a-f]{32}"$'},
+}
+TAGGED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "headers": {
+            "ETag": _TAG,
+            "X-Cache": {
+                "description": "Whether the score was in memory.",
+                "required": True,
+                "schema": {"type": "string", "enum": ["hit", "miss"]},
+            },
+        }
+    },
+    304: {"description": "The score is what it was.", "headers": {"ETag": _TAG}},
+}
+
+
 DeadlineHeader = Annotated[
     int | None,
     Header(
@@ -63,7 +98,7 @@ DeadlineHeader = Annotated[
 ]
 
 
-async def score_upload(
+def order(
     request: Request,
     service: Service,
     model: ServedModel,
@@ -72,45 +107,60 @@ async def score_upload(
     priority: str,
     deadline_ms: int | None,
     preview: bool = False,
-) -> Scored:
-    """Read the upload and score it, for as long as the client stays; ``preview`` keeps a small copy of the picture.
+) -> Order:
+    """Put together what is asked of the pictures of a request."""
+    seconds = service.settings.deadline_seconds
+    if deadline_ms is not None:
+        # Compared as they are: a float has no room for some of these integers.
+        seconds = min(deadline_ms, seconds * 1000) / 1000
+    return Order(
+        model=model,
+        crops=crops,
+        priority=Priority[priority.upper()],
+        owner=getattr(request.state, "key", ""),
+        seconds=seconds,
+        preview=preview,
+    )
+
+
+async def score_upload(request: Request, response: Response, service: Service, asked: Order, *variant: str) -> Scored:
+    """Read the upload and score it, for as long as the client stays.
+
+    Args:
+        request: Holds the upload.
+        response: Is given the headers that go with the answer.
+        service: Does the work.
+        asked: What is asked of the picture.
+        variant: What else the answer's form depends on.
 
     Raises:
         Problem: Whatever stands in the way.
+        NotModified: The client has that answer.
         ImageError: The picture cannot be scored.
     """
-    settings = service.settings
-    owner = getattr(request.state, "key", "")
-    seconds = settings.deadline_seconds
-    if deadline_ms is not None:
-        seconds = min(seconds, deadline_ms / 1000)
+    scoring, settings = service.scoring, service.settings
     try:
-        service.check_room(model, crops, owner)
+        scoring.check_room(asked)
         # While crops wait for the device, neither the upload nor the decoded picture is held.
-        with service.uploads.hold() as take:
-            data = await read_picture(request, settings.max_body_bytes, take, settings.deadline_seconds)
-            work = service.decode(data, model, crops=crops, preview=preview, seconds=seconds)
-            upload = await while_connected(request, work)
+        with scoring.uploads.hold() as take:
+            data = await read_picture(request, settings, take)
+            deadline = scoring.deadline(asked)
+            name = await scoring.name(data, asked)
+            response.headers["ETag"] = tag = entity_tag(*map(str, name), *variant)
+            if tag in request.headers.get("if-none-match", ""):
+                raise NotModified(tag)
+            upload = await while_connected(request, scoring.decode(data, asked, name, deadline))
             del data
-        scoring = service.score(upload, model, priority=Priority[priority.upper()], owner=owner, seconds=seconds)
-        return await while_connected(request, scoring)
-    except QueueFull as error:
-        detail = f"too much work waits; come again in {error.retry_after} s"
-        raise Problem("queue_full", detail, {"Retry-After": str(error.retry_after)}) from error
-    except RateExceeded as error:
-        detail = f"this key has asked for too much; come again in {error.retry_after} s"
-        raise Problem("rate_limited", detail, {"Retry-After": str(error.retry_after)}) from error
-    except DecoderFull as error:
-        raise Problem(
-            "queue_full", "too many pictures are being decoded; come again in 1 s", {"Retry-After": "1"}
-        ) from error
-    except DeadlineExceeded as error:
-        detail = f"there was no answer within {seconds:g} s"
-        raise Problem("deadline_exceeded", detail) from error
-    except EngineFailed as error:
-        raise Problem("engine_failed", "the model failed on this picture twice; others are not affected") from error
-    except DeviceLost as error:
-        raise Problem("device_lost", "nothing can be computed until the service is restarted") from error
+        scored = await while_connected(request, scoring.score(upload, asked))
+    except REFUSALS as error:
+        raise refusal(error, asked) from error
+    response.headers["X-Cache"] = "hit" if scored.cached else "miss"
+    return scored
+
+
+def entity_tag(*parts: str) -> str:
+    """Tag the answer that follows from these parts: weak, since the time that it took is told beside the score."""
+    return f'W/"{hashlib.sha256(" ".join(parts).encode()).hexdigest()[:32]}"'
 
 
 def body(scored: Scored, detail: str | None) -> dict[str, Any]:

@@ -2,10 +2,18 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 
 from app.routes import picture
-from app.routes.picture import CropsQuery, DeadlineHeader, DetailQuery, ModelQuery, PriorityHeader, ServiceDep
+from app.routes.picture import (
+    CropsQuery,
+    DeadlineHeader,
+    DetailQuery,
+    IfNoneMatchHeader,
+    ModelQuery,
+    PriorityHeader,
+    ServiceDep,
+)
 from app.schemas import ScoreAnswer
 
 router = APIRouter(tags=["scores"])
@@ -15,21 +23,24 @@ router = APIRouter(tags=["scores"])
     "/score",
     response_model=ScoreAnswer,
     response_model_exclude_unset=True,
-    responses=picture.PROBLEMS,
+    responses={**picture.PROBLEMS, **picture.TAGGED},
     openapi_extra=picture.BODY,
     summary="Score the quality of one picture",
 )
 async def score(
     request: Request,
+    response: Response,
     service: ServiceDep,
     model: ModelQuery = None,
     crops: CropsQuery = None,
     detail: DetailQuery = None,
     priority: PriorityHeader = "interactive",
     deadline_ms: DeadlineHeader = None,
+    _if_none_match: IfNoneMatchHeader = None,
 ) -> dict[str, Any]:
     """Score one picture from 0 (worst) to 100 (best). The same bytes always get the same score."""
-    scored = await picture.score_upload(
+    asked = picture.order(
         request, service, service.model(model), crops=crops, priority=priority, deadline_ms=deadline_ms
     )
+    scored = await picture.score_upload(request, response, service, asked, "score", str(detail))
     return picture.body(scored, detail)

@@ -53,7 +53,8 @@ def load(checkpoint_folder: Path, engine: FakeEngine) -> Callable[[Settings], Ma
 
 @pytest.fixture
 def client(load: Callable[[Settings], Mapping[str, ServedModel]]) -> Iterator[TestClient]:
-    with TestClient(create_app(Settings(), load=load), raise_server_exceptions=False) as client:
+    # Without the cache: every request is to reach the engine.
+    with TestClient(create_app(Settings(cache_crops=0), load=load), raise_server_exceptions=False) as client:
         wait_ready(client)
         yield client
 

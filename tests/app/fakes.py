@@ -2,10 +2,13 @@
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
+from app.device import DeviceThread, Outcome
 from app.work import Items, Rows
 
 
@@ -48,3 +51,49 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0)
+
+
+class SteppedLoop(asyncio.SelectorEventLoop):
+    """An event loop that goes by a test's clock and turns when the test says so."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        super().__init__()
+
+    def time(self) -> float:
+        return self._clock()
+
+    def settle(self) -> None:
+        """Turn until whatever can happen now has happened."""
+        for _ in range(8):
+            self.call_soon(self.stop)
+            self.run_forever()
+
+
+class SteppedDevice(DeviceThread):
+    """A device without a thread: a call runs when the test says so, and its outcome is told when the test says so."""
+
+    alive = True
+
+    def __init__(self) -> None:
+        self.on_death = lambda: None
+        self.queued: deque[tuple[Callable[[], Any], Callable[[Outcome[Any]], object]]] = deque()
+        self.computed: deque[Callable[[], object]] = deque()
+
+    def run(self, work: Callable[[], Any], done: Callable[[Outcome[Any]], object]) -> None:
+        self.queued.append((work, done))
+
+    def compute(self) -> None:
+        """Run the first call, and keep its outcome back."""
+        work, done = self.queued.popleft()
+        outcome = Outcome(work(), None)
+        self.computed.append(lambda: done(outcome))
+
+    def report(self) -> None:
+        """Tell the first outcome that was kept back."""
+        self.computed.popleft()()
+
+    def die(self) -> None:
+        self.alive = False
+        self.queued.clear()
+        self.on_death()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.batcher import RECOVERY_SECONDS, Batcher
+from app.batcher import RECOVERY_SECONDS, Batcher, _fault
 from app.device import DeviceThread
 from app.metrics import Metrics
 from app.work import Answer, DeadlineExceeded, DeviceLost, EngineFailed, Priority, QueueFull, Rows
@@ -495,3 +495,67 @@ async def test_items_of_different_shapes_do_not_share_a_batch(bench: Bench) -> N
     answers = await asyncio.gather(held, *tasks)
     assert bench.engine.batches == [[200], [7], [1, 2]]
     assert [answer.rows_ND[0, 0] for answer in answers] == [200, 1, 7, 2]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [None, "1", 1.0, [[1.0, 2.0]], np.float32(1), np.ones(1, np.float32), np.ones((1, 2), np.int64), rows_of([1, 2])],
+    ids=["nothing", "text", "number", "list", "array number", "one axis", "integers", "too many"],
+)
+def test_what_is_no_row_for_each_crop_is_a_fault(odd: Any) -> None:
+    assert isinstance(_fault(odd, 1), ValueError)
+    assert _fault(rows_of([1]), 1) is None
+
+
+@on_loop
+async def test_room_that_is_kept_counts_as_taken(bench: Bench) -> None:
+    await bench.hold()
+    staged = bench.submit(*range(4))
+    await until(lambda: len(bench.batcher._on_device) == 2)
+    size = crops(1).nbytes
+    with bench.batcher.reserve(40, 40 * size) as place:
+        bench.batcher.check_room(24)
+        with pytest.raises(QueueFull):
+            bench.batcher.check_room(25)
+        with pytest.raises(QueueFull), bench.batcher.reserve(25, 0):
+            raise AssertionError("there is no room")
+        other = bench.submit(*range(24))
+        await until(lambda: bench.batcher._waiting.crops == 24)
+        with pytest.raises(QueueFull):
+            await bench.submit(1)
+        # What room was kept for finds it, though nobody else would.
+        mine = asyncio.ensure_future(bench.batcher.submit("m", crops(*range(30)), deadline=FAR, place=place))
+        await until(lambda: bench.batcher._waiting.crops == 54)
+        assert (place.crops, place.bytes) == (10, 10 * size)
+        with pytest.raises(QueueFull):
+            await bench.submit(1)
+    # What did not come leaves its room to others.
+    last = bench.submit(*range(10))
+    bench.engine.gate.set()
+    for task, count in ((staged, 4), (other, 24), (mine, 30), (last, 10)):
+        assert np.array_equal((await task).rows_ND, rows_of(range(count)))
+
+
+@on_loop
+async def test_kept_room_is_bounded_in_bytes_too(bench: Bench) -> None:
+    most = bench.batcher._max_queue_bytes
+    with bench.batcher.reserve(1, most):
+        with pytest.raises(QueueFull):
+            bench.batcher.check_room(1, 1)
+        bench.batcher.check_room(1, 0)
+    with pytest.raises(QueueFull), bench.batcher.reserve(1, most + 1):
+        raise AssertionError("there is no room")
+    # Items may turn out larger than what was kept for them.
+    with bench.batcher.reserve(1, 1) as place:
+        await bench.batcher.submit("m", crops(1), deadline=FAR, place=place)
+        assert (place.crops, place.bytes) == (0, 0)
+
+
+@on_loop
+async def test_no_room_is_kept_on_a_lost_device(bench: Bench) -> None:
+    with bench.batcher.reserve(2, 6) as place:
+        bench.batcher.give_up()
+        with pytest.raises(DeviceLost):
+            await bench.batcher.submit("m", crops(1), deadline=FAR, place=place)
+    with pytest.raises(DeviceLost), bench.batcher.reserve(1, 1):
+        raise AssertionError("there is no device")

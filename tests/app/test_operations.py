@@ -119,11 +119,11 @@ def test_metrics_after_a_few_requests(client: TestClient, jpeg: bytes) -> None:
 def test_decoder_places_are_bounded_and_given_back(load: Any, jpeg: bytes) -> None:
     with TestClient(create_app(Settings(max_decodes=1), load=load)) as client:
         wait_ready(client)
-        client.app.state.service._decoder._pending = 1  # type: ignore[attr-defined]
+        client.app.state.service.scoring._decoder._pending = 1  # type: ignore[attr-defined]
         response = post(client, jpeg)
         problem(response, 429, "queue_full")
         assert response.headers["Retry-After"] == "1"
-        client.app.state.service._decoder._pending = 0  # type: ignore[attr-defined]
+        client.app.state.service.scoring._decoder._pending = 0  # type: ignore[attr-defined]
         for _ in range(3):
             assert post(client, jpeg).status_code == 200
 
@@ -136,7 +136,11 @@ def test_openapi_is_the_committed_one(client: TestClient) -> None:
 def test_openapi_describes_uploads_and_problems(client: TestClient) -> None:
     for path in ("/score", "/attention"):
         operation = client.get("/openapi.json").json()["paths"][path]["post"]
-        assert set(operation["requestBody"]["content"]) == {"multipart/form-data", "image/*"}
+        assert set(operation["requestBody"]["content"]) == {
+            "multipart/form-data",
+            "image/*",
+            "application/octet-stream",
+        }
         assert {"400", "404", "413", "415", "422", "429", "500", "503", "504"} <= set(operation["responses"])
         for status, response in operation["responses"].items():
             if int(status) >= 400:

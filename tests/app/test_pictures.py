@@ -124,7 +124,8 @@ def test_bodies_without_a_length_are_bounded_too(client: TestClient) -> None:
 def test_uploads_that_are_not_as_documented(client: TestClient, jpeg: bytes) -> None:
     problem(client.post("/score", files={"image": jpeg}), 400, "missing_file")
     problem(client.post("/score", data={"file": "text"}, files={"other": jpeg}), 400, "missing_file")
-    problem(client.post("/score", files=[("file", jpeg), ("file", jpeg)]), 400, "malformed_upload")
+    problem(client.post("/score", files=[("file", jpeg), ("file", jpeg)]), 413, "too_many_files")
+    problem(client.post("/score", files=[("file", jpeg)] * 99), 400, "malformed_upload")
     problem(
         client.post("/score", content=jpeg, headers={"Content-Type": "multipart/form-data"}), 400, "malformed_upload"
     )
@@ -169,7 +170,7 @@ def test_defects_are_told_without_their_text(client: TestClient, jpeg: bytes, mo
     def defect(*_: object, **__: object) -> None:
         raise KeyError("secret")
 
-    monkeypatch.setattr("app.service.aggregate", defect)
+    monkeypatch.setattr("app.scoring.aggregate", defect)
     response = post(client, jpeg)
     problem(response, 500, "internal_error")
     assert "secret" not in response.text
@@ -199,7 +200,7 @@ def test_uploads_share_a_budget(load: Any, jpeg: bytes) -> None:
     settings = Settings(max_body_bytes=len(jpeg) + 2000, max_upload_bytes=len(jpeg) + 2000)
     with TestClient(create_app(settings, load=load)) as client:
         wait_ready(client)
-        budget = client.app.state.service.uploads  # type: ignore[attr-defined]
+        budget = client.app.state.service.scoring.uploads  # type: ignore[attr-defined]
         with budget.hold() as take:
             take(2500)
             response = post(client, jpeg)

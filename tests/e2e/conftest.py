@@ -27,10 +27,13 @@ class Service:
     def __init__(self, log: Path, **settings: object) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        # Without the cache: every request is to reach the device.
+        settings = {"cache_crops": 0, **settings}
         variables = {f"SMARTIQA_{name.upper()}": str(value) for name, value in settings.items()}
         command = [sys.executable, "-c", "from cli.main import main; main()", "serve", "--port", str(self.port)]
         with log.open("wb") as stderr:
-            self.process = subprocess.Popen(command, env={**os.environ, **variables}, stderr=stderr)
+            environment = {**os.environ, **variables}
+            self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stderr=stderr)
 
     def wait_ready(self) -> None:
         for _ in range(1200):

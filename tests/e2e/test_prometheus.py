@@ -39,7 +39,8 @@ def test_prometheus_scrapes_the_service(service: Service, tmp_path: Path) -> Non
         for _ in range(300):
             try:
                 targets = httpx2.get(f"{url}/targets").json()["data"]["activeTargets"]
-            except httpx2.TransportError:
+            except (httpx2.TransportError, ValueError):
+                # Not listening yet, or saying in plain text that it is not ready.
                 targets = []
             if targets and targets[0]["health"] != "unknown":
                 break

@@ -80,6 +80,7 @@ def test_bad_pictures_do_no_harm_to_the_batch(service: Service, pictures: list[b
             assert answer.status_code in (415, 422)
             assert answer.json()["code"] in ("image_truncated", "image_undecodable", "unsupported_format")
     assert service.metric("smartiqa_requests_in_flight") == 1
+    assert service.post(good).json()["score"] == expected
 
 
 def request_of(data: bytes) -> bytes:

@@ -1,13 +1,16 @@
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from model import registry
 from model.checkpoint import load
-from model.contract import Contract, Items
+from model.contract import Contract, Items, Scale
 from model.engine import DeviceBroken, Engine, mean_std, normalise
 from model.scorer import Scorer
 
@@ -170,3 +173,50 @@ def test_a_broken_device_is_no_ordinary_error(
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     with pytest.raises(RuntimeError, match="device-side"):
         engine.run([contract.probe(2, (224, 224, 3))])
+
+
+class Watched(torch.nn.Module):
+    """Notes the shapes that it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[int, ...]] = set()
+
+    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, None]:
+        self.seen.add(tuple(inputs.shape))
+        return inputs.flatten(1).mean(dim=1), None
+
+
+TOKENS = {"view": "tokens", "crops": 1, "longer_sides": (224,)}
+
+
+@pytest.mark.parametrize("fields", [{"crop_size": 8, "width": 8, "height": 8}, TOKENS], ids=["crops", "tokens"])
+def test_triton_8141_no_network_meets_a_shape_that_was_not_warmed(fields: dict[str, Any]) -> None:
+    """Whatever is asked, in any order, and also when memory runs out in between."""
+    contract = Contract(**{"scale": Scale(dataset="made-up", min=0.0, max=1.0), **fields})
+    network = Watched()
+    engine = Engine(network, contract, device="cpu", precision="fp32", shapes=(2, 3, 5))
+    engine.warm()
+    warmed = frozenset(network.seen)
+    assert len({shape[1:] for shape in warmed}) == len(set(engine.item_shapes))
+    probes = {shape: contract.probe(5, shape) for shape in engine.item_shapes}
+    run_at = engine._run_at
+    step = st.tuples(st.sampled_from(engine.item_shapes), st.lists(st.integers(1, 5), min_size=1), st.integers(2, 9))
+
+    @settings(max_examples=60, deadline=None, derandomize=True)
+    @given(st.lists(step, min_size=1, max_size=8))
+    def ask(steps: list[tuple[tuple[int, ...], list[int], int]]) -> None:
+        for item_shape, sizes, most in steps:
+
+            def run(shape: int, parts: Sequence[Items], most: int = most) -> NDArray[np.float32]:
+                if shape > most:
+                    raise torch.OutOfMemoryError("CUDA out of memory")
+                return run_at(shape, parts)
+
+            engine._run_at = run  # type: ignore[method-assign]
+            for stop in range(1, len(sizes) + 1):
+                if sum(sizes[:stop]) <= engine.cap:
+                    engine.run([probes[item_shape][:size] for size in sizes[:stop]])
+            assert network.seen <= warmed
+
+    ask()

@@ -1,0 +1,123 @@
+"""API keys: long random words of which only the SHA-256 is kept.
+
+A key has 256 random bits, so its plain hash gives nothing away and needs neither salt nor stretching. A file of keys
+holds one ``name sha256`` per line; ``#`` begins a comment, and a name may come twice while a key is being replaced.
+"""
+
+import hashlib
+import logging
+import os
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+log = logging.getLogger("smart_iqa.keys")
+
+CHECK_SECONDS = 1.0
+"""The file is looked at no more often than this."""
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class _Entry(NamedTuple):
+    name: str
+    digest: str
+
+
+class Keys:
+    """The keys of one kind, from the settings and from a file that is read again when it changes.
+
+    Args:
+        given: Entries of the settings, each ``name:sha256``.
+        file: A file of entries.
+        clock: Seconds from a monotonic clock.
+
+    Raises:
+        ValueError: An entry is malformed.
+        OSError: The file cannot be read.
+    """
+
+    def __init__(self, given: Sequence[str], file: Path | None, *, clock: Callable[[], float]) -> None:
+        self._given = [
+            _entry(text.partition(":"), f"key {place} of the settings") for place, text in enumerate(given, 1)
+        ]
+        self._file = file
+        self._clock = clock
+        self._seen = _stamp(file)
+        self._checked = clock()
+        self._read = _entries(file)
+
+    @property
+    def configured(self) -> bool:
+        """Whether keys are asked for; a file that holds none closes the door to everyone."""
+        return bool(self._given) or self._file is not None
+
+    def owner(self, key: str) -> str | None:
+        """The name of a key's owner; None for a key that is not known."""
+        self._refresh()
+        offered = hashlib.sha256(key.encode()).hexdigest()
+        owner = None
+        # All entries, whichever matches: the time taken tells nothing about them.
+        for entry in (*self._given, *self._read):
+            if secrets.compare_digest(entry.digest, offered):
+                owner = entry.name
+        return owner
+
+    def _refresh(self) -> None:
+        now = self._clock()
+        if self._file is None or now - self._checked < CHECK_SECONDS:
+            return
+        self._checked = now
+        if (stamp := _stamp(self._file)) == self._seen:
+            return
+        # Noted before it is read, and even if it is broken: one line in the log is enough.
+        self._seen = stamp
+        try:
+            self._read = _entries(self._file)
+            log.info("%d keys were read again", len(self._read))
+        except (OSError, ValueError) as error:
+            log.error("the old keys stay, because the new ones cannot be read: %s", error)
+
+
+def make(name: str) -> tuple[str, str]:
+    """Make a fresh key.
+
+    Args:
+        name: Its owner.
+
+    Returns:
+        The key, and the line for the file.
+
+    Raises:
+        ValueError: The name has other characters than letters, digits and ``._-``, or more than 64.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError("a key's name is 1 to 64 letters, digits, dots, underscores or hyphens")
+    key = secrets.token_urlsafe(32)
+    return key, f"{name} {hashlib.sha256(key.encode()).hexdigest()}"
+
+
+def _entries(file: Path | None) -> list[_Entry]:
+    if file is None:
+        return []
+    lines = [line.partition("#")[0].strip() for line in file.read_text("utf-8", errors="replace").splitlines()]
+    return [_entry(line.partition(" "), f"{file}, line {number}") for number, line in enumerate(lines, 1) if line]
+
+
+def _entry(parts: tuple[str, str, str], place: str) -> _Entry:
+    name, digest = parts[0].strip(), parts[2].strip().lower()
+    if not _NAME.fullmatch(name) or not _SHA256.fullmatch(digest):
+        # Not the text itself: somebody may have put the key there.
+        raise ValueError(f"{place}: not a name and a SHA-256 in hexadecimal; `smart-iqa keys make NAME` writes both")
+    return _Entry(name, digest)
+
+
+def _stamp(file: Path | None) -> tuple[int, int, int] | None:
+    """What changes when the file does; None if it is not there."""
+    try:
+        found = os.stat(file) if file is not None else None
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size, found.st_ino) if found else None

@@ -1,0 +1,451 @@
+"""The batcher against a model of it, through sequences of events that hypothesis makes up.
+
+Clock, device and event loop move only by the rules, so a sequence that fails does so every time. What a rule leaves
+for the event loop may wait there while others come: outcomes, cancellations and deadlines meet in any order. The
+model knows what was asked, handed over and told; everything else is concluded from it.
+
+``MACHINE_EXAMPLES=20000 pytest tests/app/test_batcher_machine.py`` searches further, by chance.
+"""
+
+import asyncio
+import logging
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from app.batcher import ATTEMPTS, RETRY_AFTER_CAP, SLOTS, Batcher
+from app.metrics import Metrics
+from app.work import Answer, DeadlineExceeded, DeviceLost, EngineFailed, Items, Priority, QueueFull, Rows
+from tests.app.fakes import Clock, SteppedDevice, SteppedLoop
+
+EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "0"))
+# A mutant of the batcher need only be caught, not be explained by a short example: see docs/reliability.md.
+MUTANT = "MUTANT_UNDER_TEST" in os.environ
+HANG = 20.0
+SHAPES = ((1, 1, 3), (2, 1, 3), (1, 2, 3))
+WARMED = {"one": SHAPES[:1], "two": SHAPES[:1], "long": SHAPES}
+CAPS = {"one": 4, "two": 3, "long": 5}
+FATES = ("fine", "fine", "fine", "raises", "short", "nan")
+DURATIONS = (0.0, 0.5, 2.0, 32.0)
+Shape = tuple[int, ...]
+Kind = tuple[str, Shape]
+
+
+@dataclass(eq=False)
+class WarmedEngine:
+    """Rows are a function of the item and the key, so that one that went to somebody else is seen."""
+
+    key: str
+    cap: int
+    run: Callable[[Sequence[Items]], Rows]
+
+
+@dataclass(eq=False)
+class Handed:
+    """A batch as the device got it: the jobs and the numbers of their items."""
+
+    key: str
+    parts: list[tuple["Asked", list[int]]]
+    started: float = 0.0
+    seconds: float = 0.0
+    fine: bool = False
+
+    @property
+    def crops(self) -> int:
+        return sum(len(numbers) for _, numbers in self.parts)
+
+
+@dataclass(eq=False)
+class Asked:
+    """A job as its caller knows it. ``numbers`` are its items; they count on through all jobs."""
+
+    key: str
+    shape: Shape
+    flow: tuple[Priority, str]
+    deadline: float
+    submitted: float
+    numbers: range
+    task: "asyncio.Task[Answer]"
+    left: bool = False
+    handed: int = 0
+    told: set[int] = field(default_factory=set)
+    failed: dict[int, int] = field(default_factory=dict)
+    started: float = math.inf
+    seconds: float = 0.0
+
+    @property
+    def kind(self) -> Kind:
+        return self.key, self.shape
+
+    @property
+    def spoilt(self) -> bool:
+        return ATTEMPTS in self.failed.values()
+
+    @property
+    def complete(self) -> bool:
+        return len(self.told) == len(self.numbers)
+
+
+def rows_of(key: str, numbers: Sequence[int]) -> Rows:
+    return np.array([[number, number * 3 + len(key) + ord(key[0])] for number in numbers], np.float32)
+
+
+class BatcherMachine(RuleBasedStateMachine):
+    """Rules are what can happen to a batcher; invariants are what it promises."""
+
+    @initialize(max_crops=st.sampled_from([14, 60]), max_bytes=st.sampled_from([300, 10**6]))
+    def begin(self, max_crops: int, max_bytes: int) -> None:
+        self.clock, self.metrics, self.device = Clock(), Metrics(), SteppedDevice()
+        self.max_crops, self.max_bytes = max_crops, max_bytes
+        self.loop = SteppedLoop(self.clock)
+        self.errors: list[str] = []
+        self.loop.set_exception_handler(lambda _, context: self.errors.append(str(context)))
+        self.jobs: list[Asked] = []
+        self.by_number: dict[int, Asked] = {}
+        self.numbers = self.steps = 0
+        self.handed: deque[Handed] = deque()
+        self.batches: list[Handed] = []
+        self.rates: dict[str, float] = {}
+        self.fate, self.duration = "fine", 0.0
+        self.lost = self.settled = False
+        self.accepted = {key: self._engine(key) for key in ("one", "long")}
+        hand_over = self.device.run
+
+        def watched(work: Any, done: Any) -> None:
+            self._take_over(*work.args)
+            hand_over(work, done)
+
+        self.device.run = watched  # type: ignore[method-assign]
+
+        async def make() -> Batcher:
+            return Batcher(
+                self.accepted,
+                self.device,
+                self.metrics,
+                clock=self.clock,
+                max_queue_crops=max_crops,
+                max_queue_bytes=max_bytes,
+                hang_seconds=HANG,
+            )
+
+        self.batcher = self.loop.run_until_complete(make())
+        self._settle()
+
+    def _engine(self, key: str) -> WarmedEngine:
+        return WarmedEngine(key, CAPS[key], lambda parts: self._run(key, parts))
+
+    # The device
+
+    def _expect(self, fine: bool, what: str) -> None:
+        """Note what went wrong where an exception would be caught by the batcher."""
+        if not fine:
+            self.errors.append(what)
+
+    def _take_over(self, engine: WarmedEngine, parts: list[Items]) -> None:
+        """Look at a batch at the moment in which it is handed over."""
+        numbers = [[int(item.flat[0]) for item in part] for part in parts]
+        batch = Handed(engine.key, [(self.by_number[part[0]], part) for part in numbers])
+        first = batch.parts[0][0]
+        self._expect(len(self.handed) < SLOTS, "more batches than slots")
+        self._expect(all(job.kind == first.kind for job, _ in batch.parts), "kinds are mixed")
+        self._expect(engine.key == first.key and first.shape in WARMED[engine.key], "an engine was not made for it")
+        self._expect(len({id(job) for job, _ in batch.parts}) == len(parts), "a job is twice in a batch")
+        for job, part in batch.parts:
+            self._expect(self._wanted(job), "work for somebody who has left, or too late")
+            self._expect(part == list(range(part[0], part[0] + len(part))), "items out of order")
+            self._expect(part[0] >= job.numbers.start and part[-1] < job.numbers.stop, "items of others")
+        if first.failed.get(numbers[0][0]):
+            self._expect(len(parts) == 1, "a second attempt in company")
+            self._expect({first.failed.get(number) for number in numbers[0]} == {1}, "a third attempt")
+        else:
+            waiting = self._waiting().get(first.kind, 0)
+            self._expect(batch.crops == min(waiting, engine.cap), "a batch that is not as full as it can be")
+            self._expect(not self.handed or batch.crops == engine.cap, "a part batch while the device is busy")
+            for job, part in batch.parts:
+                self._expect(part[0] == job.numbers[job.handed], "items are skipped or repeated")
+                before = [other for other in self.jobs if (other.flow, other.kind) == (job.flow, job.kind)]
+                for other in before[: before.index(job)]:
+                    self._expect(not self._rest(other), "a later job of a flow came first")
+                job.handed += len(part)
+        self.handed.append(batch)
+        self.batches.append(batch)
+
+    def _run(self, key: str, parts: Sequence[Items]) -> Rows:
+        """What an engine does."""
+        numbers = [int(item.flat[0]) for part in parts for item in part]
+        self.clock.now += self.duration
+        alive = not self.lost and self.duration <= HANG
+        self._expect(self.batcher.alive == alive, "a hang is not seen, or no hang")
+        if self.fate == "raises":
+            raise RuntimeError("no")
+        rows_ND = rows_of(key, numbers)
+        return {"fine": rows_ND, "short": rows_ND[1:], "nan": rows_ND * np.float32("nan")}[self.fate]
+
+    # The model
+
+    def _wanted(self, job: Asked) -> bool:
+        return not job.left and job.deadline > self.clock.now and not job.task.done() and not self.lost
+
+    def _rest(self, job: Asked) -> int:
+        return len(job.numbers) - job.handed if self._wanted(job) and not job.spoilt else 0
+
+    def _waiting(self) -> dict[Kind, int]:
+        waiting: dict[Kind, int] = {}
+        for job in self.jobs:
+            if rest := self._rest(job):
+                waiting[job.kind] = waiting.get(job.kind, 0) + rest
+        return waiting
+
+    def _bytes(self) -> int:
+        return sum(math.prod(shape) * 4 * count for (_, shape), count in self._waiting().items())
+
+    def _drain(self) -> float:
+        return sum(count * self.rates.get(key, 0.0) for (key, _), count in self._waiting().items())
+
+    def _settle(self, really: bool = True) -> None:
+        self.steps += 1
+        self.settled = really
+        if really:
+            self.loop.settle()
+            for key in self.rates.keys() - self.batcher._engines.keys():
+                del self.rates[key]
+
+    def _value(self, name: str, **labels: str) -> float:
+        return self.metrics._registry.get_sample_value(f"smartiqa_{name}", labels) or 0.0
+
+    # The rules
+
+    @rule(
+        key=st.sampled_from(list(WARMED)),
+        shape=st.sampled_from(SHAPES),
+        count=st.integers(1, 11),
+        owner=st.sampled_from(["", "b"]),
+        priority=st.sampled_from(list(Priority)),
+        patience=st.sampled_from([0.0, 1.0, 4.0, 1e6, 1e6]),
+    )
+    def submit(self, key: str, shape: Shape, count: int, owner: str, priority: Priority, patience: float) -> None:
+        if key not in self.accepted:
+            return
+        self._settle()
+        shape = shape if shape in WARMED[key] else SHAPES[0]
+        numbers = range(self.numbers, self.numbers + count)
+        items = np.array(numbers, np.float32).reshape(-1, 1, 1, 1) * np.ones(shape, np.float32)
+        deadline = self.clock.now + patience
+        full = sum(self._waiting().values()) + count > self.max_crops or self._bytes() + items.nbytes > self.max_bytes
+        later, lost = min(max(math.ceil(self._drain()), 1), RETRY_AFTER_CAP), self.lost
+        coroutine = self.batcher.submit(key, items, deadline=deadline, priority=priority, owner=owner)
+        task = self.loop.create_task(coroutine)
+        job = Asked(key, shape, (priority, owner), deadline, self.clock.now, numbers, task)
+        if not (full or lost):
+            self.numbers += count
+            self.jobs.append(job)
+            self.by_number |= dict.fromkeys(numbers, job)
+        self._settle()
+        if lost:
+            assert isinstance(task.exception(), DeviceLost)
+        elif full:
+            error = task.exception()
+            assert isinstance(error, QueueFull)
+            assert error.retry_after == later
+
+    @precondition(lambda self: self.device.queued)
+    @rule(
+        fate=st.sampled_from(FATES),
+        duration=st.sampled_from(DURATIONS),
+    )
+    def compute(self, fate: str, duration: float) -> None:
+        batch = self.handed[len(self.device.computed)]
+        self.fate, self.duration = fate, duration
+        batch.started, batch.seconds, batch.fine = self.clock.now, duration, fate == "fine"
+        self.device.compute()
+        self._settle(False)
+
+    @precondition(lambda self: self.device.computed)
+    @rule(settle=st.booleans(), cap=st.sampled_from([9, 9, 9, 2, 1]))
+    def report(self, settle: bool, cap: int) -> None:
+        batch = self.handed.popleft()
+        # An engine that ran out of memory goes on with smaller batches, one that did not with larger ones.
+        if batch.key in self.accepted:
+            self.accepted[batch.key].cap = min(CAPS[batch.key], cap)
+        self.device.report()
+        rate = max(batch.seconds, 1e-6) / batch.crops
+        before = self.rates.get(batch.key)
+        self.rates[batch.key] = rate if before is None else 0.8 * before + 0.2 * rate
+        for job, numbers in batch.parts:
+            if batch.fine:
+                job.told.update(numbers)
+                job.started = min(job.started, batch.started)
+                job.seconds += batch.seconds
+            else:
+                job.failed |= {number: job.failed.get(number, 0) + 1 for number in numbers}
+        self._settle(settle)
+
+    @precondition(lambda self: self.device.queued and not self.device.computed)
+    @rule(fate=st.sampled_from(FATES), duration=st.sampled_from(DURATIONS))
+    def compute_and_report(self, fate: str, duration: float) -> None:
+        """As most batches end: before the event loop has seen what else happened meanwhile."""
+        self.compute(fate, duration)
+        self.report(True, 9)
+
+    @rule(seconds=st.sampled_from([0.5, 1.0, 4.0]), settle=st.booleans())
+    def pass_time(self, seconds: float, settle: bool) -> None:
+        self.clock.now += seconds
+        self._settle(settle)
+
+    @rule(pick=st.integers(0, 40), settle=st.booleans())
+    def leave(self, pick: int, settle: bool) -> None:
+        if here := [job for job in self.jobs if not job.task.done() and not job.left]:
+            job = here[pick % len(here)]
+            job.left = job.task.cancel()
+            self._settle(settle)
+
+    @rule(key=st.sampled_from(list(WARMED)))
+    def put(self, key: str) -> None:
+        if key not in self.accepted:
+            self.accepted[key] = self._engine(key)
+            self.batcher.put_engine(key, self.accepted[key])
+            self._settle()
+
+    @rule(key=st.sampled_from(list(WARMED)))
+    def drop(self, key: str) -> None:
+        if self.accepted.pop(key, None):
+            self.batcher.drop_engine(key)
+            self._settle()
+
+    @precondition(lambda self: self.steps > 25 and not self.lost)
+    @rule(dies=st.booleans())
+    def lose(self, dies: bool) -> None:
+        self._settle()
+        self.lost = True
+        if dies:
+            self.device.die()
+        else:
+            self.batcher.give_up()
+        self._settle()
+
+    # The promises
+
+    @invariant()
+    def nothing_went_wrong(self) -> None:
+        assert not self.errors, self.errors
+
+    @invariant()
+    def answers_are_right(self) -> None:
+        for job in self.jobs:
+            if not job.task.done():
+                continue
+            if job.task.cancelled():
+                assert job.left
+            elif (error := job.task.exception()) is None:
+                answer = job.task.result()
+                assert job.complete
+                assert np.array_equal(answer.rows_ND, rows_of(job.key, job.numbers))
+                assert answer.queue_seconds == job.started - job.submitted
+                assert answer.compute_seconds == job.seconds
+            elif isinstance(error, DeadlineExceeded):
+                assert job.deadline <= self.clock.now
+            elif isinstance(error, EngineFailed):
+                assert job.spoilt
+            else:
+                assert isinstance(error, DeviceLost)
+                assert self.lost
+
+    @invariant()
+    def nobody_waits_without_need(self) -> None:
+        if not self.settled:
+            return
+        for job in self.jobs:
+            over = job.left or job.complete or job.spoilt or job.deadline <= self.clock.now or self.lost
+            assert job.task.done() == over
+        waiting = self._waiting()
+        if not self.handed:
+            assert not waiting
+        elif len(self.handed) < SLOTS and waiting:
+            # Not the kind whose turn it is, at least, would fill a batch.
+            assert any(count < self.batcher._engines[key].cap for (key, _), count in waiting.items())
+
+    @invariant()
+    def gauges_tell_what_waits(self) -> None:
+        if self.settled:
+            assert self._value("queue_crops") == sum(self._waiting().values())
+            assert self._value("queue_bytes") == self._bytes()
+            assert self._value("queue_drain_seconds") == pytest.approx(self._drain())
+
+    def teardown(self) -> None:
+        try:
+            if not self.errors:
+                self._finish()
+        finally:
+            for job in self.jobs:
+                job.task.cancel()
+            self.loop.settle()
+            self.loop.close()
+
+    def _finish(self) -> None:
+        """Let all that was begun come to its end, and find nothing left of it."""
+        self._settle()
+        while self.device.computed or self.device.queued:
+            if not self.device.computed:
+                self.compute("fine", 0.0)
+            self.report(True, 9)
+        for check in (self.nothing_went_wrong, self.answers_are_right, self.nobody_waits_without_need):
+            check()
+        assert all(job.task.done() for job in self.jobs)
+        self.gauges_tell_what_waits()
+        self._counters()
+        batcher, waiting = self.batcher, self.batcher._waiting
+        assert not list(waiting)
+        assert not waiting._kinds
+        assert waiting.crops == waiting.bytes == waiting.drain_seconds == 0
+        if self.device.alive:
+            assert not batcher._on_device
+            assert not batcher._retries
+            assert not batcher._leaving
+            assert batcher._engines == self.accepted
+            assert waiting._seconds_per_crop.keys() <= self.accepted.keys()
+            assert {key for one in waiting._classes.values() for _, key in one.flows} <= self.accepted.keys()
+
+    def _counters(self) -> None:
+        errors = [job.task.exception() for job in self.jobs if not job.task.cancelled()]
+        late = sum(isinstance(error, DeadlineExceeded) for error in errors)
+        assert self._value("dropped_total", reason="deadline") == late
+        assert self._value("dropped_total", reason="disconnect") == sum(job.task.cancelled() for job in self.jobs)
+        assert self._value("batch_crops_count") == len(self.batches)
+        assert self._value("batch_crops_sum") == sum(batch.crops for batch in self.batches)
+        assert sum(self._value("batch_flush_total", reason=why) for why in ("full", "idle", "retry")) == len(
+            self.batches
+        )
+        assert self._value("queue_seconds_count") == errors.count(None)
+
+
+def test_whatever_happens_the_batcher_keeps_its_promises(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, "smart_iqa.batcher")
+    run_state_machine_as_test(
+        BatcherMachine,
+        settings=settings(
+            max_examples=EXAMPLES or (40 if MUTANT else 150),
+            stateful_step_count=50,
+            deadline=None,
+            derandomize=not EXAMPLES,
+            database=None,
+            print_blob=False,
+            suppress_health_check=[HealthCheck.too_slow],
+            phases=[Phase.generate] if MUTANT else list(Phase),
+        ),
+    )

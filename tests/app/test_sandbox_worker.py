@@ -1,0 +1,113 @@
+"""The loop of a decoder process, in a thread of the tests: all but what would take the tests' own rights away."""
+
+import json
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from app import sandbox_worker
+from app.sandbox_worker import ANSWER, ERROR, FACTS, GO, OUT_OF_MEMORY, PIXELS, READY, REQUEST, SIZE, STOP
+from model import images, overlay
+from model.contract import Contract
+from tests.conftest import encode, photo
+
+
+class Service:
+    """The other end of a worker's socket."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+
+    def ask(self, data: bytes, contract: Contract, *, preview: bool = False) -> None:
+        asked = {"contract": contract.to_dict(), "limits": asdict(images.Limits()), "preview": preview}
+        text = json.dumps(asked).encode()
+        self.connection.sendall(REQUEST.pack(len(text), len(data)) + text + data)
+
+    def receive(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            more = self.connection.recv(count - len(data))
+            assert more, "the worker has gone"
+            data += more
+        return data
+
+    def answer(self) -> tuple[bytes, dict[str, Any], bytes]:
+        kind = self.receive(1)
+        json_bytes, pixel_bytes = ANSWER.unpack(self.receive(ANSWER.size))
+        return kind, json.loads(self.receive(json_bytes)), self.receive(pixel_bytes) if pixel_bytes else b""
+
+    def admit(self, word: bytes) -> int:
+        assert self.receive(1) == SIZE
+        (pixels,) = PIXELS.unpack(self.receive(PIXELS.size))
+        self.connection.sendall(word)
+        return int(pixels)
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    ours, theirs = socket.socketpair()
+    ours.settimeout(30)
+    monkeypatch.setattr(
+        sandbox_worker, "socket", SimpleNamespace(socket=lambda fileno: theirs if fileno == 0 else None)
+    )
+    monkeypatch.setattr(sandbox_worker, "lock_down", lambda memory_bytes: memory_bytes == 7)
+    monkeypatch.setattr(sandbox_worker, "_limit_time", lambda _: None)
+    monkeypatch.setattr(sys, "argv", ["worker", "7", "5"])
+    thread = threading.Thread(target=sandbox_worker.main)
+    thread.start()
+    service = Service(ours)
+    assert service.receive(2) == READY + b"\1"
+    yield service
+    ours.close()
+    thread.join(30)
+    theirs.close()
+    assert not thread.is_alive()
+
+
+def test_pictures_come_resized(service: Service, contract: Contract) -> None:
+    data = encode(photo(400, 300))
+    for preview in (False, True):
+        service.ask(data, contract, preview=preview)
+        assert service.admit(GO) == 400 * 300
+        kind, told, pixels = service.answer()
+        image = images.decode(data).image
+        small = overlay.shrink(image)
+        expected = contract.resized(image)[0].tobytes() + (small.tobytes() if preview else b"")
+        assert (kind, pixels) == (FACTS, expected)
+        assert told == {
+            "width": 400,
+            "height": 300,
+            "format": "JPEG",
+            "warnings": [],
+            "preview": list(small.size) if preview else None,
+        }
+
+
+def test_a_picture_that_is_not_let_in(service: Service, contract: Contract) -> None:
+    data = encode(photo(400, 300))
+    service.ask(data, contract)
+    service.admit(STOP)
+    service.ask(b"no picture", contract)
+    kind, told, pixels = service.answer()
+    assert (kind, told["error"], pixels) == (ERROR, "UnsupportedFormat", b"")
+
+
+def test_the_end_comes_after_a_lack_of_memory(
+    service: Service, contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def starve(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(images, "decode", starve)
+    service.ask(b"x", contract)
+    assert service.answer() == (ERROR, {"error": OUT_OF_MEMORY}, b"")
+
+
+def test_the_end_of_the_service_in_a_request_is_the_workers(service: Service) -> None:
+    service.connection.sendall(REQUEST.pack(10, 10) + b"half")

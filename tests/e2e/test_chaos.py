@@ -1,0 +1,12 @@
+"""The short form of ``make chaos``: a process under fire, and nothing lost."""
+
+import asyncio
+from pathlib import Path
+
+from benchmarks.chaos import Chaos
+
+
+def test_a_minute_under_fire(tmp_path: Path) -> None:
+    report = asyncio.run(Chaos(tmp_path).run(seconds=60, load=3))
+    assert all(report["passed"].values()), report
+    assert sum(count for outcome, count in report["outcomes"].items() if outcome.endswith(" 200")) > 50, report
