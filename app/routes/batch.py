@@ -91,8 +91,10 @@ async def score_batch(
         scoring.check_room(asked)
         take = stack.enter_context(scoring.uploads.hold())
         files = await read_pictures(request, settings, take)
-        if len(files) * asked.count > settings.max_queue_crops:
-            raise Problem("too_many_files", f"the queue never has room for {len(files) * asked.count} crops")
+        crops_in_all = len(files) * asked.count
+        size = crops_in_all * asked.model.config.contract.most_item_bytes
+        if crops_in_all > settings.max_queue_crops or size > settings.max_queue_bytes:
+            raise Problem("too_many_files", f"the queue never has room for {crops_in_all} crops")
         place = stack.enter_context(scoring.reserve(asked, len(files)))
     except REFUSALS as error:
         raise refusal(error, asked) from error

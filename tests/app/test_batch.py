@@ -168,6 +168,13 @@ def test_more_than_a_request_takes(load: Any, photos: list[bytes]) -> None:
         assert post_all(client, *photos[:2]).status_code == 200
 
 
+def test_more_than_the_queue_ever_has_memory_for(load: Any, photos: list[bytes]) -> None:
+    with TestClient(create_app(Settings(max_queue_bytes=2**26), load=load)) as client:
+        wait_ready(client)
+        problem(post_all(client, *photos, *photos[:3], path="/score/batch?crops=64"), 413, "too_many_files")
+        assert post_all(client, *photos, *photos[:2], path="/score/batch?crops=64").status_code == 200
+
+
 def test_one_deadline_for_all(load: Any, engine: FakeEngine, photos: list[bytes]) -> None:
     with TestClient(create_app(Settings(), load=load)) as client:
         wait_ready(client)
