@@ -43,7 +43,9 @@ class Settings(BaseSettings):
         "auto", description="`auto` takes CUDA where there is some, else the CPU; `cpu`, `cuda`."
     )
     precision: Precision = Field(
-        "auto", description="`auto` takes bf16 where the hardware has it and the network gains from it; `fp32`, `bf16`."
+        "auto",
+        description="`auto` takes bf16 where the hardware has it and the network gains from it; `fp32`, "
+        "`bf16`, `int8` (CPU, for checkpoints that were prepared for it).",
     )
     threads: int = Field(0, ge=0, le=512, description="CPU threads of the engine; 0 leaves the choice to torch.")
     decode_threads: int = Field(2, ge=1, le=256, description="Threads, or processes, that decode pictures.")

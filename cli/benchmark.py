@@ -130,6 +130,47 @@ def models(
         raise typer.Exit(SOME_FAILED)
 
 
+@app.command("precision")
+def precision(
+    photos: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
+    checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder; the default model if left out.")] = None,
+    pictures: Annotated[int, typer.Option(min=1, help="How many of them to use.")] = 500,
+    json_: Json = False,
+) -> None:
+    """How far a checkpoint's scores move in bf16 and int8, and how fast each is here, over the same pictures."""
+    from rich.progress import track
+
+    from cli import precision as precisions
+    from cli.console import fail, notes, results
+    from cli.score import find
+    from model import checkpoint as checkpoints
+
+    files = precisions.some(list(find(photos)), pictures)
+    if not files:
+        fail("there are no pictures in " + ", ".join(map(str, photos)))
+    loaded = checkpoints.load(checkpoint or checkpoints.DEFAULT)
+    rows = precisions.differences(
+        loaded, precisions.engines(loaded), track(files, description="scoring", console=notes, transient=True)
+    )
+    if json_:
+        for row in rows:
+            _line({"checkpoint": loaded.config.name, "device": _machine("cpu"), **dataclasses.asdict(row)})
+        return
+    table = _table(f"{loaded.config.name}, {len(files)} pictures, {_machine('cpu')}", first="precision")
+    for column in ("mean |difference|", "largest", "bias", "ms a crop", "speed"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(
+            row.precision,
+            f"{row.mean:.3f}",
+            f"{row.most:.2f}",
+            f"{row.bias:+.3f}",
+            f"{1e3 * row.seconds:.2f}",
+            f"{row.speed:.2f}x",
+        )
+    results.print(table)
+
+
 def _costs(measured: Sequence["Cost"], title: str, batch: int) -> "Table":
     table = _table(title)
     for column in (
@@ -184,12 +225,12 @@ def _pair(srcc: float, plcc: float) -> str:
     return " ".join(f"{value:.4f}".removesuffix("0").replace("0.", ".", 1) for value in (srcc, plcc))
 
 
-def _table(title: str) -> "Table":
+def _table(title: str, first: str = "network") -> "Table":
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    table.add_column("network")
+    table.add_column(first)
     return table
 
 

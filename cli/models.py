@@ -73,6 +73,46 @@ def show(
         fail(f"{name} is neither a checkpoint folder nor a network; the networks are {', '.join(registry.names())}")
 
 
+@app.command("quantise")
+def quantise(
+    folder: Annotated[Path, typer.Argument(help="A checkpoint folder.", exists=True, file_okay=False)],
+    photos: Annotated[list[Path], typer.Argument(help="Pictures like those to score, or folders of them.")],
+    pictures: Annotated[int, typer.Option(min=4, help="How many of them to use.")] = 128,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="How far scores may move in the mean, in points of 100.")
+    ] = 0.2,
+) -> None:
+    """Prepare a checkpoint for int8: measure its activations, and choose the layers that bear it.
+
+    Writes int8.json into the folder. Layers are chosen on every other picture; the error is told for the rest.
+    """
+    from rich.progress import track
+
+    from cli import precision
+    from cli.console import fail, notes, results
+    from cli.score import find
+    from model import checkpoint
+
+    files = precision.some(list(find(photos)), pictures)
+    if len(files) < 4:
+        fail("at least four pictures are needed")
+    loaded = checkpoint.load(folder)
+    selection, difference = precision.quantise(
+        loaded,
+        files,
+        tolerance=tolerance,
+        progress=lambda names: track(list(names), description="trying layers", console=notes, transient=True),
+    )
+    loaded.save_ranges(selection.ranges)
+    results.print(
+        f"{len(selection.ranges)} of {selection.layers} layers in int8; scores of {difference.pictures} other pictures "
+        f"move by {difference.mean:.2f} points in the mean, {difference.most:.2f} at most; "
+        f"{difference.speed:.2f} times the speed of fp32",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
 @app.command("export")
 def export(
     folder: Annotated[Path, typer.Argument(help="A checkpoint folder.")],

@@ -13,7 +13,7 @@ def serve(
         list[Path] | None, typer.Option(help="Checkpoint folder; repeat for several, the first is the default model.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or int8.")] = None,
 ) -> None:
     """Serve scores over HTTP.
 

@@ -4,6 +4,7 @@
     config.json         network, contract, the digest of the weights, where they come from and how good they are
     card.md             the same for people: data, terms, figures, limits
     golden.json         scores of the small pictures in golden/, checked before anything is served
+    int8.json           ranges of activations, if the checkpoint can also compute in 8-bit integers
 
 Weights that a network never trains (both trunks of LoDa) are a file of their own, ``trunks/<sha256>.safetensors``
 beside the folder or in it, which checkpoints of several data sets share.
@@ -28,6 +29,7 @@ from torch import Tensor
 
 from model import registry
 from model.contract import Contract
+from model.inference.quantised import Range, Ranges
 
 FORMAT = 1
 DEFAULT = Path(__file__).resolve().parents[1] / "checkpoints" / "default"
@@ -36,6 +38,7 @@ WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 CARD = "card.md"
 TRUNKS = "trunks"
+INT8 = "int8.json"
 
 _PICKLE_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt")
 _PICKLE_STARTS = (b"\x80", b"PK\x03\x04")
@@ -90,6 +93,32 @@ class Checkpoint:
     def contract(self) -> Contract:
         """How pictures are looked at."""
         return self.config.contract
+
+    @property
+    def ranges(self) -> dict[str, tuple[Range, Range]]:
+        """Of the activations of the layers that compute in int8.
+
+        Raises:
+            CheckpointError: There are none, or they are those of other weights.
+        """
+        file = self.folder / INT8
+        if not file.is_file():
+            raise CheckpointError(
+                f"{self.folder} has no {INT8}: prepare it for int8 with smart-iqa models quantise {self.folder} PHOTOS"
+            )
+        try:
+            content = json.loads(_read(file))
+            if content["weights_sha256"] != self.config.weights_sha256:
+                raise ValueError("it belongs to other weights")
+            return {name: (Range(*ends[:2]), Range(*ends[2:])) for name, ends in content["layers"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{file}: {error}") from error
+
+    def save_ranges(self, ranges: Ranges) -> None:
+        """Write the ranges of activations beside the weights."""
+        layers = {name: [*inputs, *outputs] for name, (inputs, outputs) in ranges.items()}
+        text = json.dumps({"weights_sha256": self.config.weights_sha256, "layers": layers}, indent=1)
+        (self.folder / INT8).write_text(text + "\n", encoding="utf-8")
 
 
 def load(folder: Path | str) -> Checkpoint:

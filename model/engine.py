@@ -8,7 +8,6 @@ shape only if it reproduces the largest one's results bit for bit, at every posi
 import logging
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Literal
 
 import numpy as np
@@ -19,11 +18,13 @@ from torch import Tensor, nn
 from model.allocator import keep_freed_memory
 from model.checkpoint import Checkpoint
 from model.contract import Contract, Items
+from model.inference import inference_form
+from model.inference.quantised import Ranges
 
 log = logging.getLogger("smart_iqa.engine")
 
 DeviceName = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "int8"]
 
 CANDIDATE_SHAPES = {
     ("crops", "cpu"): (1, 2, 4, 8),
@@ -53,7 +54,7 @@ class Engine:
         cap: Items that fit one batch; fewer for a while after memory has run out.
         reproducible: Whether an item's score is the same at every position of the largest shape; known after ``warm``.
         device: ``cpu`` or ``cuda``.
-        precision: ``fp32`` or ``bf16``.
+        precision: ``fp32``, ``bf16`` or ``int8``.
         item_shapes: Shapes that items can have.
     """
 
@@ -65,6 +66,7 @@ class Engine:
         device: DeviceName = "auto",
         precision: Precision = "auto",
         shapes: Sequence[int] | None = None,
+        ranges: Ranges | None = None,
     ) -> None:
         self.device = resolve_device(device)
         if self.device == "cpu":
@@ -79,7 +81,13 @@ class Engine:
         self._good = 0
         self.reproducible = False
         self._shapes = dict.fromkeys(self.item_shapes, candidates)
-        self._network = network.to(self.device).to(memory_format=torch.channels_last).eval()
+        if self.precision == "int8" and (ranges is None or self.device != "cpu"):
+            raise ValueError("int8 needs a CPU and a checkpoint with the ranges of its activations")
+        self._network = inference_form(
+            network.to(self.device),
+            torch.bfloat16 if self.precision == "bf16" else torch.float32,
+            ranges if self.precision == "int8" else None,
+        )
         self._contract = contract
         self._mean_std = mean_std(contract, self.device)
         # One buffer serves all item shapes: it holds one batch at a time.
@@ -90,7 +98,8 @@ class Engine:
     @classmethod
     def of(cls, checkpoint: Checkpoint, *, device: DeviceName = "auto", precision: Precision = "auto") -> "Engine":
         """Make and warm the engine of a checkpoint."""
-        engine = cls(checkpoint.network, checkpoint.contract, device=device, precision=precision)
+        ranges = checkpoint.ranges if precision == "int8" else None
+        engine = cls(checkpoint.network, checkpoint.contract, device=device, precision=precision, ranges=ranges)
         engine.warm()
         return engine
 
@@ -190,14 +199,10 @@ class Engine:
             staging[filled : filled + len(part)] = part
             filled += len(part)
         inputs = network_inputs(staged.to(self.device, non_blocking=True), self._mean_std)
-        with self._autocast():
-            score, stage_weights = self._network(inputs)
+        score, stage_weights = self._network(inputs)
         columns = [score.unsqueeze(1)] if stage_weights is None else [score.unsqueeze(1), stage_weights]
         rows: NDArray[np.float32] = torch.cat([column.float() for column in columns], dim=1).cpu().numpy()
         return rows[:filled]
-
-    def _autocast(self) -> AbstractContextManager[None]:
-        return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
@@ -234,7 +239,7 @@ def resolve_device(device: DeviceName) -> Literal["cpu", "cuda"]:
     return device
 
 
-def _resolve_precision(precision: Precision, device: str, network: nn.Module) -> Literal["fp32", "bf16"]:
+def _resolve_precision(precision: Precision, device: str, network: nn.Module) -> Literal["fp32", "bf16", "int8"]:
     """Choose by rule, never by a stopwatch: two starts of one machine must give one score."""
     if precision != "auto":
         return precision

@@ -3,6 +3,8 @@
 Source: MUSIQ (Ke et al., ICCV 2021), appendix, and Google's inference code; ``model/tokens.py`` makes the tokens.
 """
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from pydantic.dataclasses import dataclass
@@ -173,3 +175,7 @@ class Musiq(Network):
     def trunks(self) -> dict[str, nn.Module]:
         """Nothing here comes from timm."""
         return {}
+
+    def bulk(self) -> Iterable[nn.Module]:
+        """The transformer's blocks."""
+        return (self.blocks,)

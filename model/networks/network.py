@@ -1,7 +1,7 @@
 """What every network is, and what it answers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import ConfigDict, Field, ValidationError
@@ -66,6 +66,10 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def trunks(self) -> Mapping[str, nn.Module]:
         """The parts that start from pretrained weights, by name; recipes give them the lower learning rate."""
+
+    def bulk(self) -> Iterable[nn.Module]:
+        """The parts with nearly all of the work: what answers requests in bf16 or int8 does so in these."""
+        return self.trunks().values()
 
     def stages(self, items: Tensor) -> list[Tensor] | None:
         """Feature maps of the four stages of the backbone (N, C_i, H_i, W_i); None for networks without stages."""

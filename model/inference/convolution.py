@@ -1,0 +1,194 @@
+"""Trunks of convolutions, with batch norms folded into weights, and activations and shortcuts fused."""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers.norm_act import BatchNormAct2d
+from torch import Tensor, fx, nn
+
+from model.inference.linear import ONEDNN
+
+# oneDNN's name of an activation, its arguments, and PyTorch's form of it.
+_Activation = tuple[str, tuple[float, ...], Callable[[Tensor], Tensor] | None]
+_NONE: _Activation = ("none", (), None)
+_ACTIVATIONS: dict[type[nn.Module], _Activation] = {
+    nn.Identity: _NONE,
+    nn.ReLU: ("relu", (), F.relu),
+    nn.ReLU6: ("hardtanh", (0.0, 6.0), F.relu6),
+}
+_NOTHING = (nn.Identity, nn.Dropout)
+
+
+class FusedConv(nn.Module):
+    """A convolution, the batch norm behind it, perhaps a sum, and an activation.
+
+    Args:
+        conv: The convolution.
+        norm: The batch norm.
+        activation: A module that does nothing but activate.
+        dtype: What it computes in, once ``pack`` has laid out its weights.
+    """
+
+    def __init__(
+        self,
+        conv: nn.Conv2d,
+        norm: nn.BatchNorm2d | None = None,
+        activation: nn.Module | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        self.weight, self.bias = _folded(conv, norm)
+        self.stride, self.dilation, self.groups = list(conv.stride), list(conv.dilation), conv.groups
+        self.padding = [int(side) for side in conv.padding]
+        self.activation = _NONE if activation is None else _ACTIVATIONS[type(activation)]
+        self.dtype = dtype
+        self.packed = False
+
+    def pack(self) -> None:
+        """Bring the weights to their type and final layout."""
+        self.bias = self.bias.to(self.dtype)
+        weight = self.weight.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        self.packed = ONEDNN and weight.device.type == "cpu"
+        if self.packed:
+            weight = torch._C._nn.mkldnn_reorder_conv2d_weight(
+                weight.contiguous().to_mkldnn(), self.padding, self.stride, self.dilation, self.groups
+            )
+        self.weight = weight
+
+    def forward(self, inputs_NCHW: Tensor, addend_NCHW: Tensor | None = None) -> Tensor:
+        """Convolve, add, activate."""
+        inputs_NCHW = inputs_NCHW.to(self.dtype)
+        name, arguments, function = self.activation
+        geometry = (self.padding, self.stride, self.dilation, self.groups)
+        answer: Tensor
+        if not self.packed:
+            answer = F.conv2d(
+                inputs_NCHW, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
+            )
+            if addend_NCHW is not None:
+                answer = answer + addend_NCHW
+            return answer if function is None else function(answer)
+        if addend_NCHW is None:
+            answer = torch.ops.mkldnn._convolution_pointwise(
+                inputs_NCHW, self.weight, self.bias, *geometry, name, list(arguments), ""
+            )
+        else:
+            after = (None, [], None) if function is None else (name, list(arguments), None)
+            answer = torch.ops.mkldnn._convolution_pointwise.binary(
+                inputs_NCHW, addend_NCHW, self.weight, self.bias, *geometry, "add", 1.0, *after
+            )
+        return answer
+
+
+class FusedTrunk(nn.Module):
+    """A traced trunk whose convolutions are ``FusedConv``.
+
+    Args:
+        graph: The trunk.
+        dtype: What it computes in.
+    """
+
+    def __init__(self, graph: fx.GraphModule, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.graph = graph
+        self.dtype = dtype
+
+    def forward(self, crops_NCHW: Tensor) -> list[Tensor]:
+        """Feature maps as fp32."""
+        maps = self.graph(crops_NCHW.to(self.dtype).contiguous(memory_format=torch.channels_last))
+        return [map_.float() for map_ in maps]
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        return isinstance(module, BatchNormAct2d) or super().is_leaf_module(module, name)
+
+
+def is_trunk(module: nn.Module) -> bool:
+    """Whether a module is a timm network of convolutions and batch norms."""
+    return hasattr(module, "feature_info") and any(isinstance(layer, nn.BatchNorm2d) for layer in module.modules())
+
+
+def fuse_trunk(features: nn.Module, dtype: torch.dtype) -> FusedTrunk:
+    """Fuse a trunk of convolutions and batch norms.
+
+    Args:
+        features: A timm network that gives a list of feature maps, in evaluation mode; its modules are left alone.
+        dtype: What it shall compute in.
+    """
+    graph = fx.GraphModule(features, _Tracer().trace(features))
+    for node in list(graph.graph.nodes):
+        if _is(graph, node, nn.Conv2d):
+            _fuse(graph, node, dtype)
+    graph.graph.eliminate_dead_code()
+    graph.delete_all_unused_submodules()
+    graph.recompile()
+    return FusedTrunk(graph, dtype)
+
+
+def _fuse(graph: fx.GraphModule, node: fx.Node, dtype: torch.dtype) -> None:
+    """Replace a convolution and what follows it, as far as one call can do it."""
+    conv = _module(graph, node)
+    last = _skip(graph, node)
+    norm = None
+    if (after := _only_user(last)) and _is(graph, after, nn.BatchNorm2d):
+        norm, last = _module(graph, after), after
+    fused = FusedConv(conv, norm, dtype=dtype)
+    arguments = node.args
+    if isinstance(norm, BatchNormAct2d) and type(norm.act) is not nn.Identity:
+        fused.activation = _ACTIVATIONS[type(norm.act)]
+    else:
+        last = _skip(graph, last)
+        after = _only_user(last)
+        if after and after.target in (operator.add, operator.iadd, torch.add) and not after.kwargs:
+            addend = next((other for other in after.all_input_nodes if other is not last), None)
+            # What is added must be there before: of two branches, the later one takes the sum.
+            if addend is not None and addend < node:
+                arguments, last = (*arguments, addend), after
+        last = _skip(graph, last)
+        after = _only_user(last)
+        if after and _is(graph, after, tuple(_ACTIVATIONS)):
+            fused.activation, last = _ACTIVATIONS[type(_module(graph, after))], after
+    name = f"{str(node.target).replace('.', '_')}_fused"
+    graph.add_submodule(name, fused)
+    with graph.graph.inserting_after(node):
+        replacement = graph.graph.call_module(name, arguments)
+    last.replace_all_uses_with(replacement)
+
+
+def _skip(graph: fx.GraphModule, node: fx.Node) -> fx.Node:
+    """The last of the layers behind a node that do nothing."""
+    while (after := _only_user(node)) and _is(graph, after, _NOTHING):
+        node = after
+    return node
+
+
+def _only_user(node: fx.Node) -> fx.Node | None:
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def _module(graph: fx.GraphModule, node: fx.Node) -> Any:
+    return graph.get_submodule(str(node.target))
+
+
+def _is(graph: fx.GraphModule, node: fx.Node, kind: Any) -> bool:
+    return node.op == "call_module" and isinstance(_module(graph, node), kind)
+
+
+def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a convolution with the batch norm behind it, folded in fp64 and rounded once."""
+    weight = conv.weight.detach().double()
+    bias = None if conv.bias is None else conv.bias.detach().double()
+    if norm is not None:
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        gain = norm.weight.detach().double() * (norm.running_var.double() + norm.eps).rsqrt()
+        shift = norm.bias.detach().double() - norm.running_mean.double() * gain
+        weight = weight * gain.view(-1, 1, 1, 1)
+        bias = shift if bias is None else bias * gain + shift
+    if bias is None:
+        bias = weight.new_zeros(len(weight))
+    return weight.float(), bias.float()

@@ -1,0 +1,62 @@
+"""A linear layer with the activation behind it in one call."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Activation = Literal["none", "gelu"]
+
+# What torch.compile emits for CPUs. The names are not public, but have been the same since torch 2.0; where they are
+# missing, the layers compute with PyTorch's own calls.
+ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+class FusedLinear(nn.Module):
+    """A linear layer that computes in its own type, on a CPU by oneDNN on weights laid out ahead of time.
+
+    Args:
+        linear: The layer.
+        activation: What follows it.
+        dtype: What it computes in; as the layer does if None.
+        gain: A factor for its outputs, folded into weight and bias: one number, or one for each output.
+    """
+
+    def __init__(
+        self,
+        linear: nn.Linear,
+        activation: Activation = "none",
+        dtype: torch.dtype | None = None,
+        gain: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        dtype = dtype or linear.weight.dtype
+        weight = torch.as_tensor(linear.weight.detach())
+        bias = linear.bias
+        if gain is not None:
+            weight = weight * gain.unsqueeze(-1)
+            bias = None if bias is None else bias * gain
+        self.activation = activation
+        self.weight: Tensor = weight.contiguous()
+        self.bias = None if bias is None else bias.detach()
+        self.dtype = dtype
+        self.packed = False
+
+    def pack(self) -> None:
+        """Bring the weights to their type and final layout."""
+        self.bias = None if self.bias is None else self.bias.to(self.dtype)
+        weight = self.weight.to(self.dtype)
+        self.packed = ONEDNN and weight.device.type == "cpu"
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight) if self.packed else weight
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(..., I) to (..., O)."""
+        inputs = inputs.to(self.dtype)
+        if self.packed:
+            answer: Tensor = torch.ops.mkldnn._linear_pointwise(
+                inputs, self.weight, self.bias, self.activation, [], "none"
+            )
+            return answer
+        answer = F.linear(inputs, self.weight, self.bias)
+        return F.gelu(answer) if self.activation == "gelu" else answer
