@@ -19,6 +19,7 @@ from model.allocator import keep_freed_memory
 from model.checkpoint import Checkpoint
 from model.contract import Contract, Items
 from model.inference import inference_form
+from model.inference.captured import Captured
 from model.inference.quantised import Ranges
 
 log = logging.getLogger("smart_iqa.engine")
@@ -27,12 +28,12 @@ DeviceName = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "int8"]
 
 CANDIDATE_SHAPES = {
-    ("crops", "cpu"): (1, 2, 4, 8),
+    ("crops", "cpu"): (1, 2, 4, 8, 16),
     ("crops", "cuda"): (8, 32, 128),
     ("tokens", "cpu"): (1,),
     ("tokens", "cuda"): (1, 8),
 }
-"""Items per batch that are tried; on a CPU, crops per second hardly grow past 8, and a sequence of tokens is work
+"""Items per batch that are tried; on a CPU, crops per second fall again past 16, and a sequence of tokens is work
 enough for all its cores."""
 RECOVERY_BATCHES = 100
 """Batches that must go well before one of the full size is tried again after memory has run out."""
@@ -56,6 +57,7 @@ class Engine:
         device: ``cpu`` or ``cuda``.
         precision: ``fp32``, ``bf16`` or ``int8``.
         item_shapes: Shapes that items can have.
+        contract: How its items are made.
     """
 
     def __init__(
@@ -88,7 +90,8 @@ class Engine:
             torch.bfloat16 if self.precision == "bf16" else torch.float32,
             ranges if self.precision == "int8" else None,
         )
-        self._contract = contract
+        self.contract = contract
+        self._captured: dict[tuple[int, ...], Captured] = {}
         self._mean_std = mean_std(contract, self.device)
         # One buffer serves all item shapes: it holds one batch at a time.
         longest = max(math.prod(shape) for shape in self.item_shapes)
@@ -106,13 +109,18 @@ class Engine:
     @property
     def shapes(self) -> tuple[int, ...]:
         """Batch shapes in use for the first item shape."""
-        return self._shapes[self.item_shapes[0]]
+        return tuple(shape for shape in self._shapes[self.item_shapes[0]] if shape <= self._largest)
+
+    def limit(self, cap: int) -> None:
+        """Take batches of at most so many items from now on: one of ``shapes``."""
+        assert cap in self.shapes
+        self.cap = self._largest = cap
 
     def warm(self) -> None:
         """Run every shape, and keep those that agree with the largest one to the last bit."""
         self.reproducible = True
         for item_shape in self.item_shapes:
-            probe = self._contract.probe(self._largest, item_shape)
+            probe = self.contract.probe(self._largest, item_shape)
             reference = self._run_at(self._largest, [probe])
             rolled = self._run_at(self._largest, [np.roll(probe, 1, axis=0)])
             self.reproducible &= np.array_equal(np.roll(reference, 1, axis=0), rolled)
@@ -198,11 +206,20 @@ class Engine:
         for part in parts:
             staging[filled : filled + len(part)] = part
             filled += len(part)
-        inputs = network_inputs(staged.to(self.device, non_blocking=True), self._mean_std)
-        score, stage_weights = self._network(inputs)
+        compute = self._captured_for(staged) if self.device == "cuda" else self._compute
+        rows_ND: NDArray[np.float32] = compute(staged).cpu().numpy()
+        return rows_ND[:filled]
+
+    def _compute(self, items: Tensor) -> Tensor:
+        score, stage_weights = self._network(network_inputs(items, self._mean_std))
         columns = [score.unsqueeze(1)] if stage_weights is None else [score.unsqueeze(1), stage_weights]
-        rows: NDArray[np.float32] = torch.cat([column.float() for column in columns], dim=1).cpu().numpy()
-        return rows[:filled]
+        return torch.cat([column.float() for column in columns], dim=1)
+
+    def _captured_for(self, staged: Tensor) -> Captured:
+        shape = tuple(staged.shape)
+        if shape not in self._captured:
+            self._captured[shape] = Captured(self._compute, shape, staged.dtype)
+        return self._captured[shape]
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

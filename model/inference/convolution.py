@@ -121,6 +121,10 @@ def fuse_trunk(features: nn.Module, dtype: torch.dtype) -> FusedTrunk:
     """
     graph = fx.GraphModule(features, _Tracer().trace(features))
     for node in list(graph.graph.nodes):
+        if _is(graph, node, _NOTHING):
+            node.replace_all_uses_with(node.all_input_nodes[0])
+            graph.graph.erase_node(node)
+    for node in list(graph.graph.nodes):
         if _is(graph, node, nn.Conv2d):
             _fuse(graph, node, dtype)
     graph.graph.eliminate_dead_code()
@@ -132,23 +136,22 @@ def fuse_trunk(features: nn.Module, dtype: torch.dtype) -> FusedTrunk:
 def _fuse(graph: fx.GraphModule, node: fx.Node, dtype: torch.dtype) -> None:
     """Replace a convolution and what follows it, as far as one call can do it."""
     conv = _module(graph, node)
-    last = _skip(graph, node)
-    norm = None
+    last, norm = node, None
     if (after := _only_user(last)) and _is(graph, after, nn.BatchNorm2d):
         norm, last = _module(graph, after), after
     fused = FusedConv(conv, norm, dtype=dtype)
     arguments = node.args
+    unknown = None
     if isinstance(norm, BatchNormAct2d) and type(norm.act) is not nn.Identity:
-        fused.activation = _ACTIVATIONS[type(norm.act)]
+        fused.activation = _ACTIVATIONS.get(type(norm.act), _NONE)
+        unknown = norm.act if fused.activation is _NONE else None
     else:
-        last = _skip(graph, last)
         after = _only_user(last)
         if after and after.target in (operator.add, operator.iadd, torch.add) and not after.kwargs:
             addend = next((other for other in after.all_input_nodes if other is not last), None)
             # What is added must be there before: of two branches, the later one takes the sum.
             if addend is not None and addend < node:
                 arguments, last = (*arguments, addend), after
-        last = _skip(graph, last)
         after = _only_user(last)
         if after and _is(graph, after, tuple(_ACTIVATIONS)):
             fused.activation, last = _ACTIVATIONS[type(_module(graph, after))], after
@@ -156,14 +159,11 @@ def _fuse(graph: fx.GraphModule, node: fx.Node, dtype: torch.dtype) -> None:
     graph.add_submodule(name, fused)
     with graph.graph.inserting_after(node):
         replacement = graph.graph.call_module(name, arguments)
+    if unknown is not None:
+        graph.add_submodule(f"{name}_activation", unknown)
+        with graph.graph.inserting_after(replacement):
+            replacement = graph.graph.call_module(f"{name}_activation", (replacement,))
     last.replace_all_uses_with(replacement)
-
-
-def _skip(graph: fx.GraphModule, node: fx.Node) -> fx.Node:
-    """The last of the layers behind a node that do nothing."""
-    while (after := _only_user(node)) and _is(graph, after, _NOTHING):
-        node = after
-    return node
 
 
 def _only_user(node: fx.Node) -> fx.Node | None:

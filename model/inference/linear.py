@@ -32,14 +32,13 @@ class FusedLinear(nn.Module):
     ) -> None:
         super().__init__()
         dtype = dtype or linear.weight.dtype
-        weight = torch.as_tensor(linear.weight.detach())
-        bias = linear.bias
-        if gain is not None:
-            weight = weight * gain.unsqueeze(-1)
-            bias = None if bias is None else bias * gain
+        weight = linear.weight.detach()
+        bias = None if linear.bias is None else linear.bias.detach()
+        self.weight: Tensor = (weight if gain is None else weight * gain.unsqueeze(-1)).contiguous()
+        if gain is not None and bias is not None:
+            bias = bias * gain
         self.activation = activation
-        self.weight: Tensor = weight.contiguous()
-        self.bias = None if bias is None else bias.detach()
+        self.bias = bias
         self.dtype = dtype
         self.packed = False
 

@@ -212,12 +212,12 @@ def _weights(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _layers(form: nn.Module) -> list[tuple[str, nn.Module]]:
     """The layers of a network's bulk that can be quantised, by name."""
     parts: Any = form
-    inside = {id(layer) for part in parts.bulk() for layer in part.modules()}
-    return [
-        (name, layer)
-        for name, layer in form.named_modules()
-        if isinstance(layer, (FusedConv, FusedLinear)) and id(layer) in inside
-    ]
+    inside = [layer for part in parts.bulk() for layer in part.modules()]
+    trunks = [layer for layer in inside if isinstance(layer, FusedTrunk)]
+    # A convolution by itself would gain less than its conversions cost.
+    known = {id(layer) for trunk in trunks for layer in trunk.modules() if isinstance(layer, FusedConv)}
+    known |= {id(layer) for layer in inside if isinstance(layer, FusedLinear)}
+    return [(name, layer) for name, layer in form.named_modules() if id(layer) in known]
 
 
 def _below(ranges: Ranges, prefix: str) -> Ranges:

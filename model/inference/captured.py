@@ -1,0 +1,47 @@
+"""A computation on a CUDA device as one captured graph, so that a batch costs one launch instead of hundreds."""
+
+import logging
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+log = logging.getLogger("smart_iqa.engine")
+
+WARM_UPS = 3
+"""Runs before the capture, in which libraries choose their kernels and allocate their workspaces."""
+
+
+class Captured:
+    """A computation captured for inputs of one shape.
+
+    Args:
+        compute: The computation, on tensors of the device; it may not synchronise.
+        shape: Shape of its input.
+        dtype: Type of its input.
+    """
+
+    def __init__(self, compute: Callable[[Tensor], Tensor], shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        self._input = torch.zeros(shape, dtype=dtype, device="cuda")
+        self._compute = compute
+        self._graph: torch.cuda.CUDAGraph | None = torch.cuda.CUDAGraph()
+        beside = torch.cuda.Stream()
+        beside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(beside):
+            for _ in range(WARM_UPS):
+                compute(self._input)
+        torch.cuda.current_stream().wait_stream(beside)
+        try:
+            with torch.cuda.graph(self._graph):
+                self._output = compute(self._input)
+        except RuntimeError as error:
+            log.warning("this network cannot be captured, each batch costs more launches: %s", error)
+            self._graph = None
+
+    def __call__(self, staged: Tensor) -> Tensor:
+        """Copy an input from pinned memory and compute; the output is overwritten by the next call."""
+        self._input.copy_(staged, non_blocking=True)
+        if self._graph is None:
+            return self._compute(self._input)
+        self._graph.replay()
+        return self._output
