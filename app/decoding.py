@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from app.metrics import Metrics
@@ -92,11 +93,24 @@ class Decoder:
             self._free()
 
     async def decode(
-        self, data: bytes, contract: Contract, crops: int | None, *, preview: bool, reserved: bool = False
+        self,
+        data: bytes,
+        sha256: str,
+        contract: Contract,
+        crops: int | None,
+        *,
+        preview: bool,
+        reserved: bool = False,
     ) -> Decoded:
-        """Decode a picture fully, cut its crops, and keep a small copy if ``preview`` asks for it.
+        """Decode a picture by a contract and cut its crops.
 
-        A picture is let in by the place that was kept with ``reserve``, or by one of its own.
+        Args:
+            data: The encoded picture.
+            sha256: Its hash, hexadecimal.
+            contract: How it is decoded, resized and cut.
+            crops: How many crops; the contract's count if None.
+            preview: Whether to keep a small copy of the picture.
+            reserved: Whether it is let in by the place that was kept with ``reserve``, rather than by one of its own.
 
         Raises:
             ImageError: The picture cannot be scored.
@@ -106,7 +120,7 @@ class Decoder:
             self._take_place()
         call = _Call(data)
         del data
-        future = self._pool.submit(self._decode, call, contract, crops, preview)
+        future = self._pool.submit(self._decode, call, sha256, contract, crops, preview)
         # A caller that leaves takes its upload along, but keeps its place until a thread has seen that it is gone.
         if not reserved:
             loop = asyncio.get_running_loop()
@@ -139,7 +153,7 @@ class Decoder:
     def _free(self) -> None:
         self._pending -= 1
 
-    def _decode(self, call: _Call, contract: Contract, crops: int | None, preview: bool) -> Decoded | None:
+    def _decode(self, call: _Call, sha256: str, contract: Contract, crops: int | None, preview: bool) -> Decoded | None:
         data = call.data
         if call.gone:
             return None
@@ -151,18 +165,25 @@ class Decoder:
                 held.enter_context(self._pixels.hold(pixels, lambda: call.gone))
 
             try:
-                facts, resized, small = decode(data, contract, self._limits, admit, preview=preview)
+                facts, pixels_HWC, small = decode(data, sha256, contract, self._limits, admit, preview=preview)
             except CallerGone:
                 return None
-            views = contract.cut(resized, (facts.width, facts.height), contract.crops if crops is None else crops)
+            views = contract.cut(pixels_HWC, facts.size, contract.crops if crops is None else crops)
         self._metrics.megapixels.observe(facts.width * facts.height / 1e6)
         self._metrics.input_format.labels(facts.format).inc()
         return Decoded(facts, views, small)
 
 
 def _decode_here(
-    data: bytes, contract: Contract, limits: images.Limits, admit: Callable[[int], object], *, preview: bool
+    data: bytes,
+    sha256: str,
+    contract: Contract,
+    limits: images.Limits,
+    admit: Callable[[int], object],
+    *,
+    preview: bool,
 ) -> Resized:
     """Decode in this thread; otherwise like ``Sandbox.decode``."""
-    image, facts = images.decode(data, limits, admit)
-    return Resized(facts, contract.resized(image)[0], overlay.shrink(image) if preview else None)
+    picture = contract.decode(data, limits, admit, sha256=sha256)
+    small = overlay.shrink(picture.image) if preview else None
+    return Resized(picture.facts, np.asarray(contract.resized(picture)), small)

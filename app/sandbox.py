@@ -6,7 +6,6 @@ follows from the checked size: nothing that could make the service run anything.
 answers nonsense costs the picture that it had, and is replaced.
 """
 
-import hashlib
 import json
 import logging
 import queue
@@ -21,6 +20,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from prometheus_client import Counter
 
@@ -42,10 +43,10 @@ _ERRORS = {error.__name__: error for error in IMAGE_CODES}
 
 
 class Resized(NamedTuple):
-    """A picture that was decoded and then resized by a contract, and a small copy of it if one was asked for."""
+    """A picture that was decoded and resized by a contract, and a small copy of it if one was asked for."""
 
     facts: Facts
-    image: Image.Image
+    pixels_HWC: NDArray[np.uint8]
     preview: Image.Image | None
 
 
@@ -77,13 +78,21 @@ class Sandbox:
             self._idle.put(self._start())
 
     def decode(
-        self, data: bytes, contract: Contract, limits: Limits, admit: Callable[[int], object], *, preview: bool
+        self,
+        data: bytes,
+        sha256: str,
+        contract: Contract,
+        limits: Limits,
+        admit: Callable[[int], object],
+        *,
+        preview: bool,
     ) -> Resized:
         """Decode a picture and resize it by a contract.
 
         Args:
             data: The encoded picture.
-            contract: Its rule of resizing is applied.
+            sha256: Its hash, hexadecimal.
+            contract: Its rules of decoding and resizing are applied.
             limits: Dimensions to accept.
             admit: As for ``images.decode``; the worker waits while it runs.
             preview: Whether to bring a small copy of the picture.
@@ -97,7 +106,7 @@ class Sandbox:
             worker = self._sound(worker)
             self._busy.add(worker)
             try:
-                return worker.decode(data, contract, limits, admit, preview=preview)
+                return worker.decode(data, sha256, contract, limits, admit, preview=preview)
             except _Broken as error:
                 log.warning("a decoder process is replaced: %s", error)
                 self._replaced.labels(str(error)).inc()
@@ -186,17 +195,22 @@ class _Worker:
         return self._isolated
 
     def decode(
-        self, data: bytes, contract: Contract, limits: Limits, admit: Callable[[int], object], *, preview: bool
+        self,
+        data: bytes,
+        sha256: str,
+        contract: Contract,
+        limits: Limits,
+        admit: Callable[[int], object],
+        *,
+        preview: bool,
     ) -> Resized:
         """See ``Sandbox``."""
-        asked = {"contract": contract.to_dict(), "limits": asdict(limits), "preview": preview}
+        asked = {"contract": contract.to_dict(), "limits": asdict(limits), "preview": preview, "sha256": sha256}
         text = json.dumps(asked).encode()
         self.listens = False
         until = time.monotonic() + self._wall
         self._send(REQUEST.pack(len(text), len(data)) + text, until)
         self._send(data, until)
-        # The worker's word is not taken for it, and it is computed while the worker is busy.
-        sha256 = hashlib.sha256(data).hexdigest()
         kind, pixels = self._receive(1, until), 0
         if kind == SIZE:
             (pixels,) = PIXELS.unpack(self._receive(PIXELS.size, until))
@@ -228,7 +242,15 @@ class _Worker:
         self.process.wait()
 
     def _take_answer(
-        self, kind: bytes, contract: Contract, limits: Limits, sha256: str, pixels: int, until: float, *, preview: bool
+        self,
+        kind: bytearray,
+        contract: Contract,
+        limits: Limits,
+        sha256: str,
+        pixels: int,
+        until: float,
+        *,
+        preview: bool,
     ) -> Resized:
         json_bytes, pixel_bytes = ANSWER.unpack(self._receive(ANSWER.size, until))
         if json_bytes > JSON_BYTES:
@@ -251,10 +273,10 @@ class _Worker:
         # Pixels beyond what was let in would be outside the budget.
         if facts.width * facts.height != pixels or pixel_bytes != 3 * (size[0] * size[1] + small[0] * small[1]):
             raise _Broken("nonsense")
-        resized = Image.frombytes("RGB", size, self._receive(3 * size[0] * size[1], until))
+        pixels_HWC = np.frombuffer(self._receive(3 * size[0] * size[1], until), np.uint8).reshape(size[1], size[0], 3)
         copy = Image.frombytes("RGB", small, self._receive(3 * small[0] * small[1], until)) if preview else None
         self.listens = True
-        return Resized(facts, resized, copy)
+        return Resized(facts, pixels_HWC, copy)
 
     def _send(self, data: bytes, until: float) -> None:
         try:
@@ -265,7 +287,7 @@ class _Worker:
         except OSError as error:
             raise self._ended() from error
 
-    def _receive(self, count: int, until: float) -> bytes:
+    def _receive(self, count: int, until: float) -> bytearray:
         data = bytearray(count)
         view, got = memoryview(data), 0
         while got < count:
@@ -279,7 +301,7 @@ class _Worker:
             if not more:
                 raise self._ended()
             got += more
-        return bytes(data)
+        return data
 
 
 def _left(until: float) -> float:

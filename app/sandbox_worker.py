@@ -5,7 +5,7 @@ descriptor beyond the three it has, no file that grows, no core dump, no new pri
 kernel lets it have one. It knows nothing of the service: its environment is empty, torch and the service's modules
 are not loaded. It takes requests from its standard input, a socket, until that closes.
 
-    request   REQUEST header, a JSON object (contract, limits, preview), the picture
+    request   REQUEST header, a JSON object (contract, limits, preview, sha256), the picture
     answer    SIZE and 8 bytes, when the header has told the pixels; the service sends GO or STOP
               then FACTS or ERROR, ANSWER header, a JSON object, the raw pixels
 """
@@ -121,14 +121,16 @@ def answer(connection: socket.socket, request: dict[str, Any], data: bytes) -> N
             raise _Stopped
 
     try:
-        image, facts = images.decode(data, images.Limits(**request["limits"]), admit)
+        limits = images.Limits(**request["limits"])
+        picture = contract.decode(data, limits, admit, sha256=request["sha256"])
     except _Stopped:
         return
     except images.ImageError as error:
         send(connection, ERROR, {"error": type(error).__name__, "detail": str(error)})
         return
-    preview = overlay.shrink(image) if request["preview"] else None
-    pixels = contract.resized(image)[0].tobytes()
+    facts = picture.facts
+    preview = overlay.shrink(picture.image) if request["preview"] else None
+    pixels = contract.resized(picture).tobytes()
     told = {
         "width": facts.width,
         "height": facts.height,

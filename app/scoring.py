@@ -207,7 +207,12 @@ class Scoring:
         try:
             async with asyncio.timeout(deadline - began):
                 decoded = await self._decoder.decode(
-                    data, order.model.config.contract, order.crops, preview=order.preview, reserved=place is not None
+                    data,
+                    name.sha256,
+                    order.model.config.contract,
+                    order.crops,
+                    preview=order.preview,
+                    reserved=place is not None,
                 )
         except TimeoutError as error:
             raise DeadlineExceeded from error

@@ -14,20 +14,21 @@ from torch import Tensor
 
 from model.checkpoint import Checkpoint
 from model.engine import mean_std, normalise
+from model.images import Picture
 
 CHUNK = 16
 """Crops that the network sees at once."""
 
 
 @torch.inference_mode()
-def stage_activations(checkpoint: Checkpoint, image: Image.Image) -> tuple[Image.Image, list[NDArray[np.float32]]]:
+def stage_activations(checkpoint: Checkpoint, picture: Picture) -> tuple[Image.Image, list[NDArray[np.float32]]]:
     """Map the activity of the four stages over a whole picture.
 
     The network sees crops; their maps are laid over each other, those of overlapping crops averaged.
 
     Args:
         checkpoint: Whose backbone.
-        image: An upright RGB picture.
+        picture: A decoded picture.
 
     Raises:
         ValueError: The network has no stages.
@@ -36,7 +37,7 @@ def stage_activations(checkpoint: Checkpoint, image: Image.Image) -> tuple[Image
         The picture as the contract resizes it, and for each stage a map (H, W) of its size, from 0 to 1.
     """
     contract = checkpoint.contract
-    resized, _ = contract.resized(image)
+    resized = contract.resized(picture)
     size = contract.crop_size
     pixels_HWC = np.asarray(resized)
     corners = [(left, top) for top in _starts(resized.height, size) for left in _starts(resized.width, size)]

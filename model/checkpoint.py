@@ -195,7 +195,8 @@ def save(
             licence=licence,
             figures=figures or {},
         )
-        text = json.dumps({"format": FORMAT, **dataclasses.asdict(config)}, indent=2)
+        fields = {**dataclasses.asdict(config), "contract": contract.to_dict()}
+        text = json.dumps({"format": FORMAT, **fields}, indent=2)
         (staging / CONFIG).write_text(text + "\n", encoding="utf-8")
         (staging / CARD).write_text(card, encoding="utf-8")
     except BaseException:

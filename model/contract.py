@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,10 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model import token_shapes
+from model import images, token_shapes
 from model.images import Picture, Warning
 
 VERSION = 1
+LATER_FIELDS = ("decoding",)
+"""Fields that version 1 was given after it was in use: neither written nor hashed while they hold their default, so
+that older contracts keep their ids, and older releases refuse only the contracts that they would misread."""
+SCALED_MARGIN = 2
+"""The final resize has so many pixels a side for each that it makes, and so decides how the picture is smoothed."""
 PROBE_SEED = 20
 MAX_CROPS = 64
 EXTREME_ASPECT = 3.0
@@ -89,6 +94,9 @@ class Contract:
     ``tokens`` they are not)."""
     width: int = 512
     height: int = 512
+    decoding: Literal["full", "scaled"] = "full"
+    """``scaled`` decodes a JPEG at a half, a quarter or an eighth of its sides, as long as both keep ``SCALED_MARGIN``
+    times the length that they are resized to: faster, and other pixels."""
     crop_size: int = 224
     crops: int = 9
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -102,6 +110,8 @@ class Contract:
     def __post_init__(self) -> None:
         if self.resize not in ("fit", "exact", "none"):
             raise ValueError(f"contract: unknown resize rule {self.resize!r}")
+        if self.decoding not in ("full", "scaled"):
+            raise ValueError(f"contract: unknown decoding {self.decoding!r}")
         if self.view not in ("crops", "tokens"):
             raise ValueError(f"contract: unknown view {self.view!r}")
         if self.kernel not in ("bicubic", "gaussian"):
@@ -132,11 +142,31 @@ class Contract:
         canonical = json.dumps(self.to_dict(), sort_keys=True)
         return f"{self.view}-v{self.version}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
 
+    def decode(
+        self,
+        data: bytes,
+        limits: images.Limits | None = None,
+        admit: Callable[[int], object] | None = None,
+        *,
+        sha256: str | None = None,
+    ) -> Picture:
+        """Decode a picture with as many pixels as the contract looks at; otherwise like ``images.decode``.
+
+        Raises:
+            ImageError: As there.
+        """
+        enough = self._enough if self.decoding == "scaled" else None
+        return images.decode(data, limits, admit, sha256=sha256, enough=enough)
+
+    def _enough(self, width: int, height: int) -> tuple[int, int]:
+        target = self.target_size(width, height)
+        return SCALED_MARGIN * target[0], SCALED_MARGIN * target[1]
+
     def views(self, picture: Picture, crops: int | None = None) -> Views:
         """Cut the work items of a picture, the same ones every time.
 
         Args:
-            picture: A decoded picture.
+            picture: From ``decode``.
             crops: How many crops, 1 to 64; the contract's own count if None. A picture too small to hold that many
                 different ones gives fewer, and tokens are always one item.
 
@@ -146,14 +176,14 @@ class Contract:
         count = self.crops if crops is None else crops
         if not 1 <= count <= MAX_CROPS:
             raise ValueError(f"crops must be 1 to {MAX_CROPS}, not {count}")
-        return self.cut(self.resized(picture.image)[0], picture.image.size, count)
+        return self.cut(np.asarray(self.resized(picture)), picture.facts.size, count)
 
-    def cut(self, image: Image.Image, original: tuple[int, int], count: int) -> Views:
+    def cut(self, pixels_HWC: NDArray[np.uint8], original: tuple[int, int], count: int) -> Views:
         """Cut the work items of a picture that has been resized.
 
         Args:
-            image: From ``resized``.
-            original: Width and height before that, in pixels.
+            pixels_HWC: Of a picture from ``resized``.
+            original: Width and height of the picture that was sent, in pixels.
             count: How many crops, 1 to 64.
         """
         warnings = self._warnings(*original)
@@ -161,25 +191,25 @@ class Contract:
             from model import tokens  # it needs torch, which contracts of crops do without
 
             whole = (0, 0, *original)
-            cut_TL = tokens.cut(image, self.longer_sides, self.kernel)
+            cut_TL = tokens.cut(pixels_HWC, self.longer_sides, self.kernel)
             return Views(items=cut_TL[np.newaxis], boxes=(whole,), warnings=warnings)
         size = self.crop_size
-        corners = grid(image.width, image.height, size, count)
-        pixels_HWC = np.asarray(image)
+        height, width, _ = pixels_HWC.shape
+        corners = grid(width, height, size, count)
         crops_NHWC = np.stack([pixels_HWC[top : top + size, left : left + size] for left, top in corners])
-        across, down = original[0] / image.width, original[1] / image.height
+        across, down = original[0] / width, original[1] / height
         boxes = tuple(
             (round(left * across), round(top * down), round((left + size) * across), round((top + size) * down))
             for left, top in corners
         )
         return Views(items=crops_NHWC, boxes=boxes, warnings=warnings)
 
-    def resized(self, image: Image.Image) -> tuple[Image.Image, tuple[Warning, ...]]:
-        """Resize a picture by the contract's rule, bilinear with antialiasing, and say what that did to it."""
-        target, warnings = self.target_size(*image.size), self._warnings(*image.size)
-        if target != image.size:
-            image = image.resize(target, Image.Resampling.BILINEAR)
-        return image, warnings
+    def resized(self, picture: Picture) -> Image.Image:
+        """Resize a picture by the contract's rule, bilinear with antialiasing."""
+        target = self.target_size(*picture.facts.size)
+        if target == picture.image.size:
+            return picture.image
+        return picture.image.resize(target, Image.Resampling.BILINEAR)
 
     def _warnings(self, width: int, height: int) -> tuple[Warning, ...]:
         warnings = []
@@ -236,15 +266,18 @@ class Contract:
 
         strips = rng.integers(0, 256, (count, token_shapes.PATCH, columns * token_shapes.PATCH, 3), dtype=np.uint8)
         strips[::2] = np.sort(strips[::2], axis=2)
-        return np.stack([tokens.cut(Image.fromarray(strip), self.longer_sides, self.kernel) for strip in strips])
+        return np.stack([tokens.cut(strip, self.longer_sides, self.kernel) for strip in strips])
 
     def raw(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
         """Turn outputs of the network into raw scores, on the scale of the training labels."""
         return self.slope * outputs + self.intercept
 
     def to_dict(self) -> dict[str, Any]:
-        """Describe the contract as JSON can hold it."""
+        """Describe the contract as JSON can hold it, without ``LATER_FIELDS`` at their defaults."""
         description: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        for name in LATER_FIELDS:
+            if description[name] == getattr(Contract, name):
+                del description[name]
         return description
 
     @classmethod

@@ -7,6 +7,7 @@ decode.
 
 import contextlib
 import ctypes
+import functools
 import hashlib
 import io
 import logging
@@ -27,6 +28,8 @@ logging.getLogger("PIL").setLevel(logging.CRITICAL)
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 ICC_BYTES = 4 * 2**20
 """Larger colour profiles are ignored; the largest in common use have about 3 MB."""
+ICC_KEPT = 8
+"""Profiles whose transforms are kept: making one takes longer than decoding a small photo."""
 # Pillow's own limit refuses a PNG for a profile over 1 MiB; its limit on all texts together stays.
 PngImagePlugin.MAX_TEXT_CHUNK = ICC_BYTES
 
@@ -44,6 +47,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = (5, 6, 7, 8)
+"""Orientations that make the width the height."""
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 
@@ -131,12 +136,18 @@ class Facts:
     sha256: str
     warnings: tuple[Warning, ...]
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.width, self.height
+
 
 class Picture(NamedTuple):
     """A decoded picture.
 
     Attributes:
-        image: Its pixels: upright, mode RGB, sRGB, 8 bits a channel, fully loaded.
+        image: Its pixels: upright, mode RGB, sRGB, 8 bits a channel, fully loaded; fewer than the facts tell of if it
+            was decoded at a smaller scale.
         facts: What there is to tell of it.
     """
 
@@ -144,14 +155,24 @@ class Picture(NamedTuple):
     facts: Facts
 
 
-def decode(data: bytes, limits: Limits | None = None, admit: Callable[[int], object] | None = None) -> Picture:
-    """Decode a picture fully.
+def decode(
+    data: bytes,
+    limits: Limits | None = None,
+    admit: Callable[[int], object] | None = None,
+    *,
+    sha256: str | None = None,
+    enough: Callable[[int, int], tuple[int, int]] | None = None,
+) -> Picture:
+    """Decode a picture, with all its pixels unless ``enough`` allows less.
 
     Args:
         data: The encoded picture.
         limits: Dimensions to accept; the defaults of ``Limits`` if None.
         admit: Called with the number of pixels as soon as the header has told it, before they take memory; it may
             wait, or raise what shall end the decoding.
+        sha256: Hash of ``data``, hexadecimal, if the caller knows it.
+        enough: Tells, for the width and height of an upright picture, which would be enough. A JPEG is then decoded
+            at a half, a quarter or an eighth of its sides, if both stay at least so long.
 
     Raises:
         ImageError: One of the errors of the tree above.
@@ -167,12 +188,14 @@ def decode(data: bytes, limits: Limits | None = None, admit: Callable[[int], obj
             warnings.add(Warning.ANIMATED_FIRST_FRAME)
         if any(_raw_mode(tile).endswith((";16B", ";16L", ";16N")) for tile in getattr(image, "tile", ())):
             warnings.add(Warning.SIXTEEN_BIT_SCALED)
+        # Phones append depth or gain maps to a JPEG, which makes it an MPO; the first picture is the photo.
+        format_ = "JPEG" if image.format == "MPO" else str(image.format)
         orientation = _orientation(image)
+        full = _draft(image, orientation, enough) if enough is not None and format_ == "JPEG" else None
         image.load()
         rgb = to_srgb(_upright(image, orientation, warnings), warnings)
-    # Phones append depth or gain maps to a JPEG, which makes it an MPO; the first picture is the photo.
-    format_ = "JPEG" if image.format == "MPO" else str(image.format)
-    return _picture(rgb, format_, hashlib.sha256(data).hexdigest(), warnings)
+    sha256 = hashlib.sha256(data).hexdigest() if sha256 is None else sha256
+    return _picture(rgb, full or rgb.size, format_, sha256, warnings)
 
 
 def from_image(image: Image.Image, limits: Limits | None = None) -> Picture:
@@ -185,7 +208,7 @@ def from_image(image: Image.Image, limits: Limits | None = None) -> Picture:
     warnings: set[Warning] = set()
     with _undecodable(f"the picture's {image.mode} pixels cannot be decoded"):
         rgb = to_srgb(_upright(image.copy(), _orientation(image), warnings), warnings)
-    return _picture(rgb, image.format or "RAW", hashlib.sha256(rgb.tobytes()).hexdigest(), warnings)
+    return _picture(rgb, rgb.size, image.format or "RAW", hashlib.sha256(rgb.tobytes()).hexdigest(), warnings)
 
 
 def check_size(size: tuple[int, int], limits: Limits) -> None:
@@ -222,10 +245,11 @@ def to_srgb(image: Image.Image, warnings: set[Warning]) -> Image.Image:
     if image.mode == "CMYK":
         warnings.add(Warning.CMYK_CONVERTED)
     rgb = _apply_profile(image, icc, warnings) if icc else None
+    # By way of RGBA where there is transparency: a plain conversion of a palette would drop it unseen.
+    image = _in_mode(image, "RGBA") if image.has_transparency_data else image
     if rgb is None:
-        # By way of RGBA where there is transparency: a plain conversion of a palette would drop it unseen.
-        rgb = image.convert("RGBA").convert("RGB") if image.has_transparency_data else image.convert("RGB")
-    alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+        rgb = _in_mode(image, "RGB")
+    alpha = image.getchannel("A") if image.has_transparency_data else None
     # An alpha channel that hides nothing is no news to anybody.
     if alpha is not None and alpha.getextrema()[0] != 255:
         warnings.add(Warning.ALPHA_COMPOSITED)
@@ -233,9 +257,16 @@ def to_srgb(image: Image.Image, warnings: set[Warning]) -> Image.Image:
     return rgb
 
 
-def _picture(rgb: Image.Image, format_: str, sha256: str, warnings: set[Warning]) -> Picture:
-    facts = Facts(width=rgb.width, height=rgb.height, format=format_, sha256=sha256, warnings=tuple(sorted(warnings)))
-    return Picture(rgb, facts)
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Convert loaded pixels; Pillow would copy those that are of that mode already."""
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _picture(rgb: Image.Image, size: tuple[int, int], format_: str, sha256: str, warnings: set[Warning]) -> Picture:
+    width, height = size
+    return Picture(
+        rgb, Facts(width=width, height=height, format=format_, sha256=sha256, warnings=tuple(sorted(warnings)))
+    )
 
 
 def _open(data: bytes) -> Image.Image:
@@ -302,17 +333,24 @@ def _upright(image: Image.Image, orientation: int, warnings: set[Warning]) -> Im
     return image if image.format == "TIFF" else image.transpose(_TURNS[orientation])
 
 
+def _draft(image: Image.Image, orientation: int, enough: Callable[[int, int], tuple[int, int]]) -> tuple[int, int]:
+    """Have a JPEG load at the smallest scale that is enough; gives its upright size at full scale."""
+    sideways = orientation in _SIDEWAYS
+    full = image.size[::-1] if sideways else image.size
+    least = enough(*full)
+    image.draft(None, least[::-1] if sideways else least)
+    return full
+
+
 def _apply_profile(image: Image.Image, icc: bytes, warnings: set[Warning]) -> Image.Image | None:
     """Convert loaded pixels from their embedded profile to sRGB; None if there is nothing to convert or no way to."""
     try:
         if len(icc) > ICC_BYTES:
             raise ValueError("profile too large")
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        mode = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}[profile.profile.xcolor_space.strip()]
+        mode, transform = _profile_transform(icc)
         if (mode == "CMYK") != (image.mode == "CMYK"):
             raise ValueError("the profile is one for other inks")
-        transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), mode, "RGB")
-        if mode == "RGB" and _changes_nothing(transform):
+        if transform is None:
             return None
         base = image if image.mode == mode else image.convert("RGBA").convert(mode)
         converted = transform.apply(base)
@@ -321,6 +359,19 @@ def _apply_profile(image: Image.Image, icc: bytes, warnings: set[Warning]) -> Im
         return None
     warnings.add(Warning.ICC_CONVERTED)
     return converted
+
+
+@functools.lru_cache(maxsize=ICC_KEPT)
+def _profile_transform(icc: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
+    """The mode that a profile is for, and the transform from it to sRGB; None if it would change nothing.
+
+    Raises:
+        ImageCms.PyCMSError, OSError, ValueError, TypeError, KeyError: The profile is broken.
+    """
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+    mode = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}[profile.profile.xcolor_space.strip()]
+    transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), mode, "RGB")
+    return mode, None if mode == "RGB" and _changes_nothing(transform) else transform
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:

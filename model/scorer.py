@@ -242,12 +242,15 @@ class Scorer:
                 yield source, aggregate(next(rows), *prepared[place], self.checkpoint.contract, self.model)
 
     def _prepare(self, source: Source, crops: int | None) -> tuple[images.Facts, Views]:
-        picture = open_picture(source, self.limits)
+        picture = open_picture(source, self.checkpoint.contract, self.limits)
         return picture.facts, self.checkpoint.contract.views(picture, crops)
 
 
-def open_picture(source: Source, limits: images.Limits) -> images.Picture:
+def open_picture(source: Source, contract: Contract, limits: images.Limits) -> images.Picture:
     """Decode whatever form a picture is handed over in.
+
+    Pillow images and arrays come with all their pixels, also where the contract would decode their files at a smaller
+    scale.
 
     Raises:
         ImageError: The picture cannot be scored.
@@ -255,9 +258,9 @@ def open_picture(source: Source, limits: images.Limits) -> images.Picture:
         ValueError: The array is not a picture.
     """
     if isinstance(source, bytes):
-        return images.decode(source, limits)
+        return contract.decode(source, limits)
     if isinstance(source, (str, Path)):
-        return images.decode(Path(source).read_bytes(), limits)
+        return contract.decode(Path(source).read_bytes(), limits)
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim not in (2, 3) or (source.ndim == 3 and source.shape[2] != 3):
             raise ValueError(f"an array must be uint8 (H, W, 3) or (H, W), not {source.dtype} {source.shape}")

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from model.token_shapes import (
@@ -37,12 +36,12 @@ GAUSSIAN_RADIUS, GAUSSIAN_SIGMA = 1.5, 0.5
 
 
 def cut(
-    image: Image.Image, longer_sides: Sequence[int] = LONGER_SIDES, kernel: Kernel = "bicubic"
+    pixels_HWC: NDArray[np.uint8], longer_sides: Sequence[int] = LONGER_SIDES, kernel: Kernel = "bicubic"
 ) -> NDArray[np.float32]:
     """Cut the tokens of an RGB picture.
 
     Args:
-        image: Upright RGB picture.
+        pixels_HWC: Of an upright RGB picture.
         longer_sides: Longer sides of its small copies; the full picture always comes last.
         kernel: How they are resized.
 
@@ -53,7 +52,7 @@ def cut(
     Raises:
         ValueError: The picture has more patches than the largest of ``FULL_LENGTHS``.
     """
-    pixels_1CHW = torch.from_numpy(np.array(image)).permute(2, 0, 1).unsqueeze(0).float() / 127.5 - 1
+    pixels_1CHW = torch.from_numpy(np.array(pixels_HWC)).permute(2, 0, 1).unsqueeze(0).float() / 127.5 - 1
     height, width = pixels_1CHW.shape[2:]
     parts = []
     for scale, side in enumerate(longer_sides):

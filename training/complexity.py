@@ -10,8 +10,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -142,7 +142,7 @@ def _seconds(network: nn.Module, batch: int, rounds: int, device: str) -> float:
 def _example(network: nn.Module, batch: int, device: str) -> Tensor:
     """A batch of what a network sees of a picture of 224x224."""
     if isinstance(network, Musiq):
-        cut = torch.from_numpy(tokens.cut(Image.new("RGB", (CROP, CROP)), network.config.longer_sides))
+        cut = torch.from_numpy(tokens.cut(np.zeros((CROP, CROP, 3), np.uint8), network.config.longer_sides))
         real = cut[cut[:, -1] > 0]
         return real.expand(batch, -1, -1).contiguous().to(device)
     return torch.rand(batch, 3, CROP, CROP, device=device).to(memory_format=torch.channels_last)

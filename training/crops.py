@@ -10,7 +10,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from model import images, tokens
+from model import tokens
 from model.contract import Contract
 from training.datasets import Sample
 from training.recipe import Recipe
@@ -57,13 +57,13 @@ class RandomCrops(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
         """Cut one picture: uint8 crops (count, H, W, 3), or tokens (1, T, 3075); and its label repeated (count,)."""
         sample = self.samples[draw.picture]
-        image, _ = self.contract.resized(images.decode(sample.path.read_bytes()).image)
+        image = self.contract.resized(self.contract.decode(sample.path.read_bytes()))
         rng = np.random.default_rng((self.recipe.seed, draw.epoch, draw.picture, draw.visit))
         image = self._jittered(image, rng)
         if self.contract.view == "tokens":
             image = ImageOps.mirror(image) if self.recipe.flip and rng.random() < 0.5 else image
-            tokens_TL = torch.from_numpy(tokens.cut(image, self.contract.longer_sides, self.contract.kernel))
-            return tokens_TL.unsqueeze(0), torch.full((1,), sample.mos)
+            tokens_TL = tokens.cut(np.asarray(image), self.contract.longer_sides, self.contract.kernel)
+            return torch.from_numpy(tokens_TL).unsqueeze(0), torch.full((1,), sample.mos)
         pixels_HWC = np.asarray(image)
         crops_NHWC = np.stack([self._crop(pixels_HWC, rng) for _ in range(self.recipe.crops_per_picture)])
         return torch.from_numpy(crops_NHWC), torch.full((len(crops_NHWC),), sample.mos)

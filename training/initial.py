@@ -135,6 +135,7 @@ def contract(recipe: Recipe, scale: Scale, init: Path | None) -> Contract:
         resize=recipe.resize,
         width=recipe.width,
         height=recipe.height,
+        decoding=recipe.decoding,
         crops=recipe.crops,
         scale=scale,
         slope=slope,

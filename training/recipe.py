@@ -111,6 +111,8 @@ class Recipe:
     resize: Literal["fit", "exact", "none"] = "fit"
     width: Count = 512
     height: Count = 512
+    decoding: Literal["full", "scaled"] = "full"
+    """``scaled`` lets large JPEGs be decoded at a smaller scale, in training and wherever the checkpoint is used."""
     crops: Annotated[int, Field(ge=1, le=MAX_CROPS)] = 8
     """Crops per picture of the contract."""
     validation_crops: Annotated[int, Field(ge=1, le=MAX_CROPS)] = 4

@@ -189,7 +189,7 @@ def test_deadline(load: Any, engine: FakeEngine, jpeg: bytes) -> None:
 
 def test_decoding_counts_against_the_deadline(load: Any, jpeg: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = threading.Event()
-    monkeypatch.setattr("app.decoding.images.decode", lambda *_: gate.wait(10))
+    monkeypatch.setattr("app.decoding.images.decode", lambda *_, **__: gate.wait(10))
     with TestClient(create_app(Settings(deadline_seconds=0.05), load=load)) as client:
         wait_ready(client)
         problem(post(client, jpeg), 504, "deadline_exceeded")

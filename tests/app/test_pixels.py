@@ -174,7 +174,7 @@ def test_who_leaves_while_waiting_frees_the_place(mode: str, contract: Contract)
 
     async def scenario(decoder: Decoder) -> None:
         with decoder._pixels.hold(95_000, stays):
-            tasks = [asyncio.create_task(decoder.decode(data, contract, None, preview=False)) for _ in range(2)]
+            tasks = [asyncio.create_task(decoder.decode(data, "", contract, None, preview=False)) for _ in range(2)]
             await until(lambda: len(decoder._pixels._waiting) == 2)
             tasks[0].cancel()
             await until(lambda: decoder._pending == 1)
@@ -184,7 +184,7 @@ def test_who_leaves_while_waiting_frees_the_place(mode: str, contract: Contract)
             assert not tasks[1].done()
         decoded = await tasks[1]
         assert (decoded.facts.width, decoded.facts.height) == (100, 100)
-        assert (await decoder.decode(data, contract, None, preview=False)).facts == decoded.facts
+        assert (await decoder.decode(data, "", contract, None, preview=False)).facts == decoded.facts
 
     with decoder_of(mode, metrics, pixels=100_000) as decoder:
         asyncio.run(scenario(decoder))

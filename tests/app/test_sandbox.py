@@ -1,6 +1,7 @@
 """Decoding in processes: the same numbers as in threads, and what becomes of a process that is taken over or dies."""
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -41,10 +42,10 @@ from model import images
 
 real = images.decode
 
-def decode(data, *arguments):
+def decode(data, *arguments, **options):
     if data == b"bad":
         misbehave(*arguments)
-    return real(data, *arguments)
+    return real(data, *arguments, **options)
 
 images.decode = decode
 """
@@ -70,7 +71,8 @@ class Pool:
     def decode(
         self, data: bytes, admit: Callable[[int], object] = lambda _: None, *, preview: bool = False
     ) -> sandbox.Resized:
-        return self.sandbox.decode(data, self.contract, Limits(), admit, preview=preview)
+        sha256 = hashlib.sha256(data).hexdigest()
+        return self.sandbox.decode(data, sha256, self.contract, Limits(), admit, preview=preview)
 
     def works(self) -> None:
         """Check that pictures are decoded."""
@@ -78,7 +80,7 @@ class Pool:
         expected = images.decode(data)
         got = self.decode(data)
         assert got.facts == expected.facts
-        assert got.image.tobytes() == self.contract.resized(expected.image)[0].tobytes()
+        assert got.pixels_HWC.tobytes() == self.contract.resized(expected).tobytes()
 
     @property
     def process(self) -> "subprocess.Popen[bytes]":
@@ -144,6 +146,7 @@ CONTRACTS = {
     "fit": {},
     "exact": {"resize": "exact", "width": 300, "height": 400},
     "none": {"resize": "none", "crops": 5},
+    "scaled": {"decoding": "scaled", "width": 300, "height": 300},
     "tokens": {"view": "tokens", "crops": 1, "width": 256, "height": 256, "longer_sides": (128, 96)},
 }
 
@@ -158,7 +161,7 @@ def test_processes_and_threads_give_the_same_bits(kind: str) -> None:
         results: list[Decoded | str] = []
         for data in pictures.values():
             try:
-                results.append(await decoder.decode(data, contract, None, preview=True))
+                results.append(await decoder.decode(data, "", contract, None, preview=True))
             except images.ImageError as error:
                 results.append(f"{type(error).__name__}: {error}")
         return results
@@ -349,7 +352,7 @@ def test_what_a_sound_worker_says_is_taken(pools: Callable[..., Pool], monkeypat
     monkeypatch.setattr(sandbox, "PROGRAM", ("-c", ECHO))
     pool = pools()
     got = pool.decode(b"say " + SOUND, preview=True)
-    assert (got.facts.width, got.facts.height, got.image.size) == (512, 512, (512, 512))
+    assert (got.facts.width, got.facts.height, got.pixels_HWC.shape) == (512, 512, (512, 512, 3))
     with pytest.raises(images.TooSmall, match="that small"):
         pool.decode(b"say " + frame(ERROR, {"error": "TooSmall", "detail": "that small"}))
     assert pool.decode(b"say " + SOUND, preview=True).facts == got.facts

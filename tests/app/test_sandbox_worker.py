@@ -25,7 +25,7 @@ class Service:
         self.connection = connection
 
     def ask(self, data: bytes, contract: Contract, *, preview: bool = False) -> None:
-        asked = {"contract": contract.to_dict(), "limits": asdict(images.Limits()), "preview": preview}
+        asked = {"contract": contract.to_dict(), "limits": asdict(images.Limits()), "preview": preview, "sha256": ""}
         text = json.dumps(asked).encode()
         self.connection.sendall(REQUEST.pack(len(text), len(data)) + text + data)
 
@@ -76,9 +76,9 @@ def test_pictures_come_resized(service: Service, contract: Contract) -> None:
         service.ask(data, contract, preview=preview)
         assert service.admit(GO) == 400 * 300
         kind, told, pixels = service.answer()
-        image = images.decode(data).image
-        small = overlay.shrink(image)
-        expected = contract.resized(image)[0].tobytes() + (small.tobytes() if preview else b"")
+        picture = images.decode(data)
+        small = overlay.shrink(picture.image)
+        expected = contract.resized(picture).tobytes() + (small.tobytes() if preview else b"")
         assert (kind, pixels) == (FACTS, expected)
         assert told == {
             "width": 400,
@@ -87,6 +87,13 @@ def test_pictures_come_resized(service: Service, contract: Contract) -> None:
             "warnings": [],
             "preview": list(small.size) if preview else None,
         }
+
+
+def test_uploads_are_not_hashed_again(service: Service, contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "hashlib", None)
+    service.ask(encode(photo(400, 300)), contract)
+    service.admit(GO)
+    assert service.answer()[0] == FACTS
 
 
 def test_a_picture_that_is_not_let_in(service: Service, contract: Contract) -> None:
@@ -101,7 +108,7 @@ def test_a_picture_that_is_not_let_in(service: Service, contract: Contract) -> N
 def test_the_end_comes_after_a_lack_of_memory(
     service: Service, contract: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def starve(*_: object) -> None:
+    def starve(*_: object, **__: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(images, "decode", starve)

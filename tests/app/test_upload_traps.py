@@ -117,10 +117,10 @@ def test_others_are_answered_while_a_picture_is_decoded(
     begun, go_on = threading.Event(), threading.Event()
     real: Any = images.decode
 
-    def slow(data: bytes, *arguments: Any) -> Any:
+    def slow(data: bytes, *arguments: Any, **options: Any) -> Any:
         begun.set()
         assert go_on.wait(10)
-        return real(data, *arguments)
+        return real(data, *arguments, **options)
 
     monkeypatch.setattr(images, "decode", slow)
     with ThreadPoolExecutor(1) as pool:

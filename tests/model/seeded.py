@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from model import registry, tokens
@@ -59,8 +58,8 @@ def items(network: nn.Module) -> Tensor:
     """Two crops (2, 3, 224, 224) of standard normal numbers, or the tokens of one noisy picture of 512x384."""
     rng = np.random.default_rng(1)
     if isinstance(network, Musiq):
-        picture = Image.fromarray(rng.integers(0, 256, (384, 512, 3), dtype=np.uint8))
-        cut = tokens.cut(picture, network.config.longer_sides, network.config.kernel)
+        pixels_HWC = rng.integers(0, 256, (384, 512, 3), dtype=np.uint8)
+        cut = tokens.cut(pixels_HWC, network.config.longer_sides, network.config.kernel)
         return torch.from_numpy(cut).unsqueeze(0)
     return torch.from_numpy(rng.standard_normal((2, 3, 224, 224))).float()
 

@@ -1,14 +1,15 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
-from model.contract import MAX_CROPS, Contract, Scale, grid
+from model import checkpoint
+from model.contract import LATER_FIELDS, MAX_CROPS, SCALED_MARGIN, Contract, Scale, grid
 from model.images import Picture, Warning, from_image
-from tests.conftest import photo
+from tests.conftest import encode, photo
 
 sides = st.integers(224, 2000)
 
@@ -80,18 +81,19 @@ def picture(width: int, height: int) -> Picture:
     ],
 )
 def test_fit(contract: Contract, size: tuple[int, int], resized: tuple[int, int]) -> None:
-    image, warnings = contract.resized(Image.new("RGB", size))
-    assert image.size == resized
+    shown = picture(*size)
+    warnings = contract.views(shown).warnings
+    assert contract.resized(shown).size == resized
     assert (Warning.UPSCALED_LOW_RESOLUTION in warnings) == (resized > size)
     assert (Warning.EXTREME_ASPECT in warnings) == (size == (2000, 500))
 
 
 def test_exact_and_none(contract: Contract) -> None:
     exact = replace(contract, resize="exact", width=384, height=512)
-    assert exact.resized(Image.new("RGB", (1024, 768)))[0].size == (384, 512)
+    assert exact.resized(picture(1024, 768)).size == (384, 512)
     native = replace(contract, resize="none")
-    assert native.resized(Image.new("RGB", (1024, 768)))[0].size == (1024, 768)
-    assert native.resized(Image.new("RGB", (100, 400)))[0].size == (224, 896)
+    assert native.resized(picture(1024, 768)).size == (1024, 768)
+    assert native.resized(picture(100, 400)).size == (224, 896)
 
 
 def test_views_are_crops_of_the_picture(contract: Contract) -> None:
@@ -130,6 +132,7 @@ def test_round_trip_and_id(contract: Contract) -> None:
         ({"version": 2}, "version 2 is unknown"),
         ({"version": None}, "version None is unknown"),
         ({"resize": "squash"}, "resize"),
+        ({"decoding": "eighth"}, "decoding"),
         ({"crops": 0}, "crops"),
         ({"crop_size": 1024}, "smaller than a crop"),
         ({"std": [0.2, 0.2, 0.0]}, "std"),
@@ -149,3 +152,38 @@ def test_scale() -> None:
     assert scale.spread_to_percent(0.4) == pytest.approx(10)
     worse_up = Scale(dataset="dmos", min=0, max=10, higher_is_better=False)
     assert worse_up.to_percent(2.5) == 75
+
+
+def test_contracts_from_before_keep_their_ids(contract: Contract) -> None:
+    assert checkpoint.inspect(checkpoint.DEFAULT)[0].contract.id == "crops-v1-747ccbc51968"
+    assert not set(LATER_FIELDS) & set(contract.to_dict())
+
+
+def test_later_fields_are_part_of_the_id_once_they_are_used(contract: Contract) -> None:
+    scaled = replace(contract, decoding="scaled")
+    assert scaled.to_dict() == {**contract.to_dict(), "decoding": "scaled"}
+    assert Contract.from_dict(scaled.to_dict()) == scaled
+    assert scaled.id != contract.id
+
+
+@pytest.mark.parametrize("size", [(2400, 1800), (1800, 2400), (2401, 1003), (1600, 1200), (400, 300), (200, 150)])
+@pytest.mark.parametrize("rule", [{}, {"resize": "exact", "width": 300, "height": 500}, {"resize": "none"}], ids=str)
+def test_scaled_decoding_shows_the_same_picture(
+    contract: Contract, size: tuple[int, int], rule: dict[str, Any]
+) -> None:
+    full = replace(contract, **rule)
+    scaled = replace(full, decoding="scaled")
+    data = encode(photo(*size), quality=95)
+    whole, picture = full.decode(data), scaled.decode(data)
+    assert picture.facts == whole.facts
+    width, height = full.target_size(*size)
+    smaller = picture.image.size != size
+    assert smaller == (size[0] >= 4 * width and size[1] >= 4 * height)
+    if smaller:
+        assert picture.image.width >= SCALED_MARGIN * width
+        assert picture.image.height >= SCALED_MARGIN * height
+    expected, views = full.views(whole), scaled.views(picture)
+    assert (views.boxes, views.warnings) == (expected.boxes, expected.warnings)
+    difference = np.abs(views.items.astype(int) - expected.items)
+    assert difference.mean() < 2
+    assert smaller or not difference.any()

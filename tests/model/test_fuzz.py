@@ -53,3 +53,17 @@ def test_damaged_pictures_end_in_documented_errors(name: str, mutations: list[st
 @given(st.binary(max_size=200), st.sampled_from(NAMES), st.integers(0, 64))
 def test_beginnings_with_anything_behind_end_in_documented_errors(tail: bytes, name: str, length: int) -> None:
     assert outcome(SEEDS[name][:length] + tail) in OUTCOMES
+
+
+def test_damaged_jpegs_end_alike_at_any_scale() -> None:
+    def end(data: bytes, side: int | None) -> images.Facts | type[images.ImageError]:
+        try:
+            return images.decode(data, enough=None if side is None else lambda *_: (side, side)).facts
+        except images.ImageError as error:
+            return type(error)
+
+    jpegs = [index for index in range(32 * len(NAMES)) if NAMES[index % len(NAMES)].startswith(("JPEG", "MPO"))]
+    ends = {end(data, None) for _, data in map(damaged, jpegs)}
+    assert {images.TruncatedImage, images.UndecodableImage} < ends
+    for _, data in map(damaged, jpegs):
+        assert end(data, None) == end(data, 50) == end(data, 1)

@@ -327,3 +327,109 @@ def test_damaged_bytes_meet_documented_errors_only(data: bytes, draw: st.DataObj
     except images.ImageError:
         return
     assert picture.image.mode == "RGB"
+
+
+def test_a_known_hash_is_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "hashlib", None)
+    assert decode(encode(photo()), sha256="known").facts.sha256 == "known"
+
+
+def test_rgb_pixels_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    def copy(_: Image.Image) -> Image.Image:
+        raise AssertionError("pixels were copied")
+
+    data = encode(photo())
+    monkeypatch.setattr(Image.Image, "copy", copy)
+    assert decode(data).image.mode == "RGB"
+
+
+def test_a_profile_is_prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[object, ...]] = []
+    real = ImageCms.buildTransform
+
+    def build(*arguments: Any) -> ImageCms.ImageCmsTransform:
+        made.append(arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(ImageCms, "buildTransform", build)
+    images._profile_transform.cache_clear()
+    data, plain = encode(photo(), icc_profile=wide_gamut_profile()), encode(photo())
+    first, between, second = decode(data), decode(plain), decode(data)
+    assert len(made) == 1
+    assert first.image.tobytes() == second.image.tobytes() != between.image.tobytes()
+    assert first.facts == second.facts
+
+
+def quarter(width: int, height: int) -> tuple[int, int]:
+    return width // 4, height // 4
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_jpeg_at_a_smaller_scale(orientation: int) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def enough(width: int, height: int) -> tuple[int, int]:
+        asked.append((width, height))
+        return quarter(width, height)
+
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(photo(801, 602), exif=exif, quality=95)
+    full, scaled = decode(data), decode(data, enough=enough)
+    assert scaled.facts == full.facts
+    assert asked == [full.facts.size]
+    assert full.image.size == full.facts.size
+    assert scaled.image.size == ((201, 151) if orientation < 5 else (151, 201))
+    expected = full.image.resize(scaled.image.size, Image.Resampling.BOX)
+    assert np.abs(np.asarray(scaled.image).astype(int) - np.asarray(expected)).mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("least", "size"),
+    [((800, 600), (800, 600)), ((401, 300), (800, 600)), ((400, 300), (400, 300)), ((101, 1), (200, 150)),
+     ((10, 10), (100, 75)), ((1600, 1200), (800, 600))],
+)  # fmt: skip
+def test_no_side_gets_shorter_than_is_enough(least: tuple[int, int], size: tuple[int, int]) -> None:
+    assert decode(encode(photo(800, 600)), enough=lambda *_: least).image.size == size
+
+
+@pytest.mark.parametrize("format_", [name for name in images.FORMATS if name != "JPEG"])
+def test_only_jpegs_have_scales(format_: str) -> None:
+    data = encode(photo(400, 300), format_)
+    full, scaled = decode(data), decode(data, enough=quarter)
+    assert scaled.facts == full.facts
+    assert scaled.image.tobytes() == full.image.tobytes()
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "MPO"])
+def test_all_kinds_of_jpeg_have_scales(mode: str) -> None:
+    image = photo(400, 300)
+    data = (
+        encode(image, "MPO", save_all=True, append_images=[photo(400, 300, seed=1)])
+        if mode == "MPO"
+        else encode(image.convert(mode))
+    )
+    full, scaled = decode(data), decode(data, enough=quarter)
+    assert scaled.facts == full.facts
+    assert scaled.image.size == (100, 75)
+    expected = full.image.resize((100, 75), Image.Resampling.BOX)
+    assert np.abs(np.asarray(scaled.image).astype(int) - np.asarray(expected)).mean() < 3
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=["baseline", "progressive"])
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9, 0.98])
+def test_a_truncated_jpeg_is_refused_at_any_scale(share: float, options: dict[str, Any]) -> None:
+    data = encode(photo(800, 600), **options)
+    for enough in (None, quarter, lambda *_: (1, 1)):
+        with pytest.raises(images.TruncatedImage):
+            decode(data[: int(len(data) * share)], enough=enough)
+
+
+def test_limits_and_admission_are_of_the_full_size() -> None:
+    data = encode(photo(400, 300))
+    admitted: list[int] = []
+    decode(data, admit=admitted.append, enough=quarter)
+    assert admitted == [400 * 300]
+    with pytest.raises(images.TooManyPixels):
+        decode(data, Limits(max_pixels=400 * 300 - 1), enough=quarter)
+    assert decode(encode(photo(64, 40)), Limits(min_side=40), enough=quarter).image.size == (16, 10)

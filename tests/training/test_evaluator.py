@@ -9,6 +9,7 @@ from PIL import Image
 from model import checkpoint
 from model.activations import stage_activations
 from model.contract import Scale
+from model.images import from_image
 from model.scorer import Scorer
 from tests.training.layouts import write_csv
 from training import datasets, evaluator, run, splits
@@ -115,7 +116,7 @@ def test_activation_maps_cover_the_picture(checkpoint_folder: Path) -> None:
     # One bright textured corner in an even picture.
     pixels = np.full((300, 420, 3), 90, np.uint8)
     pixels[:80, :80] = np.random.default_rng(0).integers(0, 256, (80, 80, 3))
-    resized, maps = stage_activations(loaded, Image.fromarray(pixels))
+    resized, maps = stage_activations(loaded, from_image(Image.fromarray(pixels)))
     assert resized.size == (420, 300)
     assert len(maps) == 4
     for activation_HW in maps:
@@ -128,7 +129,7 @@ def test_activation_maps_have_no_holes_in_a_large_picture(checkpoint_folder: Pat
     loaded = checkpoint.load(checkpoint_folder)
     contract = dataclasses.replace(loaded.contract, resize="none")
     loaded = dataclasses.replace(loaded, config=dataclasses.replace(loaded.config, contract=contract))
-    _, maps = stage_activations(loaded, Image.linear_gradient("L").resize((1100, 700)).convert("RGB"))
+    _, maps = stage_activations(loaded, from_image(Image.linear_gradient("L").resize((1100, 700))))
     assert all(np.isfinite(activation_HW).all() for activation_HW in maps)
 
 
@@ -140,7 +141,7 @@ def test_activation_maps_are_the_mean_magnitude_over_channels(checkpoint_folder:
 
     loaded = checkpoint.load(checkpoint_folder)
     pixels = np.random.default_rng(1).integers(0, 256, (224, 224, 3), dtype=np.uint8)
-    _, maps = stage_activations(loaded, Image.fromarray(pixels))
+    _, maps = stage_activations(loaded, from_image(Image.fromarray(pixels)))
     crops = normalise(torch.from_numpy(pixels)[None], mean_std(loaded.contract, "cpu"))
     with torch.inference_mode():
         stages = loaded.network.stages(crops)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from model import images
 from model.activations import stage_activations
 from model.checkpoint import Checkpoint
 
@@ -20,7 +19,7 @@ def maps(checkpoint: Checkpoint, pictures: Sequence[tuple[Path, str]]) -> Figure
     figure = Figure(figsize=(12.5, 2.6 * len(pictures) + 0.5), layout="constrained")
     grid = figure.subplots(len(pictures), 5, squeeze=False)
     for row, (path, caption) in zip(grid, pictures, strict=True):
-        resized, activations = stage_activations(checkpoint, images.decode(path.read_bytes()).image)
+        resized, activations = stage_activations(checkpoint, checkpoint.contract.decode(path.read_bytes()))
         row[0].imshow(resized)
         row[0].set_title(caption, fontsize=9)
         for stage, (axes, activation_HW) in enumerate(zip(row[1:], activations, strict=True), 1):
