@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model import images
 from model.checkpoint import Checkpoint, CheckpointError
 from model.contract import Items
 from model.engine import Engine, Precision, mean_std, network_inputs
@@ -117,7 +116,7 @@ def differences(loaded: Checkpoint, engines: dict[str, Engine], files: Iterable[
 
 
 def _items(loaded: Checkpoint, file: Path) -> Items:
-    return loaded.contract.views(images.decode(file.read_bytes())).items
+    return loaded.contract.views(loaded.contract.decode(file.read_bytes())).items
 
 
 def _percent(loaded: Checkpoint, outputs: NDArray[np.float64]) -> float:

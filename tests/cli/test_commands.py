@@ -82,6 +82,8 @@ def test_score_as_a_table(folder: Path, checkpoint_folder: Path) -> None:
         (["figures", "."], "holds no run"),
         (["benchmark", "complexity", "smart-giant"], "no network is called"),
         (["benchmark", "models", "smart-giant"], "no network is called"),
+        (["benchmark", "precision", "."], "there are no pictures"),
+        (["models", "quantise", "nowhere", "."], "does not exist"),
         (["benchmark", "models", "--checkpoints", "nowhere"], "does not exist"),
         (["fly"], "No such command"),
     ],
@@ -114,6 +116,7 @@ def test_models(checkpoint_folder: Path) -> None:
     [
         *([], ["serve"], ["score"], ["train"], ["sweep"], ["evaluate"], ["figures"], ["models"], ["models", "show"]),
         *(["datasets"], ["datasets", "check"], ["benchmark"], ["benchmark", "complexity"], ["benchmark", "models"]),
+        *(["benchmark", "precision"], ["models", "quantise"]),
     ],
 )
 def test_help(command: list[str]) -> None:
