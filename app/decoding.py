@@ -16,18 +16,19 @@ from PIL import Image
 from app.metrics import Metrics
 from app.pixels import CallerGone, PixelBudget
 from app.sandbox import Resized, Sandbox
-from model import images, overlay
-from model.contract import Contract, Views
+from model import adaptive, images, overlay
+from model.adaptive import Crops, Rounds
+from model.contract import Contract
 
 
 class Decoded(NamedTuple):
-    """An upload, decoded: the facts, the work items, and a small copy of the picture if one was asked for.
+    """An upload, decoded: the facts, the work items in rounds, and a small copy of the picture if one was asked for.
 
     The full picture is gone by now: while crops wait for the device, they are all that takes memory.
     """
 
     facts: images.Facts
-    views: Views
+    rounds: Rounds
     preview: Image.Image | None
 
 
@@ -92,7 +93,7 @@ class Decoder:
             self._free()
 
     async def decode(
-        self, data: bytes, contract: Contract, crops: int | None, *, preview: bool, reserved: bool = False
+        self, data: bytes, contract: Contract, crops: Crops | None, *, preview: bool, reserved: bool = False
     ) -> Decoded:
         """Decode a picture fully, cut its crops, and keep a small copy if ``preview`` asks for it.
 
@@ -139,7 +140,7 @@ class Decoder:
     def _free(self) -> None:
         self._pending -= 1
 
-    def _decode(self, call: _Call, contract: Contract, crops: int | None, preview: bool) -> Decoded | None:
+    def _decode(self, call: _Call, contract: Contract, crops: Crops | None, preview: bool) -> Decoded | None:
         data = call.data
         if call.gone:
             return None
@@ -154,10 +155,11 @@ class Decoder:
                 facts, resized, small = decode(data, contract, self._limits, admit, preview=preview)
             except CallerGone:
                 return None
-            views = contract.cut(resized, (facts.width, facts.height), contract.crops if crops is None else crops)
+            views = contract.cut(resized, (facts.width, facts.height), adaptive.most(crops, contract))
+            rounds = Rounds(views, contract, crops)
         self._metrics.megapixels.observe(facts.width * facts.height / 1e6)
         self._metrics.input_format.labels(facts.format).inc()
-        return Decoded(facts, views, small)
+        return Decoded(facts, rounds, small)
 
 
 def _decode_here(
