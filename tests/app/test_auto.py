@@ -1,5 +1,6 @@
 """``crops=auto``: the same answer by every route, and rounds that leave nothing behind."""
 
+import asyncio
 import dataclasses
 import json
 import threading
@@ -14,12 +15,13 @@ from PIL import Image
 from app.main import create_app
 from app.models import ServedModel
 from app.rates import Rates
+from app.scoring import Order
 from app.settings import Settings
 from model.adaptive import AUTO
 from model.checkpoint import DEFAULT
 from model.scorer import Scorer
 from tests.app.conftest import served, wait_ready
-from tests.app.fakes import FakeEngine
+from tests.app.fakes import FakeEngine, until
 from tests.app.test_batch import NDJSON, post_all
 from tests.app.test_cache import without_timing
 from tests.app.test_incidents import eventually, nothing_is_held
@@ -146,6 +148,36 @@ def test_rounds_share_a_deadline(client: TestClient, engine: FakeEngine) -> None
     problem(answer, 504, "deadline_exceeded")
     late.set()
     assert len(engine.batches) == 2
+    nothing_is_held(client)
+
+
+def test_who_leaves_between_rounds_leaves_no_room_behind(client: TestClient, engine: FakeEngine) -> None:
+    service = client.app.state.service  # type: ignore[attr-defined]
+    scoring, late = service.scoring, threading.Event()
+
+    def wait(_: list[int]) -> None:
+        if len(engine.batches) == 2:
+            assert late.wait(10)
+
+    async def leave() -> None:
+        order = Order(model=service.model(None), crops=AUTO, seconds=60)
+        name, deadline = await scoring.name(SLOPE, order), scoring.deadline(order)
+        upload = await scoring.decode(SLOPE, order, name, deadline)
+        task = asyncio.ensure_future(scoring.score(upload, order))
+        await until(lambda: len(engine.batches) == 2)
+        (place,) = service._batcher._places
+        assert place.crops == 8
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        assert not service._batcher._places
+
+    engine.misbehave = wait
+    client.portal.call(leave)  # type: ignore[union-attr]
+    late.set()
+    assert metric(client, 'smartiqa_dropped_total{reason="disconnect"}') == 1
+    assert post(client, FLAT, "/score?crops=64").status_code == 200
+    assert [len(batch) for batch in engine.batches[:2]] == [4, 4]
     nothing_is_held(client)
 
 
