@@ -16,7 +16,6 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -34,6 +33,7 @@ from app.work import (
     EngineFailed,
     Items,
     Job,
+    Place,
     Priority,
     QueueFull,
     Rows,
@@ -57,14 +57,6 @@ class _Computed(NamedTuple):
     error: Exception | None
     started: float
     seconds: float
-
-
-@dataclass(eq=False)
-class Place:
-    """Room in the queue for crops that have been let in and are still to come."""
-
-    crops: int
-    bytes: int
 
 
 def _fault(rows_ND: Rows, crops: int) -> Exception | None:
@@ -171,24 +163,29 @@ class Batcher:
             raise QueueFull(min(max(math.ceil(self._waiting.drain_seconds), 1), RETRY_AFTER_CAP))
 
     @contextmanager
-    def reserve(self, crops: int, size: int) -> Iterator[Place]:
+    def reserve(self, crops: int, size: int, within: Place | None = None) -> Iterator[Place]:
         """Keep room in the queue for crops that will be submitted in parts, so that all or none are taken.
+
+        What has not come when this ends is given back.
 
         Args:
             crops: How many.
             size: Their bytes, at most.
+            within: A place whose room this is to be part of.
 
         Raises:
             QueueFull: There is no room for all of them.
             DeviceLost: Nothing will be taken any more.
         """
+        if within is not None:
+            within.take(crops, size)
         self.check_room(crops, size)
-        place = Place(crops, size)
+        place = Place(crops, size, self._clock())
         self._places.add(place)
         try:
             yield place
         finally:
-            self._places.remove(place)
+            self._places.discard(place)
 
     async def submit(
         self,
@@ -217,17 +214,19 @@ class Batcher:
             DeviceLost: The device thread has ended.
         """
         if place is not None:
-            assert len(items) <= place.crops, "more crops than room was kept for"
-            place.crops -= len(items)
-            place.bytes = max(place.bytes - items.nbytes, 0)
+            place.take(len(items), items.nbytes)
+            if not place.crops:
+                self._places.discard(place)
         self.check_room(len(items), items.nbytes)
+        now = self._clock()
         job = Job(
             key=key,
             owner=owner,
             items=items,
             priority=priority,
             deadline=deadline,
-            submitted=self._clock(),
+            submitted=now,
+            since=now if place is None else place.since,
             future=self._loop.create_future(),
         )
         self._waiting.add(job)

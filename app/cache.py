@@ -15,13 +15,13 @@ class Name(NamedTuple):
         sha256: Hash of the picture's bytes.
         model: Key of the model, which holds its digest.
         contract: Id of the scoring contract.
-        crops: Crops asked for; None for the contract's count.
+        crops: Crops asked for; None for the contract's count, the name of the plan for ``auto``.
     """
 
     sha256: str
     model: str
     contract: str
-    crops: int | None
+    crops: int | str | None
 
 
 class ScoreCache:

@@ -17,18 +17,19 @@ from PIL import Image
 from app.metrics import Metrics
 from app.pixels import CallerGone, PixelBudget
 from app.sandbox import Resized, Sandbox
-from model import images, overlay
-from model.contract import Contract, Views
+from model import adaptive, images, overlay
+from model.adaptive import Crops, Rounds
+from model.contract import Contract
 
 
 class Decoded(NamedTuple):
-    """An upload, decoded: the facts, the work items, and a small copy of the picture if one was asked for.
+    """An upload, decoded: the facts, the work items in rounds, and a small copy of the picture if one was asked for.
 
     The full picture is gone by now: while crops wait for the device, they are all that takes memory.
     """
 
     facts: images.Facts
-    views: Views
+    rounds: Rounds
     preview: Image.Image | None
 
 
@@ -97,7 +98,7 @@ class Decoder:
         data: bytes,
         sha256: str,
         contract: Contract,
-        crops: int | None,
+        crops: Crops | None,
         *,
         preview: bool,
         reserved: bool = False,
@@ -153,7 +154,9 @@ class Decoder:
     def _free(self) -> None:
         self._pending -= 1
 
-    def _decode(self, call: _Call, sha256: str, contract: Contract, crops: int | None, preview: bool) -> Decoded | None:
+    def _decode(
+        self, call: _Call, sha256: str, contract: Contract, crops: Crops | None, preview: bool
+    ) -> Decoded | None:
         data = call.data
         if call.gone:
             return None
@@ -168,10 +171,11 @@ class Decoder:
                 facts, pixels_HWC, small = decode(data, sha256, contract, self._limits, admit, preview=preview)
             except CallerGone:
                 return None
-            views = contract.cut(pixels_HWC, facts.size, contract.crops if crops is None else crops)
+            views = contract.cut(pixels_HWC, facts.size, adaptive.most(crops, contract))
+            rounds = Rounds(views, contract, crops)
         self._metrics.megapixels.observe(facts.width * facts.height / 1e6)
         self._metrics.input_format.labels(facts.format).inc()
-        return Decoded(facts, views, small)
+        return Decoded(facts, rounds, small)
 
 
 def _decode_here(

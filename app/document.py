@@ -97,7 +97,8 @@ def _add(answers: dict[str, Any], code: str) -> None:
 
 def _without_null(schema: dict[str, Any]) -> None:
     """Parameters are left out or they are text; there is no null among them."""
-    kinds = schema.pop("anyOf", [])
-    for kind in kinds:
-        if kind != {"type": "null"}:
-            schema.update(kind)
+    kinds = [kind for kind in schema.pop("anyOf", []) if kind != {"type": "null"}]
+    if len(kinds) == 1:
+        schema.update(kinds[0])
+    elif kinds:
+        schema["anyOf"] = kinds

@@ -182,8 +182,10 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def on_validation(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        return answer(request, Problem("invalid_parameter", f"{first['loc'][-1]}: {first['msg']}"))
+        name = error.errors()[0]["loc"][1]
+        # A parameter of several types has been found wrong once for each.
+        wrong = [one["msg"] for one in error.errors() if one["loc"][1] == name]
+        return answer(request, Problem("invalid_parameter", f"{name}: {', or '.join(wrong)}"))
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:

@@ -61,6 +61,9 @@ class Metrics:
         self.cache_crops = gauge("cache_crops", "Crops whose scores are kept.")
 
         self.score = histogram("score", "Scores given.", tuple(float(edge) for edge in range(5, 101, 5)), "model")
+        self.auto_crops = histogram(
+            "auto_crops", "Crops behind the answers to crops=auto.", tuple(float(2**power) for power in range(7))
+        )
         self.megapixels = histogram(
             "input_megapixels", "Sizes of pictures.", (0.1, 0.25, 0.5, 1, 2, 4, 8, 12, 16, 32, 64)
         )

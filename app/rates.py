@@ -56,5 +56,11 @@ class Rates:
         if len(self._buckets) > MOST:
             self._buckets = {name: one for name, one in self._buckets.items() if not self._is_full(one, now)}
 
+    def give_back(self, owner: str, taken: int, used: int) -> None:
+        """Put back what was taken for a request and not used."""
+        if (bucket := self._buckets.get(owner)) is not None:
+            full = self._rate * BURST_SECONDS
+            bucket.crops = min(full, bucket.crops + min(taken, full) - min(used, full))
+
     def _is_full(self, bucket: _Bucket, now: float) -> bool:
         return bucket.crops + (now - bucket.filled) * self._rate >= self._rate * BURST_SECONDS

@@ -12,7 +12,7 @@ from opentelemetry import trace
 from PIL import Image
 
 from app import tracing
-from app.batcher import Batcher, Place
+from app.batcher import Batcher
 from app.cache import Name, ScoreCache
 from app.decoding import Decoded, Decoder, DecoderFull
 from app.errors import Problem
@@ -23,7 +23,9 @@ from app.rates import RateExceeded, Rates
 from app.sandbox import Sandbox
 from app.settings import Settings
 from app.upload import UploadBudget
-from app.work import BatcherError, DeadlineExceeded, EngineFailed, Priority, QueueFull
+from app.work import BatcherError, DeadlineExceeded, EngineFailed, Place, Priority, QueueFull
+from model import adaptive
+from model.adaptive import AUTO, Crops
 from model.images import Limits
 from model.scorer import QualityScore, aggregate
 
@@ -39,7 +41,7 @@ class Order:
 
     Attributes:
         model: Which model is to score it.
-        crops: How many crops; None for the contract's count.
+        crops: How many crops; None for the contract's count, ``auto`` for as many of those as it needs.
         priority: Its class.
         owner: Name of the key that asks; "" where there are no keys.
         seconds: How long it may take from the arrival of the bytes to the answer.
@@ -47,7 +49,7 @@ class Order:
     """
 
     model: ServedModel
-    crops: int | None = None
+    crops: Crops | None = None
     priority: Priority = Priority.INTERACTIVE
     owner: str = ""
     seconds: float
@@ -55,9 +57,9 @@ class Order:
 
     @property
     def count(self) -> int:
-        """Work items that one picture makes."""
+        """Work items that one picture makes at most."""
         contract = self.model.config.contract
-        return (self.crops or contract.crops) if contract.view == "crops" else 1
+        return adaptive.most(self.crops, contract) if contract.view == "crops" else 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +181,8 @@ class Scoring:
             digest = hashlib.sha256(data)
         else:
             digest = await asyncio.to_thread(hashlib.sha256, data)
-        return Name(digest.hexdigest(), order.model.key, order.model.config.contract.id, order.crops)
+        crops = adaptive.PLAN if order.crops == AUTO else order.crops
+        return Name(digest.hexdigest(), order.model.key, order.model.config.contract.id, crops)
 
     async def decode(
         self, data: bytes, order: Order, name: Name, deadline: float, place: Place | None = None
@@ -232,32 +235,38 @@ class Scoring:
         """
         preview = upload.decoded.preview if upload.decoded else None
         if upload.known is not None:
-            self._metrics.score.labels(order.model.config.name).observe(upload.known.score)
+            self._count(upload.known, order)
             return Scored(upload.known, Timing(decode=upload.decode_seconds), preview, cached=True)
         assert upload.decoded is not None, "what is not known has been decoded"
-        facts, views = upload.decoded.facts, upload.decoded.views
+        facts, rounds = upload.decoded.facts, upload.decoded.rounds
         failing = upload.name.sha256, order.model.digest
         if failing in self._quarantine:
             raise Problem(
                 "image_quarantined", "the model failed on this picture; it is not tried again for five minutes"
             )
+        queue = compute = 0.0
         try:
-            answer = await self._batcher.submit(
-                order.model.key,
-                views.items,
-                deadline=upload.deadline,
-                priority=order.priority,
-                owner=order.owner,
-                place=place,
-            )
+            with self._batcher.reserve(rounds.count, rounds.nbytes, place) as own:
+                while (items := rounds.items) is not None:
+                    answer = await self._batcher.submit(
+                        order.model.key,
+                        items,
+                        deadline=upload.deadline,
+                        priority=order.priority,
+                        owner=order.owner,
+                        place=own,
+                    )
+                    rounds.add(answer.rows_ND)
+                    queue += answer.queue_seconds
+                    compute += answer.compute_seconds
         except EngineFailed:
             self._quarantine.failed(failing)
             raise
         self._quarantine.went_well(failing)
-        score = aggregate(answer.rows_ND, facts, views, order.model.config.contract, order.model.id)
+        score = aggregate(rounds, facts, order.model.config.contract, order.model.id)
         self._cache.put(upload.name, score)
-        self._metrics.score.labels(order.model.config.name).observe(score.score)
-        timing = Timing(decode=upload.decode_seconds, queue=answer.queue_seconds, compute=answer.compute_seconds)
+        self._count(score, order)
+        timing = Timing(decode=upload.decode_seconds, queue=queue, compute=compute)
         tracing.record(
             self._tracer,
             time.time_ns(),
@@ -267,6 +276,13 @@ class Scoring:
             crops=len(score.crops),
         )
         return Scored(score, timing, preview, cached=False)
+
+    def _count(self, score: QualityScore, order: Order) -> None:
+        """Report a score, and charge its crops alone to the owner."""
+        self._metrics.score.labels(order.model.config.name).observe(score.score)
+        if order.crops == AUTO:
+            self._metrics.auto_crops.observe(len(score.crops))
+        self._rates.give_back(order.owner, order.count, len(score.crops))
 
 
 def _sandbox(settings: Settings, metrics: Metrics) -> Sandbox | None:

@@ -3,11 +3,13 @@
 Shares are of device time, by start-time fair queueing on two levels. Between the classes, interactive jobs get nine
 parts and bulk ones one, so that neither a flood of interactive requests nor one of bulk work shuts the other out.
 Within a class every flow, the jobs of one owner for one model, gets the same. Within a flow it is first come, first
-served. Who asked for nothing has saved up nothing, and time that one does not want goes to the others.
+served, and the later rounds of a picture count as come with its first. Who asked for nothing has saved up nothing,
+and time that one does not want goes to the others.
 
 Neither torch nor a web framework is imported here.
 """
 
+from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -85,7 +87,7 @@ class Waiting:
         flow = one.flows.setdefault(job.flow, _Flow())
         if not flow.jobs:
             flow.used = max(flow.used, one.turn)
-        flow.jobs.append(job)
+        flow.jobs.insert(bisect_right(flow.jobs, job.since, key=lambda other: other.since), job)
         self._count(job, job.waiting)
 
     def remove(self, job: Job) -> None:

@@ -74,6 +74,27 @@ class Answer:
     compute_seconds: float
 
 
+@dataclass(eq=False)
+class Place:
+    """Room in the queue for crops that have been let in and are still to come.
+
+    Attributes:
+        crops: How many.
+        bytes: Their memory, at most.
+        since: When it was taken; its crops stand in line as if they had come then.
+    """
+
+    crops: int
+    bytes: int
+    since: float
+
+    def take(self, crops: int, size: int) -> None:
+        """Give some of the room away, to crops that have come or to another place."""
+        assert crops <= self.crops, "more crops than room was kept for"
+        self.crops -= crops
+        self.bytes = max(self.bytes - size, 0)
+
+
 @dataclass(eq=False, kw_only=True)
 class Job:
     """Crops of one caller.
@@ -85,6 +106,7 @@ class Job:
         priority: Its class.
         deadline: When the answer is of no use any more, on the batcher's clock.
         submitted: When it came.
+        since: From when on it has stood in line; before it came if it goes on with what came then.
         future: Where its caller waits.
         taken: Items that are in batches, from the first one on.
         started: When the device began with its first items.
@@ -98,6 +120,7 @@ class Job:
     priority: Priority
     deadline: float
     submitted: float
+    since: float
     future: "asyncio.Future[Answer]"
     taken: int = 0
     started: float = math.inf

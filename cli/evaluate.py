@@ -39,7 +39,10 @@ def evaluate(
     ] = None,
     labels: Annotated[str, typer.Option(help="Which of the data set's scores; the usual ones if left out.")] = "",
     crops: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Crops per picture; the model's own if left out.")
+        str | None,
+        typer.Option(
+            help="Crops per picture, 1 to 64; the model's own count if left out; auto for as many of those as it needs."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for a line per picture and the figures; see smart-iqa figures.")
@@ -47,10 +50,12 @@ def evaluate(
 ) -> None:
     """Measure how well checkpoints agree with human scores, through the serving path."""
     from cli.console import notes
+    from cli.options import crops_option
     from model import checkpoint as checkpoints
     from model.scorer import Scorer
     from training import datasets, evaluator
 
+    asked = crops_option(crops)
     if split not in get_args(evaluator.WhichPart):
         raise typer.BadParameter(f"{split!r} is not one of {', '.join(get_args(evaluator.WhichPart))}")
     which = cast("evaluator.WhichPart", split)
@@ -72,12 +77,12 @@ def evaluate(
             jobs.append((scorer, title, where, data, part, samples))
     rows: list[Measured] = []
     for place, (scorer, title, where, data, part, samples) in enumerate(jobs):
-        evaluation = evaluator.evaluate(scorer, samples, scale=data.scale, crops=crops)
+        evaluation = evaluator.evaluate(scorer, samples, scale=data.scale, crops=asked)
         rows.append(Measured(str(scorer.checkpoint.folder), title, part, len(samples), evaluation.agreement))
         if out is not None:
             number = place // len(root) + 1
             target = out / f"{number}-{scorer.model.name}-on-{title.replace(' ', '-')}" if len(jobs) > 1 else out
-            evaluator.write(target, evaluation, scorer.checkpoint, dataset=data, root=where, part=part, crops=crops)
+            evaluator.write(target, evaluation, scorer.checkpoint, dataset=data, root=where, part=part, crops=asked)
     _print(rows)
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, cast, get_args
 import typer
 
 if TYPE_CHECKING:
+    from model.adaptive import Crops
     from model.engine import DeviceName, Precision
 
 
@@ -28,6 +29,22 @@ def precision_option(value: str) -> "Precision":
     from model.engine import Precision
 
     return cast("Precision", _one_of(value, get_args(Precision), "--precision"))
+
+
+def crops_option(value: str | None) -> "Crops | None":
+    """Check a number of crops.
+
+    Raises:
+        BadParameter: It is no number of crops and not ``auto``.
+    """
+    from model.adaptive import AUTO
+    from model.contract import MAX_CROPS
+
+    if value is None or value == AUTO:
+        return value
+    if not value.isdecimal() or not 1 <= int(value) <= MAX_CROPS:
+        raise typer.BadParameter(f"{value!r} is neither 1 to {MAX_CROPS} nor {AUTO}", param_hint="--crops")
+    return int(value)
 
 
 def _one_of(value: str, known: tuple[str, ...], option: str) -> str:

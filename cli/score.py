@@ -32,7 +32,10 @@ def score(
     paths: Annotated[list[Path], typer.Argument(help="Pictures, or folders to search for pictures.")],
     format_: Annotated[Format, typer.Option("--format", "-f", help="Form of the result.")] = Format.TABLE,
     crops: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Crops per picture; the model's own count if left out.")
+        str | None,
+        typer.Option(
+            help="Crops per picture, 1 to 64; the model's own count if left out; auto for as many of those as it needs."
+        ),
     ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder; the default model if left out.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -45,10 +48,11 @@ def score(
     from rich.progress import track
 
     from cli.console import SOME_FAILED, fail, notes
-    from cli.options import device_option, precision_option
+    from cli.options import crops_option, device_option, precision_option
     from model import checkpoint as checkpoints
     from model.scorer import QualityScore, Scorer
 
+    asked = crops_option(crops)
     files = list(find(paths))
     if not files:
         fail("there are no pictures in " + ", ".join(map(str, paths)))
@@ -59,7 +63,7 @@ def score(
 
     def scored() -> Iterator[Result]:
         nonlocal failed
-        results = scorer.score_many(files, crops)
+        results = scorer.score_many(files, asked)
         for path, result in track(results, "scoring", total=len(files), console=notes, transient=True):
             if not isinstance(result, QualityScore):
                 failed += 1

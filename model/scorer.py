@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model import checkpoint, images
-from model.contract import Box, Contract, Views
+from model import adaptive, checkpoint, images
+from model.adaptive import Crops, Rounds
+from model.contract import Box, Contract
 from model.engine import DeviceName, Engine, Precision
 
 Source = Path | str | bytes | Image.Image | NDArray[np.uint8]
@@ -102,19 +103,17 @@ class ModelId:
     digest: str
 
 
-def aggregate(
-    rows_ND: NDArray[np.float32], facts: images.Facts, views: Views, contract: Contract, model: ModelId
-) -> QualityScore:
+def aggregate(rounds: Rounds, facts: images.Facts, contract: Contract, model: ModelId) -> QualityScore:
     """Put the rows of a picture's crops together.
 
     Args:
-        rows_ND: The engine's rows, in the order of the crops.
+        rounds: The crops, scored.
         facts: What there is to tell of the picture.
-        views: The crops.
         contract: The contract they were made by.
         model: Which checkpoint the rows come from.
     """
     scale = contract.scale
+    rows_ND, boxes = rounds.scored()
     # float64 from here on: the order of crops is fixed, so the sum is too.
     raw_N = contract.raw(rows_ND[:, 0].astype(np.float64))
     weights_N4 = rows_ND[:, 1:].astype(np.float64)
@@ -128,13 +127,13 @@ def aggregate(
         stage_weights=_rounded(weights_N4.mean(axis=0)),
         crops=tuple(
             CropScore(box=box, score=round(scale.to_percent(float(raw_crop)), 4), stage_weights=_rounded(weights))
-            for box, raw_crop, weights in zip(views.boxes, raw_N, weights_N4, strict=True)
+            for box, raw_crop, weights in zip(boxes, raw_N, weights_N4, strict=True)
         ),
         width=facts.width,
         height=facts.height,
         format=facts.format,
         sha256=facts.sha256,
-        warnings=tuple(sorted({*facts.warnings, *views.warnings})),
+        warnings=tuple(sorted({*facts.warnings, *rounds.warnings})),
         model=model,
         contract=contract,
     )
@@ -179,24 +178,26 @@ class Scorer:
         loaded = checkpoint.load(folder)
         return cls(loaded, Engine.of(loaded, device=device, precision=precision), limits)
 
-    def score(self, source: Source, crops: int | None = None) -> QualityScore:
+    def score(self, source: Source, crops: Crops | None = None) -> QualityScore:
         """Score one picture.
 
         Args:
             source: A path, encoded bytes, a Pillow image, or a uint8 array (H, W, 3) or (H, W).
-            crops: How many crops, 1 to 64; the contract's count if None.
+            crops: How many crops, 1 to 64; the contract's count if None. ``"auto"`` takes as many of those as it needs
+                for a standard error of ``adaptive.TOLERANCE``.
 
         Raises:
             ImageError: The picture cannot be scored.
             OSError: The path cannot be read.
             ValueError: ``crops`` is out of range, or the array is not a picture.
         """
-        facts, views = self._prepare(source, crops)
-        rows_ND = self.engine.predict(views.items)
-        return aggregate(rows_ND, facts, views, self.checkpoint.contract, self.model)
+        facts, rounds = self._prepare(source, crops)
+        while (items := rounds.items) is not None:
+            rounds.add(self.engine.predict(items))
+        return aggregate(rounds, facts, self.checkpoint.contract, self.model)
 
     def score_many(
-        self, sources: Iterable[S], crops: int | None = None, *, decoders: int = 2
+        self, sources: Iterable[S], crops: Crops | None = None, *, decoders: int = 2
     ) -> Iterator[tuple[S, QualityScore | images.ImageError | OSError]]:
         """Score many pictures, decoding ahead in threads.
 
@@ -209,7 +210,7 @@ class Scorer:
             Each source with its score, or with the error that it met, in order.
         """
         with ThreadPoolExecutor(decoders, thread_name_prefix="decode") as pool:
-            ahead: deque[tuple[S, Future[tuple[images.Facts, Views]]]] = deque()
+            ahead: deque[tuple[S, Future[tuple[images.Facts, Rounds]]]] = deque()
             try:
                 for source in sources:
                     ahead.append((source, pool.submit(self._prepare, source, crops)))
@@ -222,28 +223,32 @@ class Scorer:
                     future.cancel()
 
     def _score_group(
-        self, group: list[tuple[S, Future[tuple[images.Facts, Views]]]]
+        self, group: list[tuple[S, Future[tuple[images.Facts, Rounds]]]]
     ) -> Iterator[tuple[S, QualityScore | images.ImageError | OSError]]:
         """Score a few pictures with their crops packed into full batches."""
         errors: dict[int, images.ImageError | OSError] = {}
-        prepared: dict[int, tuple[images.Facts, Views]] = {}
+        prepared: dict[int, tuple[images.Facts, Rounds]] = {}
         for place, (_, future) in enumerate(group):
             try:
                 prepared[place] = future.result()
             except (images.ImageError, OSError) as error:
                 errors[place] = error
-        rows: Iterator[NDArray[np.float32]] = iter(())
-        if prepared:
-            rows = iter(self.engine.predict_all([views.items for _, views in prepared.values()]))
+        while waiting := [(one, one.items) for _, one in prepared.values() if one.items is not None]:
+            rows = self.engine.predict_all([items for _, items in waiting])
+            for (one, _), rows_ND in zip(waiting, rows, strict=True):
+                one.add(rows_ND)
         for place, (source, _) in enumerate(group):
             if place in errors:
                 yield source, errors[place]
             else:
-                yield source, aggregate(next(rows), *prepared[place], self.checkpoint.contract, self.model)
+                facts, rounds = prepared[place]
+                yield source, aggregate(rounds, facts, self.checkpoint.contract, self.model)
 
-    def _prepare(self, source: Source, crops: int | None) -> tuple[images.Facts, Views]:
-        picture = open_picture(source, self.checkpoint.contract, self.limits)
-        return picture.facts, self.checkpoint.contract.views(picture, crops)
+    def _prepare(self, source: Source, crops: Crops | None) -> tuple[images.Facts, Rounds]:
+        contract = self.checkpoint.contract
+        picture = open_picture(source, contract, self.limits)
+        views = contract.views(picture, adaptive.most(crops, contract))
+        return picture.facts, Rounds(views, contract, crops)
 
 
 def open_picture(source: Source, contract: Contract, limits: images.Limits) -> images.Picture:

@@ -10,6 +10,7 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import track
 
+from model.adaptive import Crops
 from model.checkpoint import Checkpoint
 from model.contract import Scale
 from model.scorer import QualityScore, Scorer
@@ -41,7 +42,7 @@ class Evaluation:
 
 
 def evaluate(
-    scorer: Scorer, samples: Sequence[Sample], *, scale: Scale | None = None, crops: int | None = None
+    scorer: Scorer, samples: Sequence[Sample], *, scale: Scale | None = None, crops: Crops | None = None
 ) -> Evaluation:
     """Score pictures with decode, contract and engine of the service, and compare with their labels.
 
@@ -50,7 +51,7 @@ def evaluate(
         samples: Labelled pictures.
         scale: The scale of the labels; the checkpoint's own if None. From one known data set to another, raw scores
             are mapped linearly, worst to worst and best to best; labels of a CSV file are taken as they are.
-        crops: Crops per picture; the contract's count if None.
+        crops: Crops per picture, as for ``Scorer.score``; the contract's count if None.
 
     Raises:
         DatasetError: A picture cannot be decoded, or there are fewer than two.
@@ -113,7 +114,7 @@ def write(
     dataset: Dataset,
     root: Path,
     part: str,
-    crops: int | None,
+    crops: Crops | None,
 ) -> None:
     """Write an evaluation folder: a table with a line for each picture, and the figures.
 

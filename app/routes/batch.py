@@ -10,13 +10,13 @@ from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import Response, StreamingResponse
 
 from app import errors
-from app.batcher import Place
 from app.errors import Problem
 from app.routes import picture
 from app.routes.picture import CropsQuery, DeadlineHeader, DetailQuery, ModelQuery, ServiceDep
 from app.schemas import BatchAnswer, BatchItem
 from app.scoring import REFUSALS, Order, Scoring, refusal
 from app.upload import FIELD, Take, read_pictures, while_connected
+from app.work import Place
 from model.images import ImageError
 
 router = APIRouter(tags=["scores"])

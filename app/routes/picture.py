@@ -4,6 +4,7 @@ import hashlib
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Header, Query, Request, Response
+from pydantic import Field
 
 from app import errors
 from app.errors import NotModified
@@ -12,6 +13,7 @@ from app.scoring import REFUSALS, Order, Scored, refusal
 from app.service import Service
 from app.upload import FIELD, read_picture, while_connected
 from app.work import Priority
+from model.adaptive import TOLERANCE, Crops
 from model.contract import MAX_CROPS
 
 BINARY = {"type": "string", "format": "binary"}
@@ -54,7 +56,11 @@ def get_service(request: Request) -> Service:
 ServiceDep = Annotated[Service, Depends(get_service)]
 ModelQuery = Annotated[str | None, Query(description="Name of a loaded model; the default one if left out.")]
 CropsQuery = Annotated[
-    int | None, Query(ge=1, le=MAX_CROPS, description="Crops to score; the model's own count if left out.")
+    Annotated[int, Field(ge=1, le=MAX_CROPS)] | Literal["auto"] | None,
+    Query(
+        description="Crops to score; the model's own count if left out. `auto` scores as many of those as it needs "
+        f"for a standard error of {TOLERANCE:g} points."
+    ),
 ]
 DetailQuery = Annotated[
     Literal["crops"] | None, Query(description="`crops` adds each crop's box, score and stage weights.")
@@ -103,7 +109,7 @@ def order(
     service: Service,
     model: ServedModel,
     *,
-    crops: int | None,
+    crops: Crops | None,
     priority: str,
     deadline_ms: int | None,
     preview: bool = False,

@@ -552,6 +552,44 @@ async def test_kept_room_is_bounded_in_bytes_too(bench: Bench) -> None:
 
 
 @on_loop
+async def test_room_is_part_of_other_room_and_given_back(bench: Bench) -> None:
+    size = crops(1).nbytes
+    with bench.batcher.reserve(64, 64 * size) as place:
+        with bench.batcher.reserve(16, 16 * size, place) as own:
+            assert (place.crops, place.bytes) == (48, 48 * size)
+            await bench.batcher.submit("m", crops(*range(4)), deadline=FAR, place=own)
+            with pytest.raises(QueueFull):
+                bench.batcher.check_room(5)
+            bench.batcher.check_room(4)
+        bench.batcher.check_room(16)
+        with pytest.raises(QueueFull):
+            bench.batcher.check_room(17)
+    bench.batcher.check_room(64)
+    with bench.batcher.reserve(4, 8 * size) as own:
+        await bench.batcher.submit("m", crops(*range(4)), deadline=FAR, place=own)
+        # Nothing is to come any more, so the bytes are nobody's either.
+        assert not bench.batcher._places
+
+
+@on_loop
+async def test_later_rounds_keep_their_place_in_line(bench: Bench) -> None:
+    with bench.batcher.reserve(8, 0) as own:
+        await bench.batcher.submit("m", crops(*range(4)), deadline=FAR, place=own)
+        bench.clock.now += 1
+        bench.engine.batches.clear()
+        await bench.hold()
+        staged = bench.submit(*range(4))
+        await until(lambda: len(bench.batcher._on_device) == 2)
+        others = [bench.submit(*[value] * 4) for value in (50, 60)]
+        await until(lambda: bench.batcher._waiting.crops == 8)
+        mine = asyncio.ensure_future(bench.batcher.submit("m", crops(*range(70, 74)), deadline=FAR, place=own))
+        await until(lambda: bench.batcher._waiting.crops == 12)
+        bench.engine.gate.set()
+        await asyncio.gather(staged, mine, *others)
+    assert bench.engine.batches[-3:] == [[70, 71, 72, 73], [50] * 4, [60] * 4]
+
+
+@on_loop
 async def test_no_room_is_kept_on_a_lost_device(bench: Bench) -> None:
     with bench.batcher.reserve(2, 6) as place:
         bench.batcher.give_up()

@@ -152,6 +152,30 @@ def test_rates_of_owners() -> None:
     Rates(0.0, clock).take("a", 10**9)
 
 
+def test_what_was_not_used_is_given_back() -> None:
+    clock = Clock()
+    rates = Rates(10.0, clock)
+    rates.take("a", 90)
+    rates.give_back("a", 16, 4)
+    rates.take("a", 22)
+    with pytest.raises(RateExceeded):
+        rates.take("a", 1)
+    clock.now += BURST_SECONDS
+    # Who asks for more than a bucket holds has paid for no more than that.
+    rates.take("a", 500)
+    rates.give_back("a", 500, 150)
+    with pytest.raises(RateExceeded):
+        rates.take("a", 1)
+    # A bucket does not run over, and somebody new has none.
+    clock.now += BURST_SECONDS
+    rates.give_back("a", 50, 10)
+    rates.take("a", 100)
+    with pytest.raises(RateExceeded):
+        rates.take("a", 1)
+    rates.give_back("b", 16, 4)
+    assert set(rates._buckets) == {"a"}
+
+
 def test_owners_that_have_asked_for_nothing_lately_are_forgotten() -> None:
     clock = Clock()
     rates = Rates(10.0, clock)

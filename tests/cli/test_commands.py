@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from model.scorer import Scorer
-from tests.conftest import encode, photo
+from tests.conftest import EXAMPLES, encode, photo
 
 
 def smart_iqa(*arguments: object, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
@@ -52,6 +52,14 @@ def test_score_as_csv(folder: Path, checkpoint_folder: Path, scorer: Scorer) -> 
     assert result.returncode == 1
 
 
+def test_score_with_as_many_crops_as_it_takes() -> None:
+    scorer = Scorer.load(device="cpu", precision="fp32")
+    result = smart_iqa("score", *EXAMPLES, "-f", "jsonl", "--crops", "auto", "--device", "cpu", "--precision", "fp32")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert lines == [{"path": str(file), **scorer.score(file, "auto").to_dict()} for file in EXAMPLES]
+    assert min(line["crops"] for line in lines) < scorer.checkpoint.contract.crops
+
+
 def test_score_as_a_table(folder: Path, checkpoint_folder: Path) -> None:
     result = smart_iqa("score", folder / "b.JPG", "--checkpoint", checkpoint_folder)
     assert result.returncode == 0
@@ -63,7 +71,9 @@ def test_score_as_a_table(folder: Path, checkpoint_folder: Path) -> None:
     ("arguments", "words"),
     [
         (["score"], "Missing argument"),
-        (["score", "x.jpg", "--crops", "0"], "--crops"),
+        (["score", "x.jpg", "--crops", "0"], "neither 1 to 64 nor auto"),
+        (["score", "x.jpg", "--crops", "65"], "neither 1 to 64 nor auto"),
+        (["evaluate", "--root", "x", "--crops", "few"], "neither 1 to 64 nor auto"),
         (["score", "x.jpg", "--device", "tpu"], "tpu"),
         (["score", "x.jpg", "--checkpoint", "nowhere"], "no such checkpoint folder"),
         (["serve", "--checkpoint", "nowhere"], "no such checkpoint folder"),

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from model import golden, images
+from model.adaptive import Rounds
 from model.contract import Contract
 from model.images import Warning
 from model.scorer import ModelId, QualityScore, Scorer, aggregate
@@ -31,15 +32,17 @@ def test_aggregate_by_hand(contract: Contract) -> None:
     rows = np.array([[2, 0.1, 0.2, 0.3, 0.4], [3, 0.3, 0.2, 0.1, 0.4]], np.float32)
     picture = images.from_image(photo(512, 512))
     views = contract.views(picture, crops=2)
-    result = aggregate(rows, picture.facts, views, contract, ModelId(name="m", digest="d"))
+    rounds = Rounds(views, contract, 2)
+    rounds.add(rows)
+    result = aggregate(rounds, picture.facts, contract, ModelId(name="m", digest="d"))
     assert (result.raw_score, result.score) == (2.5, 37.5)
     assert result.std == pytest.approx(25 / 2**0.5, abs=1e-4)
     assert result.stderr == pytest.approx(12.5, abs=1e-4)
     assert result.stage_weights == pytest.approx((0.2, 0.2, 0.2, 0.4))
     assert [crop.score for crop in result.crops] == [25, 50]
-    single = aggregate(
-        rows[:1, :1], picture.facts, contract.views(picture, crops=1), contract, ModelId(name="m", digest="d")
-    )
+    rounds = Rounds(contract.views(picture, crops=1), contract, 1)
+    rounds.add(rows[:1, :1])
+    single = aggregate(rounds, picture.facts, contract, ModelId(name="m", digest="d"))
     assert single.std is None
     assert single.stderr is None
     assert single.stage_weights is None

@@ -30,6 +30,12 @@ def test_the_evaluator_takes_the_serving_path(scorer: Scorer, root: Path) -> Non
         assert prediction == score.raw_score
 
 
+def test_as_many_crops_as_it_takes(scorer: Scorer, root: Path) -> None:
+    data = datasets.read("csv", root)
+    evaluation = evaluator.evaluate(scorer, data.samples, crops="auto")
+    assert list(evaluation.scores) == [scorer.score(sample.path, "auto") for sample in data.samples]
+
+
 def test_what_a_checkpoint_is_judged_on(scorer: Scorer, root: Path, finished: Path, tmp_path: Path) -> None:
     data = datasets.read("csv", root)
     split = splits.load(finished / run.SPLIT)

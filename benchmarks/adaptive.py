@@ -1,0 +1,175 @@
+"""What ``crops=auto`` costs and gains beside fixed numbers of crops, on the validation photos of a checkpoint.
+
+Every crop that any plan needs is scored once; the plans are then put together from those scores, ``auto`` by the code
+that serves it. It prints a table and writes ``benchmarks/results/adaptive.json``.
+
+    srcc     rank correlation with the human scores, of all photos and of every other one (how much of it is chance)
+    +-srcc   srcc less that of the checkpoint's own number of crops, 95 % interval over resampled photos
+    crops    mean per photo, which is what a plan costs on a busy device
+    batches  mean per photo of the batches of 8 that it takes alone, one round after the other
+    |own|    difference from the checkpoint's own number of crops in points of 100: mean, and what 95 % stay below
+    |25|     mean difference from 25 crops
+
+The first crops of the order that ``auto`` goes by are told as well, without its rule: ``first 4``.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+from scipy import stats
+
+from model import adaptive, images
+from model.adaptive import AUTO, FIRST, Crops, Rounds
+from model.checkpoint import DEFAULT
+from model.contract import Contract, Views
+from model.scorer import Scorer
+from training import datasets, evaluator
+from training.datasets import Sample
+
+RESULTS = Path(__file__).parent / "results" / "adaptive.json"
+FIXED = (1, 2, 4, 6, 9, 16, 25)
+TOLERANCES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
+PREFIXES = (FIRST, 2 * FIRST)
+GROUP = 8
+"""Photos whose crops are packed into common batches."""
+BATCH = 8
+RESAMPLES = 1000
+
+Scores = dict[str, list[tuple[float, int, int]]]
+"""Of each plan, for each photo: the raw score in points of 100, crops, and batches of its rounds."""
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data set the checkpoint learned on")
+    parser.add_argument("--checkpoint", type=Path, default=DEFAULT)
+    parser.add_argument("--photos", type=int, help="only so many, to try the program")
+    arguments = parser.parse_args()
+    scorer = Scorer.load(arguments.checkpoint)
+    name = datasets.recognise(arguments.data) or "csv"
+    data = datasets.read(name, arguments.data, datasets.learned_column(scorer.checkpoint.contract.scale, name))
+    part, samples = evaluator.choose(scorer.checkpoint, data, "validation", None)
+    samples = samples[: arguments.photos]
+    scores: Scores = {}
+    for views, rows in scored(scorer, samples):
+        for plan, result in plans(views, rows, scorer.checkpoint.contract):
+            scores.setdefault(plan, []).append(result)
+    table = measured(scores, np.array([sample.mos for sample in samples]), scorer.checkpoint.contract.crops)
+    report = {
+        "checkpoint": scorer.checkpoint.digest,
+        "photos": f"{len(samples)}, {name} {part}",
+        "crops": scorer.checkpoint.contract.crops,
+        "tolerance": adaptive.TOLERANCE,
+        "plans": table,
+    }
+    RESULTS.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    show(table)
+
+
+def scored(scorer: Scorer, samples: Sequence[Sample]) -> Iterator[tuple[dict[int, Views], dict[bytes, float]]]:
+    """Score the crops of all fixed plans of each photo; gives the plans, and the output for each crop's pixels."""
+    contract = scorer.checkpoint.contract
+    for start in track(range(0, len(samples), GROUP), "scoring"):
+        group = []
+        for sample in samples[start : start + GROUP]:
+            picture = images.decode(sample.path.read_bytes())
+            image = contract.resized(picture.image)[0]
+            group.append({n: contract.cut(image, picture.image.size, n) for n in {*FIXED, contract.crops}})
+        crops = [{crop.tobytes(): crop for views in cut.values() for crop in views.items} for cut in group]
+        rows = scorer.engine.predict_all([np.stack(list(one.values())) for one in crops])
+        for cut, one, rows_ND in zip(group, crops, rows, strict=True):
+            yield cut, dict(zip(one, rows_ND[:, 0].tolist(), strict=True))
+
+
+def plans(
+    cut: dict[int, Views], rows: dict[bytes, float], contract: Contract
+) -> Iterator[tuple[str, tuple[float, int, int]]]:
+    """What each plan makes of a photo."""
+    for count in sorted(cut):
+        yield f"{count}", played(cut[count], rows, contract, count)
+    own = cut[contract.crops]
+    order = adaptive.spread_out(own.boxes)
+    for count in PREFIXES:
+        first = list(order[:count])
+        views = Views(items=own.items[first], boxes=tuple(own.boxes[place] for place in first), warnings=())
+        yield f"first {count}", played(views, rows, contract, count)
+    served = adaptive.TOLERANCE
+    for tolerance in TOLERANCES:
+        adaptive.TOLERANCE = tolerance
+        yield f"auto {tolerance:g}", played(own, rows, contract, AUTO)
+    adaptive.TOLERANCE = served
+
+
+def played(views: Views, rows: dict[bytes, float], contract: Contract, crops: Crops) -> tuple[float, int, int]:
+    """Go through the rounds of a plan with scores that are known."""
+    rounds = Rounds(views, contract, crops)
+    batches = 0
+    while (items := rounds.items) is not None:
+        rounds.add(np.array([[rows[crop.tobytes()]] for crop in items], np.float32))
+        batches += math.ceil(len(items) / BATCH)
+    rows_ND, boxes = rounds.scored()
+    raw = float(contract.raw(rows_ND[:, 0].astype(np.float64)).mean())
+    return contract.scale.to_percent(raw), len(boxes), batches
+
+
+def measured(scores: Scores, mos_N: NDArray[np.float64], own: int) -> dict[str, dict[str, Any]]:
+    """The figures of each plan."""
+    points = {plan: np.array([score for score, _, _ in results]) for plan, results in scores.items()}
+    table = {}
+    for plan, results in scores.items():
+        away_N = np.abs(points[plan] - points[str(own)])
+        crops = [crops for _, crops, _ in results]
+        table[plan] = {
+            "srcc": round(srcc(points[plan], mos_N), 4),
+            "srcc_halves": [round(srcc(points[plan][half::2], mos_N[half::2]), 4) for half in (0, 1)],
+            "srcc_difference": difference(points[plan], points[str(own)], mos_N),
+            "plcc": round(float(stats.pearsonr(points[plan], mos_N).statistic), 4),
+            "crops": round(float(np.mean(crops)), 2),
+            "batches": round(float(np.mean([batches for _, _, batches in results])), 2),
+            "from_own": round(float(away_N.mean()), 3),
+            "from_own_95": round(float(np.percentile(away_N, 95)), 2),
+            "from_own_most": round(float(away_N.max()), 2),
+            "from_25": round(float(np.abs(points[plan] - points["25"]).mean()), 3),
+            "shares": {count: round(crops.count(count) / len(crops), 3) for count in sorted(set(crops))},
+        }
+    return table
+
+
+def srcc(points_N: NDArray[np.float64], mos_N: NDArray[np.float64]) -> float:
+    """Spearman's rank correlation."""
+    return float(stats.spearmanr(points_N, mos_N).statistic)
+
+
+def difference(
+    points_N: NDArray[np.float64], own_N: NDArray[np.float64], mos_N: NDArray[np.float64]
+) -> tuple[float, float]:
+    """The 95 % bootstrap interval of a difference of rank correlations, over the same photos."""
+    rng = np.random.default_rng(0)
+    draws = (rng.integers(0, len(mos_N), len(mos_N)) for _ in range(RESAMPLES))
+    found = [srcc(points_N[draw], mos_N[draw]) - srcc(own_N[draw], mos_N[draw]) for draw in draws]
+    low, high = np.percentile(found, [2.5, 97.5])
+    return round(float(low), 4), round(float(high), 4)
+
+
+def show(table: dict[str, dict[str, Any]]) -> None:
+    """Print the figures."""
+    print("plan        srcc    halves          +-srcc             plcc   crops  batches  |own| mean, 95 %  |25|")
+    for plan, row in table.items():
+        halves = " ".join(f"{value:.4f}" for value in row["srcc_halves"])
+        low, high = row["srcc_difference"]
+        print(
+            f"{plan:9} {row['srcc']:7.4f}  {halves}  {low:+.4f} {high:+.4f}  {row['plcc']:7.4f}  {row['crops']:6.2f}"
+            f"  {row['batches']:7.2f}  {row['from_own']:10.2f} {row['from_own_95']:6.2f}  {row['from_25']:5.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
