@@ -38,7 +38,7 @@ def saturate(
     """
     answer = _run({"port": port, "path": path, "field": field, "clients": clients, "seconds": seconds}, picture)
     if answer["failed"]:
-        raise RuntimeError(f"{answer['failed']} requests failed under load")
+        raise RuntimeError(f"requests failed under load: {answer['failed']}")
     return len(answer["latencies"]) / answer["seconds"], answer["latencies"]
 
 
@@ -67,25 +67,41 @@ class Client:
             f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n\r\n"
         ).encode() + body
 
-    async def post(self) -> bool:
-        """Post once; whether the answer was 200."""
+    async def post(self) -> int:
+        """Post once; the status of the answer, 0 if none came."""
         try:
             reader, writer = await self._connection()
+        except OSError:
+            return 0
+        status = 0
+        try:
             writer.write(self._request)
             await writer.drain()
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
             await reader.readexactly(length)
+            status = int(head.split(maxsplit=2)[1])
         except (OSError, EOFError, ValueError):
-            return False
-        self._idle.append((reader, writer))
-        return head.startswith(b"http/1.1 200")
+            pass
+        finally:
+            if status:
+                self._idle.append((reader, writer))
+            else:
+                writer.close()
+        return status
+
+    async def close(self) -> None:
+        """Close the connections that are not in use."""
+        for _, writer in self._idle:
+            writer.close()
+            await writer.wait_closed()
 
     async def _connection(self) -> Connection:
         while self._idle:
             reader, writer = self._idle.pop()
             if not reader.at_eof():
                 return reader, writer
+            writer.close()
         return await asyncio.open_connection("127.0.0.1", self._port)
 
 
@@ -100,7 +116,7 @@ async def open_loop(client: Client, due: Sequence[float]) -> dict[str, Any]:
         times[place][0] = time.perf_counter() - start
         try:
             async with asyncio.timeout(start + at + LIMIT_SECONDS - time.perf_counter()):
-                if await client.post():
+                if await client.post() == 200:
                     times[place][1] = time.perf_counter() - start
                     return True
         except TimeoutError:
@@ -108,26 +124,28 @@ async def open_loop(client: Client, due: Sequence[float]) -> dict[str, Any]:
         return False
 
     overdue = 0
-    for finished in asyncio.as_completed([one(place, at) for place, at in enumerate(due)]):
+    tasks = [asyncio.create_task(one(place, at)) for place, at in enumerate(due)]
+    for finished in asyncio.as_completed(tasks):
         overdue += not await finished
         if overdue > 0.01 * len(due):
             break
+    for task in tasks:
+        task.cancel()
     return {"times": times}
 
 
 async def closed_loop(client: Client, clients: int, seconds: float) -> dict[str, Any]:
     """Post from several clients for a while, and wait for the last answers."""
     latencies: list[float] = []
-    failed = 0
+    failed: list[int] = []
     start = time.perf_counter()
 
     async def ask() -> None:
-        nonlocal failed
         while (began := time.perf_counter()) < start + seconds:
-            if await client.post():
+            if (status := await client.post()) == 200:
                 latencies.append(time.perf_counter() - began)
             else:
-                failed += 1
+                failed.append(status)
 
     await asyncio.gather(*(ask() for _ in range(clients)))
     return {"latencies": latencies, "failed": failed, "seconds": time.perf_counter() - start}

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +54,7 @@ class Server:
 
     def __init__(self, kind: Kind, log: Path) -> None:
         self.kind = kind
+        self.log = log
         self.port = free_port()
         # Every request is to reach the network, and the others log no line per request either.
         ours = {"SMARTIQA_CACHE_CROPS": "0", "SMARTIQA_LOG_LEVEL": "warning"}
@@ -79,7 +80,7 @@ class Server:
             if self.answers(self.kind.health):
                 return
             time.sleep(0.05)
-        raise RuntimeError(f"{self.kind.name} did not become ready")
+        raise RuntimeError(f"{self.kind.name} did not become ready:\n{self.log.read_text()[-2000:]}")
 
     def answers(self, path: str) -> bool:
         """Whether a path answers 200 now."""
@@ -133,7 +134,8 @@ class Server:
 
     def kill(self) -> None:
         """End all its processes."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 

@@ -36,7 +36,6 @@ from tests.conftest import EXAMPLES, encode
 
 RESULTS = Path(__file__).parent / "results" / "serving.json"
 SIZES = {"512x512": (512, 512), "0.2 MP": (512, 384), "2 MP": (1632, 1224), "12 MP": (4000, 3000)}
-MAIN = "512x512"
 BATCHES = ("1:0", "2:0.002", "4:0.005", "8:0.02")
 SAME_SCORE = 1e-3
 """Points of 100 by which fp32 scores may differ."""
@@ -76,33 +75,21 @@ def main() -> None:
 
     photo = Image.open(EXAMPLES[0])
     pictures = {name: encode(photo.resize(SIZES[name]), quality=90) for name in arguments.sizes}
-    first = next(iter(pictures.values()))
     scorer = Scorer.load()
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        kinds = [servers.OURS, servers.FASTAPI]
+    crops = {name: len(scorer.score(picture).crops) for name, picture in pictures.items()}
+    with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
+        folder = Path(temporary)
+        kinds: list[Kind] = [servers.OURS, servers.FASTAPI]
         tuning: dict[str, float] = {}
         if importlib.util.find_spec("litserve"):
-            kind, tuning = tune(arguments.batches, first, arguments, Path(folder))
+            kind, tuning = tune(arguments, pictures[arguments.sizes[0]], folder)
             kinds.append(kind)
-        running = {kind.name: stack.enter_context(servers.running(kind, Path(folder))) for kind in kinds}
-        for server in running.values():
+        running = [stack.enter_context(servers.running(kind, folder)) for kind in kinds]
+        for server in running:
             server.pause()
         differences = compare(running, pictures, scorer)
-        lengths = {name: arguments.seconds / (1 if picture is first else 2) for name, picture in pictures.items()}
-        rows = {name: {server: Row() for server in running} for name in pictures}
-        engine: dict[str, list[float]] = {"decode_ms": [], "engine_ms": [], "crops": []}
-        for turn in range(arguments.rounds):
-            measure_engine(scorer, first, arguments.seconds, engine)
-            for name, picture in pictures.items() if turn == 0 else [next(iter(pictures.items()))]:
-                for server in running.values():
-                    measure(server, picture, rows[name][server.kind.name], arguments.clients, lengths[name])
-        for name, picture in pictures.items():
-            steps = arguments.steps - (picture is not first)
-            for server in running.values():
-                rows[name][server.kind.name].trials = sustain(server, picture, rows[name], lengths[name], steps)
-        memory = {name: round(server.megabytes) for name, server in running.items()}
-    crops = {name: len(scorer.score(picture).crops) for name, picture in pictures.items()}
-    report = assemble(rows, {name: statistics.median(values) for name, values in engine.items()}, crops)
+        engine, rows = take_turns(arguments, running, pictures, scorer)
+        memory = {server.kind.name: round(server.megabytes) for server in running}
     report = {
         "machine": machine(),
         "device": f"{scorer.engine.device} {scorer.engine.precision}",
@@ -113,18 +100,37 @@ def main() -> None:
         "litserve_pictures_per_second": tuning,
         "score_differences": differences,
         "resident_mb": memory,
-        **report,
+        **assemble(rows, {name: statistics.median(values) for name, values in engine.items()}, crops),
     }
     RESULTS.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     show(report)
 
 
-def tune(
-    batches: Sequence[str], picture: bytes, arguments: argparse.Namespace, folder: Path
-) -> tuple[Kind, dict[str, float]]:
+def take_turns(
+    arguments: argparse.Namespace, running: Sequence[Server], pictures: Mapping[str, bytes], scorer: Scorer
+) -> tuple[dict[str, list[float]], dict[str, dict[str, Row]]]:
+    """Measure everything; what the bare engine did, and the rows of all servers by picture."""
+    engine: dict[str, list[float]] = {"decode_ms": [], "engine_ms": [], "crops": []}
+    rows = {name: {server.kind.name: Row() for server in running} for name in pictures}
+    main_one = arguments.sizes[0]
+    for turn in range(arguments.rounds):
+        measure_engine(scorer, pictures[main_one], arguments.seconds, engine)
+        for name in pictures if turn == 0 else (main_one,):
+            seconds = arguments.seconds / (1 if name == main_one else 2)
+            for server in running:
+                measure(server, pictures[name], rows[name][server.kind.name], arguments.clients, seconds)
+    for name, of in rows.items():
+        seconds = arguments.seconds / (1 if name == main_one else 2)
+        for server in running:
+            steps = arguments.steps - (name != main_one)
+            sustain(server, pictures[name], of[server.kind.name], seconds, steps)
+    return engine, rows
+
+
+def tune(arguments: argparse.Namespace, picture: bytes, folder: Path) -> tuple[Kind, dict[str, float]]:
     """Find the batch and waiting time with which LitServe answers most; the rates of all."""
     rates: dict[str, float] = {}
-    for setting in batches:
+    for setting in arguments.batches:
         with servers.running(servers.litserve(setting), folder) as server:
             server.score(picture)
             rate, _ = server.saturate(picture, clients=arguments.clients, seconds=arguments.seconds / 3)
@@ -132,7 +138,7 @@ def tune(
     return servers.litserve(max(rates, key=lambda setting: rates[setting])), rates
 
 
-def compare(running: Mapping[str, Server], pictures: Mapping[str, bytes], scorer: Scorer) -> dict[str, float]:
+def compare(running: Sequence[Server], pictures: Mapping[str, bytes], scorer: Scorer) -> dict[str, float]:
     """Ask all servers for all scores; by how much they differ from the scorer's at most.
 
     Raises:
@@ -142,7 +148,8 @@ def compare(running: Mapping[str, Server], pictures: Mapping[str, bytes], scorer
     tolerance = SAME_SCORE if scorer.engine.precision == "fp32" else TOLERANCE[scorer.engine.precision]
     expected = {name: scorer.score(picture).score for name, picture in pictures.items()}
     differences = {}
-    for name, server in running.items():
+    for server in running:
+        name = server.kind.name
         with server.awake():
             differences[name] = max(abs(server.score(pictures[size]) - expected[size]) for size in pictures)
         if not differences[name] <= tolerance:
@@ -166,11 +173,11 @@ def measure(server: Server, picture: bytes, row: Row, clients: int, seconds: flo
         row.saturated.append(server.saturate(picture, clients=clients, seconds=seconds)[0])
 
 
-def sustain(server: Server, picture: bytes, row: Mapping[str, Row], seconds: float, steps: int) -> list[Trial]:
-    """Search for the highest rate that a server sustains, below what it answers at saturation."""
-    capacity = statistics.median(row[server.kind.name].saturated)
+def sustain(server: Server, picture: bytes, row: Row, seconds: float, steps: int) -> None:
+    """Search for the highest rate that a server sustains, about what it answers at saturation or below."""
+    capacity = statistics.median(row.saturated)
     with server.awake():
-        return openloop.search(
+        row.trials = openloop.search(
             lambda rate: server.attempt(picture, rate, seconds), 0.3 * capacity, 1.1 * capacity, steps
         )
 
