@@ -2,7 +2,7 @@
 # make test    install the development tools on first use, then run the tests
 # make check   lint, formatting and types
 # make coverage  run the tests of the service, its processes included, and list what they do not reach
-# make bench   measure the service against the bare engine
+# make bench   measure engine, service, decoding, start-up and scaling, beside what users would pick instead
 # make fuzz    decode 100,000 damaged pictures
 # make chaos   put a service under fire for ten minutes
 # make mutants change the batcher in hundreds of small ways, and list those that its tests do not notice
@@ -29,8 +29,8 @@ coverage: $(VENV)/dev.stamp
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
-bench: $(VENV)/dev.stamp
-	$(BIN)/python -m benchmarks.serving
+bench: $(VENV)/bench.stamp
+	for name in engine serving decode startup scaling; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 fuzz: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.fuzz
@@ -53,6 +53,10 @@ $(VENV)/serve.stamp: pyproject.toml constraints.txt
 
 $(VENV)/dev.stamp: $(VENV)/serve.stamp
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(VENV)/bench.stamp: $(VENV)/dev.stamp
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[bench]'
 	touch $@
 
 $(VENV)/mutants.stamp: $(VENV)/dev.stamp

@@ -27,7 +27,7 @@ from typing import Any
 import httpx2
 import torch
 
-from benchmarks.serving import resident_megabytes
+from benchmarks.measure import resident_megabytes
 from benchmarks.tally import Tally, quantiles
 from model import checkpoint, golden
 from model.scorer import Scorer

@@ -24,7 +24,7 @@ from app.decoding import Decoder
 from app.metrics import Metrics
 from app.sandbox import Sandbox
 from app.settings import Settings
-from benchmarks.serving import resident_megabytes
+from benchmarks.measure import resident_megabytes
 from model import checkpoint
 from model.allocator import keep_freed_memory
 from model.contract import Contract

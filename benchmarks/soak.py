@@ -11,7 +11,7 @@ import statistics
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks.serving import resident_megabytes
+from benchmarks.measure import resident_megabytes
 from tests.conftest import EXAMPLES, encode, photo
 from tests.e2e.conftest import running
 

@@ -7,11 +7,13 @@ when they run, so that ``--help`` does not wait for torch.
 import errno
 import io
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 
 from cli import benchmark, datasets, evaluate, figures, keys, models, score, serve, sweep, train
-from cli.console import SOME_FAILED, USAGE_ERROR, fail
+from cli.console import SOME_FAILED, USAGE_ERROR, fail, results
 from model.images import ImageError
 from training.errors import TrainingError
 
@@ -28,6 +30,23 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        results.print(f"smart-iqa {metadata.version('smart-iqa')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
 app.command("serve")(serve.serve)
 app.command("score")(score.score)
 app.command("train")(train.train)

@@ -3,6 +3,7 @@ import io
 import json
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,18 @@ def test_help(command: list[str]) -> None:
     assert "Usage" in result.stdout
 
 
-def test_help_does_not_wait_for_torch() -> None:
-    check = "import sys, cli.main; assert 'torch' not in sys.modules, 'torch'"
-    subprocess.run([sys.executable, "-c", check], check=True)
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_do_not_wait_for_torch(option: str) -> None:
+    check = f"""if True:
+        import atexit, sys
+        from cli.main import main
+        sys.argv[1:] = [{option!r}]
+        atexit.register(lambda: print('torch' in sys.modules))
+        main()
+    """
+    result = subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True)
+    assert result.stdout.splitlines()[-1] == "False"
+
+
+def test_version() -> None:
+    assert smart_iqa("--version").stdout == f"smart-iqa {metadata.version('smart-iqa')}\n"
