@@ -52,7 +52,7 @@ class Engine:
     Attributes:
         cap: Items that fit one batch; fewer for a while after memory has run out.
         reproducible: Whether an item's score is the same at every position of the largest shape; known after ``warm``.
-        device: ``cpu`` or ``cuda``.
+        device: ``cpu``, ``cuda``, or ``cuda:1`` where it is one of several.
         precision: ``fp32`` or ``bf16``.
         item_shapes: Shapes that items can have.
     """
@@ -62,19 +62,20 @@ class Engine:
         network: nn.Module,
         contract: Contract,
         *,
-        device: DeviceName = "auto",
+        device: str = "auto",
         precision: Precision = "auto",
         shapes: Sequence[int] | None = None,
     ) -> None:
         self.device = resolve_device(device)
+        self._kind = torch.device(self.device).type
         if self.device == "cpu":
             keep_freed_memory()
-        self.precision = _resolve_precision(precision, self.device, network)
-        if self.device == "cuda" and self.precision == "fp32":
+        self.precision = _resolve_precision(precision, self._kind, network)
+        if self._kind == "cuda" and self.precision == "fp32":
             # By default convolutions round fp32 to TF32, which golden scores made on a CPU do not allow.
             torch.backends.cudnn.allow_tf32 = False
         self.item_shapes = contract.item_shapes()
-        candidates = tuple(sorted(shapes or CANDIDATE_SHAPES[contract.view, self.device]))
+        candidates = self._candidates = tuple(sorted(shapes or CANDIDATE_SHAPES[contract.view, self._kind]))
         self.cap = self._largest = candidates[-1]
         self._good = 0
         self.reproducible = False
@@ -85,12 +86,25 @@ class Engine:
         # One buffer serves all item shapes: it holds one batch at a time.
         longest = max(math.prod(shape) for shape in self.item_shapes)
         dtype = torch.uint8 if contract.view == "crops" else torch.float32
-        self._staging = torch.zeros(self._largest * longest, dtype=dtype, pin_memory=self.device == "cuda")
+        self._staging = torch.zeros(self._largest * longest, dtype=dtype, pin_memory=self._kind == "cuda")
+        # A stream of its own, so that its copies overlap with what a twin computes.
+        self._stream = torch.cuda.Stream(self.device) if self._kind == "cuda" else None
+        if self._stream is not None:
+            # The weights come by another one.
+            self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, *, device: DeviceName = "auto", precision: Precision = "auto") -> "Engine":
+    def of(cls, checkpoint: Checkpoint, *, device: str = "auto", precision: Precision = "auto") -> "Engine":
         """Make and warm the engine of a checkpoint."""
         engine = cls(checkpoint.network, checkpoint.contract, device=device, precision=precision)
+        engine.warm()
+        return engine
+
+    def twin(self) -> "Engine":
+        """Make and warm another engine, for another thread: the weights are shared, buffers and stream are its own."""
+        engine = Engine(
+            self._network, self._contract, device=self.device, precision=self.precision, shapes=self._candidates
+        )
         engine.warm()
         return engine
 
@@ -145,7 +159,7 @@ class Engine:
         # All admitted shapes give the same bits, so a smaller one is another price, not another score.
         log.warning("out of memory at %d items to a batch: going on with %d", shape, smaller)
         self.cap, self._good = smaller, 0
-        if self.device == "cuda":
+        if self._kind == "cuda":
             torch.cuda.empty_cache()
         return self._in_chunks(smaller, np.concatenate(list(parts)))
 
@@ -156,11 +170,11 @@ class Engine:
 
     def _check_device(self, error: RuntimeError) -> None:
         """Find out whether an error has taken the device along; those of CUDA come back at every later call."""
-        if self.device == "cuda":
+        if self._kind == "cuda":
             try:
-                torch.cuda.synchronize()
+                torch.cuda.synchronize(self.device)
             except RuntimeError:
-                raise DeviceBroken(type(error).__name__) from error
+                raise DeviceBroken(f"{self.device}: {type(error).__name__}") from error
 
     def predict(self, items: Items) -> NDArray[np.float32]:
         """Score any number of items of one shape: ``run`` over as many batches as it takes."""
@@ -189,15 +203,16 @@ class Engine:
         for part in parts:
             staging[filled : filled + len(part)] = part
             filled += len(part)
-        inputs = network_inputs(staged.to(self.device, non_blocking=True), self._mean_std)
-        with self._autocast():
-            score, stage_weights = self._network(inputs)
-        columns = [score.unsqueeze(1)] if stage_weights is None else [score.unsqueeze(1), stage_weights]
-        rows: NDArray[np.float32] = torch.cat([column.float() for column in columns], dim=1).cpu().numpy()
+        with torch.cuda.stream(self._stream):
+            inputs = network_inputs(staged.to(self.device, non_blocking=True), self._mean_std)
+            with self._autocast():
+                score, stage_weights = self._network(inputs)
+            columns = [score.unsqueeze(1)] if stage_weights is None else [score.unsqueeze(1), stage_weights]
+            rows: NDArray[np.float32] = torch.cat([column.float() for column in columns], dim=1).cpu().numpy()
         return rows[:filled]
 
     def _autocast(self) -> AbstractContextManager[None]:
-        return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+        return torch.autocast(self._kind, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
@@ -221,16 +236,17 @@ def normalise(crops_NHWC: Tensor, mean_std: tuple[Tensor, Tensor]) -> Tensor:
     return crops_NHWC.float().sub_(mean).div_(std).permute(0, 3, 1, 2)
 
 
-def resolve_device(device: DeviceName) -> Literal["cpu", "cuda"]:
-    """Choose the device that ``auto`` means.
+def resolve_device(device: str) -> str:
+    """Choose the device that ``auto`` means; ``cpu``, ``cuda`` and ``cuda:1`` mean themselves.
 
     Raises:
-        ValueError: CUDA was asked for and there is none.
+        ValueError: CUDA was asked for and there is none, or not as many.
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device cuda was asked for, but this machine has no usable CUDA device")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device != "cpu" and (torch.device(device).index or 0) >= count:
+        raise ValueError(f"device {device} was asked for, but this machine has {count or 'no'} usable CUDA devices")
     return device
 
 

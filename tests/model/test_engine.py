@@ -165,12 +165,12 @@ def test_a_broken_device_is_no_ordinary_error(
         raise RuntimeError("CUDA error: device-side assert triggered")
 
     monkeypatch.setattr(engine, "_run_at", fail)
-    monkeypatch.setattr(engine, "device", "cuda")
+    monkeypatch.setattr(engine, "_kind", "cuda")
     monkeypatch.setattr(torch.cuda, "synchronize", fail)
     with pytest.raises(DeviceBroken):
         engine.run([contract.probe(2, (224, 224, 3))])
     # A batch that fails on a device that lives is an error like any other.
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
     with pytest.raises(RuntimeError, match="device-side"):
         engine.run([contract.probe(2, (224, 224, 3))])
 
