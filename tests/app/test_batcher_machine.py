@@ -43,6 +43,7 @@ WARMED = {"one": SHAPES[:1], "two": SHAPES[:1], "long": SHAPES}
 CAPS = {"one": 4, "two": 3, "long": 5}
 FATES = ("fine", "fine", "fine", "raises", "short", "nan")
 DURATIONS = (0.0, 0.5, 2.0, 32.0)
+SHORT_OF_MEMORY = (9, 9, 2, 1)
 Shape = tuple[int, ...]
 Kind = tuple[str, Shape]
 
@@ -111,10 +112,13 @@ def rows_of(key: str, numbers: Sequence[int]) -> Rows:
 class BatcherMachine(RuleBasedStateMachine):
     """Rules are what can happen to a batcher; invariants are what it promises."""
 
-    @initialize(lanes=st.integers(1, 3), max_crops=st.sampled_from([14, 60]), max_bytes=st.sampled_from([300, 10**6]))
-    def begin(self, lanes: int, max_crops: int, max_bytes: int) -> None:
-        self.clock, self.metrics, self.device = Clock(), Metrics(), SteppedLanes(lanes)
+    def __init__(self, lanes: int) -> None:
+        super().__init__()
         self.lanes = lanes
+
+    @initialize(max_crops=st.sampled_from([14, 60]), max_bytes=st.sampled_from([300, 10**6]))
+    def begin(self, max_crops: int, max_bytes: int) -> None:
+        self.clock, self.metrics, self.device = Clock(), Metrics(), SteppedLanes(self.lanes)
         self.max_crops, self.max_bytes = max_crops, max_bytes
         self.loop = SteppedLoop(self.clock)
         self.errors: list[str] = []
@@ -286,7 +290,7 @@ class BatcherMachine(RuleBasedStateMachine):
         self._settle(False)
 
     @precondition(lambda self: self.device.computed)
-    @rule(settle=st.booleans(), cap=st.sampled_from([9, 9, 9, 2, 1]), pick=st.integers(0, 2))
+    @rule(settle=st.booleans(), cap=st.sampled_from(SHORT_OF_MEMORY), pick=st.integers(0, 2))
     def report(self, settle: bool, cap: int, pick: int) -> None:
         # What one lane has computed is told in order; between lanes there is none.
         first = {batch.lane: place for place, batch in reversed(list(enumerate(self.computed)))}
@@ -310,11 +314,16 @@ class BatcherMachine(RuleBasedStateMachine):
         self._settle(settle)
 
     @precondition(lambda self: self.device.queued and not self.device.computed)
-    @rule(fate=st.sampled_from(FATES), duration=st.sampled_from(DURATIONS), lane=st.integers(0, 2))
-    def compute_and_report(self, fate: str, duration: float, lane: int) -> None:
+    @rule(
+        fate=st.sampled_from(FATES),
+        duration=st.sampled_from(DURATIONS),
+        lane=st.integers(0, 2),
+        cap=st.sampled_from(SHORT_OF_MEMORY),
+    )
+    def compute_and_report(self, fate: str, duration: float, lane: int, cap: int) -> None:
         """As most batches end: before the event loop has seen what else happened meanwhile."""
         self.compute(fate, duration, lane)
-        self.report(True, 9, 0)
+        self.report(True, cap, 0)
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 4.0]), settle=st.booleans())
     def pass_time(self, seconds: float, settle: bool) -> None:
@@ -447,10 +456,11 @@ class BatcherMachine(RuleBasedStateMachine):
         assert self._value("queue_seconds_count") == errors.count(None)
 
 
-def test_whatever_happens_the_batcher_keeps_its_promises(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+def test_whatever_happens_the_batcher_keeps_its_promises(lanes: int, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "smart_iqa.batcher")
     run_state_machine_as_test(
-        BatcherMachine,
+        partial(BatcherMachine, lanes),  # type: ignore[arg-type]  # whatever makes one will do
         settings=settings(
             max_examples=EXAMPLES or (40 if MUTANT else 150),
             stateful_step_count=50,
