@@ -1,28 +1,28 @@
-"""The dynamic micro-batcher: crops of many requests, grouped into batches for one device.
+"""The dynamic micro-batcher: crops of many requests, grouped into batches for the lanes of a device, or of several.
 
-It is work-conserving. A batch goes out as soon as the device is free, with whatever waits then; while the device is
-busy only a full batch is formed, and staged behind the running one, so that late arrivals can still join any other.
+It is work-conserving. A batch goes out as soon as a lane is free, with whatever waits then; while all lanes are busy
+only a full batch is formed, and staged for the lane that is free first, so that late arrivals can still join any other.
 There is no timer.
 
-    submit --> Waiting (app/waiting.py) --> _next_batch --> DeviceThread --> _finish --> the caller's future
+    submit --> Waiting (app/waiting.py) --> _next_batch --> Lanes (app/device.py) --> _finish --> the caller's future
 
-Everything but the engine's ``run`` happens on the event loop, in plain functions; there is no task that could die.
+Everything but the engine's ``run`` (app/runner.py) happens on the event loop, in plain functions; there is no task that
+could die.
 The engine and the clock are injected, and neither torch nor a web framework is imported.
 """
 
 import asyncio
-import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
-from app.device import DeviceThread, Outcome
+from app.device import Lanes, Outcome
 from app.metrics import Metrics
+from app.runner import Computed, Runner
 from app.waiting import Waiting
 from app.work import (
     Answer,
@@ -36,14 +36,11 @@ from app.work import (
     Place,
     Priority,
     QueueFull,
-    Rows,
     Segment,
 )
 
-log = logging.getLogger("smart_iqa.batcher")
-
-SLOTS = 2
-"""Batches handed to the device: one runs, one is staged."""
+STAGED = 1
+"""Batches handed over beyond those that the lanes run."""
 ATTEMPTS = 2
 """A crop meets the engine this often: in company, and alone."""
 FAILURES_TO_UNHEALTHY = 3
@@ -52,26 +49,12 @@ RECOVERY_SECONDS = 30.0
 RETRY_AFTER_CAP = 30
 
 
-class _Computed(NamedTuple):
-    rows_ND: Rows
-    error: Exception | None
-    started: float
-    seconds: float
-
-
-def _fault(rows_ND: Rows, crops: int) -> Exception | None:
-    # Not even an array, perhaps: an exception here, on the event loop, would leave all callers of the batch waiting.
-    if not isinstance(rows_ND, np.ndarray) or rows_ND.dtype.kind != "f" or rows_ND.ndim != 2 or len(rows_ND) != crops:
-        return ValueError("not a row of numbers for each crop")
-    return None if np.isfinite(rows_ND).all() else ArithmeticError("a row is not a number")
-
-
 class Batcher:
     """Groups crops of concurrent requests; made and used on one event loop.
 
     Args:
-        engines: An engine for each key that requests may name; all share the device.
-        device: The thread that they are run on.
+        engines: The replicas behind each key that requests may name, one for each lane; all keys share the lanes.
+        lanes: The threads that they are run on.
         metrics: Where it reports.
         clock: Seconds from a monotonic clock.
         max_queue_crops: Bound on the crops that wait.
@@ -81,8 +64,8 @@ class Batcher:
 
     def __init__(
         self,
-        engines: Mapping[str, Engine],
-        device: DeviceThread,
+        engines: Mapping[str, Sequence[Engine]],
+        lanes: Lanes,
         metrics: Metrics,
         *,
         clock: Callable[[], float],
@@ -90,32 +73,35 @@ class Batcher:
         max_queue_bytes: int,
         hang_seconds: float = 120.0,
     ) -> None:
-        self._engines = dict(engines)
         self._metrics = metrics
         self._clock = clock
         self._max_queue_crops = max_queue_crops
         self._max_queue_bytes = max_queue_bytes
-        self._hang_seconds = hang_seconds
         self._loop = asyncio.get_running_loop()
-        self._device = device
-        device.on_death = lambda: self._loop.call_soon_threadsafe(self._lose_device)
+        self._lanes = lanes
+        lanes.on_death = lambda: self._loop.call_soon_threadsafe(self._lose_device)
         self._waiting = Waiting()
         self._retries: deque[Batch] = deque()
         self._on_device: dict[Batch, None] = {}
         self._leaving: set[str] = set()
         self._places: set[Place] = set()
-        # When the engine began with the batch that it has now. Written by the device thread.
-        self._began: float | None = None
+        self._runner = Runner(clock, hang_seconds)
         self._failures = 0
         self._last_failure = -math.inf
         self._lost = False
+        self._engines: dict[str, Sequence[Engine]] = {}
+        for key, replicas in engines.items():
+            self.put_engine(key, replicas)
 
     @property
     def alive(self) -> bool:
-        """Whether the device thread runs, and does not hang."""
-        began = self._began
-        hangs = began is not None and self._clock() - began > self._hang_seconds
-        return self._device.alive and not self._lost and not hangs
+        """Whether all lanes run, and none of them hangs."""
+        return self._lanes.alive and not self._lost and not self.hanging
+
+    @property
+    def hanging(self) -> list[str]:
+        """Devices of the lanes that hang."""
+        return self._runner.hanging
 
     @property
     def healthy(self) -> bool:
@@ -127,10 +113,22 @@ class Batcher:
         """Answer whoever waits that nothing will be computed any more, and take nothing further."""
         self._lose_device()
 
-    def put_engine(self, key: str, engine: Engine) -> None:
-        """Make a further key known."""
+    def put_engine(self, key: str, replicas: Sequence[Engine]) -> None:
+        """Make a further key known, or exchange all that is behind one.
+
+        Args:
+            key: Its name.
+            replicas: An engine for each lane, as many for every key; lanes that are missing are opened.
+        """
+        self._lanes.open(len(replicas))
+        assert len(replicas) == len(self._lanes), "not an engine for each lane"
+        self._runner.open(len(replicas))
         self._leaving.discard(key)
-        self._engines[key] = engine
+        self._engines[key] = replicas
+
+    def _cap(self, key: str) -> int:
+        # A batch may go to any lane, also to one that is short of memory.
+        return min(engine.cap for engine in self._engines[key])
 
     def drop_engine(self, key: str) -> None:
         """Forget a key, now or once none of its jobs waits or runs. Nothing may be submitted for it any more."""
@@ -160,7 +158,11 @@ class Batcher:
         crops += self._waiting.crops + sum(place.crops for place in self._places)
         size += self._waiting.bytes + sum(place.bytes for place in self._places)
         if crops > self._max_queue_crops or size > self._max_queue_bytes:
-            raise QueueFull(min(max(math.ceil(self._waiting.drain_seconds), 1), RETRY_AFTER_CAP))
+            raise QueueFull(min(max(math.ceil(self._drain_seconds), 1), RETRY_AFTER_CAP))
+
+    @property
+    def _drain_seconds(self) -> float:
+        return self._waiting.drain_seconds / len(self._lanes)
 
     @contextmanager
     def reserve(self, crops: int, size: int, within: Place | None = None) -> Iterator[Place]:
@@ -211,7 +213,7 @@ class Batcher:
             QueueFull: Too much waits already.
             DeadlineExceeded: The deadline passed.
             EngineFailed: The engine failed on these crops.
-            DeviceLost: The device thread has ended.
+            DeviceLost: A lane has ended or hangs.
         """
         if place is not None:
             place.take(len(items), items.nbytes)
@@ -244,34 +246,18 @@ class Batcher:
             expiry.cancel()
 
     def _pump(self) -> None:
-        """Hand batches to the device while it has a slot for them."""
-        while len(self._on_device) < SLOTS and (batch := self._next_batch()) is not None:
+        """Hand batches to the lanes while there is a slot for them."""
+        while len(self._on_device) < len(self._lanes) + STAGED and (batch := self._next_batch()) is not None:
             self._on_device[batch] = None
-            engine = self._engines[batch.key]
             self._metrics.batch_flush.labels(batch.reason).inc()
             self._metrics.batch_crops.observe(batch.crops)
-            self._metrics.batch_fill.observe(batch.crops / engine.cap)
+            self._metrics.batch_fill.observe(batch.crops / self._cap(batch.key))
             parts = [segment.job.items[segment.start : segment.stop] for segment in batch.segments]
-            self._device.run(partial(self._timed, engine, parts), partial(self._post, batch))
+            self._lanes.run(partial(self._runner.run, self._engines[batch.key], parts), partial(self._post, batch))
         self._tell()
 
-    def _post(self, batch: Batch, outcome: Outcome[_Computed]) -> None:
+    def _post(self, batch: Batch, outcome: Outcome[Computed]) -> None:
         self._loop.call_soon_threadsafe(self._finish, batch, outcome)
-
-    def _timed(self, engine: Engine, parts: list[Items]) -> _Computed:
-        started = self._began = self._clock()
-        # What fails has had the device too: its time is told as well.
-        error: Exception | None = None
-        rows_ND: Rows = np.empty((0, 0), np.float32)
-        try:
-            rows_ND = engine.run(parts)
-        except Exception as caught:
-            log.exception("a batch failed")
-            # The traceback's frames hold the batch's memory on the device, which the retry will need.
-            error = caught.with_traceback(None)
-        finally:
-            self._began = None
-        return _Computed(rows_ND, error, started, self._clock() - started)
 
     def _next_batch(self) -> Batch | None:
         """Take the next batch off the queue; None if nothing waits, or if waiting longer costs nothing."""
@@ -281,9 +267,9 @@ class Batcher:
         head = self._waiting.head()
         if head is None:
             return None
-        cap = self._engines[head.key].cap
+        cap = self._cap(head.key)
         full = self._waiting.like(head) >= cap
-        if self._on_device and not full:
+        if len(self._on_device) >= len(self._lanes) and not full:
             return None
         segments = self._waiting.take(head, cap)
         return Batch(
@@ -307,13 +293,14 @@ class Batcher:
         self._fail(job, DeadlineExceeded())
         self._pump()
 
-    def _finish(self, batch: Batch, outcome: Outcome[_Computed]) -> None:
+    def _finish(self, batch: Batch, outcome: Outcome[Computed]) -> None:
         """Take in what became of a batch."""
         del self._on_device[batch]
         computed = outcome.value
         assert computed is not None, "whatever the engine raises is part of what was computed"
         self._waiting.settle(batch.segments, batch.cost, computed.seconds)
-        error = computed.error or _fault(computed.rows_ND, batch.crops)
+        self._metrics.device_batches.labels(computed.device).inc()
+        error = computed.fault(batch.crops)
         if error is None:
             self._failures = 0
             self._deliver(batch, computed)
@@ -322,7 +309,7 @@ class Batcher:
             self._retry_alone(batch)
         self._pump()
 
-    def _deliver(self, batch: Batch, computed: _Computed) -> None:
+    def _deliver(self, batch: Batch, computed: Computed) -> None:
         self._metrics.compute_seconds.observe(computed.seconds)
         offset = 0
         for segment in batch.segments:
@@ -376,4 +363,4 @@ class Batcher:
             self._let_go()
         self._metrics.queue_crops.set(self._waiting.crops)
         self._metrics.queue_bytes.set(self._waiting.bytes)
-        self._metrics.queue_wait.set(self._waiting.drain_seconds)
+        self._metrics.queue_wait.set(self._drain_seconds)

@@ -29,7 +29,7 @@ def create_app(
 
     Args:
         settings: How to run.
-        load: Makes the models; called on the device thread, after the start and when models are exchanged.
+        load: Makes the models; called on a lane, after the start and when models are exchanged.
         clock: Seconds from a monotonic clock.
         on_loss: Called once when the device is lost, which only a new process will have again.
 

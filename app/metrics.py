@@ -50,6 +50,7 @@ class Metrics:
             "batch_fill_ratio", "Crops of a batch by the most that fit.", tuple(tenth / 10 for tenth in range(1, 11))
         )
         self.batch_flush = counter("batch_flush", "Batches by what sent them off: full, idle device, retry.", "reason")
+        self.device_batches = counter("device_batches", "Batches that a device has computed.", "device")
         self.batch_failures = counter("batch_failures", "Batches that the engine failed on.", "kind")
         self.queue_crops = gauge("queue_crops", "Crops waiting for the device.")
         self.queue_bytes = gauge("queue_bytes", "Memory of the crops waiting for the device.")

@@ -1,20 +1,27 @@
 """The models that the service holds: loaded, warmed and proven before they answer anything."""
 
 import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from app.settings import Settings
 from app.work import Engine
 from model import checkpoint, golden, registry
-from model.checkpoint import Config
+from model.calibration import calibrate
+from model.checkpoint import Checkpoint, Config
 from model.engine import Engine as TorchEngine
+from model.engine import Precision, resolve_device
 from model.scorer import ModelId, Scorer
 
 log = logging.getLogger("smart_iqa.models")
+
+LANES = {"cpu": 1, "cuda": 2}
+"""Lanes of one device: on a GPU, the copies of one overlap with the arithmetic of the other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,21 +31,19 @@ class ServedModel:
     Attributes:
         config: What its checkpoint says of it.
         digest: The checkpoint's digest.
-        engine: Its warmed engine.
+        engines: Its warmed engines, one for each lane.
         parameters: Number of parameters.
         stage_attention: Whether it weighs the stages.
-        device: Device it is on.
         precision: Precision it computes in.
         batch_shapes: Crops per batch that it runs at.
-        reproducible: Whether scores do not depend on batch company, to the last bit.
+        reproducible: Whether scores depend neither on batch company nor on the lane, to the last bit.
     """
 
     config: Config
     digest: str
-    engine: Engine
+    engines: Sequence[Engine]
     parameters: int
     stage_attention: bool
-    device: str
     precision: str
     batch_shapes: tuple[int, ...]
     reproducible: bool
@@ -47,6 +52,11 @@ class ServedModel:
     def key(self) -> str:
         """What the batcher knows it by: during an exchange two models may have one name."""
         return f"{self.config.name}@{self.digest}"
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices that it is on."""
+        return tuple(dict.fromkeys(engine.device for engine in self.engines))
 
     @property
     def id(self) -> ModelId:
@@ -65,44 +75,85 @@ class ServedModel:
             "trained_on": self.config.trained_on,
             "licence": self.config.licence,
             "figures": {split: dict(figures) for split, figures in self.config.figures.items()},
-            "device": self.device,
+            "devices": list(self.devices),
             "precision": self.precision,
             "batch_shapes": list(self.batch_shapes),
             "reproducible": self.reproducible,
         }
 
 
-def load_models(settings: Settings) -> Mapping[str, ServedModel]:
+def lane_devices(device: str) -> tuple[str, ...]:
+    """Name the device of each lane.
+
+    Args:
+        device: ``cpu``; ``cuda:1`` for one GPU; ``cuda`` for all that are visible; ``auto`` for those, or else the CPU.
+
+    Raises:
+        ValueError: The device is not there.
+    """
+    chosen = resolve_device(device)
+    devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if chosen == "cuda" else [chosen]
+    return tuple(name for name in devices for _ in range(LANES[torch.device(name).type]))
+
+
+def load_models(settings: Settings, lanes: Sequence[str] = ()) -> Mapping[str, ServedModel]:
     """Load, warm and prove all checkpoints of the settings; the first one is the default model.
+
+    Args:
+        settings: How to run.
+        lanes: The device of each lane; if empty, those of ``lane_devices``.
 
     Raises:
         CheckpointError: A folder is not a usable checkpoint.
-        GoldenMismatch: A model does not give its golden scores on this machine.
+        GoldenMismatch: A model does not give its golden scores on a device of this machine.
         ValueError: The device is not there, or two checkpoints share a name.
     """
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    threads = settings.threads
+    if threads:
+        torch.set_num_threads(threads)
+    lanes = lanes or lane_devices(settings.device)
     models: dict[str, ServedModel] = {}
     for folder in settings.checkpoints:
         loaded = checkpoint.load(folder)
         if loaded.config.name in models:
             raise ValueError(f"two checkpoints are called {loaded.config.name!r}")
-        engine = TorchEngine.of(loaded, device=settings.device, precision=settings.precision)
-        golden.verify(Scorer(loaded, engine))
-        if not engine.reproducible:
-            log.warning("%s: on this device scores may differ in the last digits by batch company", loaded.config.name)
-        models[loaded.config.name] = ServedModel(
+        parameters, stage_attention = registry.parameter_count(loaded.network), loaded.network.weighs_stages
+        engines = _engines(loaded, lanes, settings.precision)
+        if engines[0].device == "cpu":
+            setting = calibrate(engines[0], loaded.digest, threads=threads)
+            threads = setting.threads  # one number for the process: the default model's
+            for engine in engines[1:]:
+                engine.limit(setting.cap)
+        model = models[loaded.config.name] = ServedModel(
             config=loaded.config,
             digest=loaded.digest,
-            engine=engine,
-            parameters=registry.parameter_count(loaded.network),
-            stage_attention=loaded.network.weighs_stages,
-            device=engine.device,
-            precision=engine.precision,
-            batch_shapes=engine.shapes,
-            reproducible=engine.reproducible,
+            engines=engines,
+            parameters=parameters,
+            stage_attention=stage_attention,
+            precision=engines[0].precision,
+            batch_shapes=engines[0].shapes,
+            reproducible=all(engine.reproducible and _agree(engine, engines[0], loaded) for engine in engines),
         )
+        if not model.reproducible:
+            log.warning("%s: scores may differ in the last digits by batch company or device", model.config.name)
         log.info(
-            "%s is ready on %s in %s, batches of %s", loaded.config.name, engine.device, engine.precision, engine.shapes
+            "%s is ready on %s in %s, batches of %s",
+            *(model.config.name, ", ".join(model.devices), model.precision, model.batch_shapes),
         )
     return models
+
+
+def _engines(loaded: Checkpoint, lanes: Sequence[str], precision: Precision) -> list[TorchEngine]:
+    """Make an engine for each lane, those of one device around one form of the network, and prove each device."""
+    engines: list[TorchEngine] = []
+    for device, count in Counter(lanes).items():
+        engine = TorchEngine.of(loaded, device=device, precision=precision)
+        golden.verify(Scorer(loaded, engine))
+        engines += [engine, *(engine.twin() for _ in range(count - 1))]
+    return engines
+
+
+def _agree(engine: TorchEngine, other: TorchEngine, loaded: Checkpoint) -> bool:
+    """Whether two engines give the same rows, to the last bit."""
+    probes = [] if engine is other else [loaded.contract.probe(engine.cap, shape) for shape in engine.item_shapes]
+    return all(np.array_equal(engine.predict(probe), other.predict(probe)) for probe in probes)

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from app.device import DeviceThread, Outcome
+from app.device import Lanes, Outcome
 from app.errors import Problem
 from app.models import ServedModel
 from app.settings import Settings
@@ -43,9 +43,9 @@ async def load_again(
     settings: Settings,
     folders: Sequence[Path],
     current: Mapping[str, ServedModel],
-    device: DeviceThread,
+    lanes: Lanes,
 ) -> Mapping[str, ServedModel]:
-    """Load, warm and prove checkpoints on the device thread, one at a time, with batches in between.
+    """Load, warm and prove checkpoints on a lane, one at a time, with batches in between.
 
     Files are read and hashed beforehand, elsewhere: damaged ones cost the device nothing, and a model that is loaded
     already is kept as it is.
@@ -55,13 +55,13 @@ async def load_again(
         settings: How the service runs.
         folders: The checkpoints; the first one is the default model.
         current: The models that are loaded.
-        device: Where to load.
+        lanes: Where to load: on the one that is free first.
 
     Raises:
         CheckpointError: A folder is not a usable checkpoint.
         GoldenMismatch: A model does not give its golden scores on this machine.
         ValueError: Two checkpoints share a name.
-        DeviceLost: The device thread has ended.
+        DeviceLost: A lane has ended.
     """
     loaded = {model.digest: model for model in current.values()}
     models: dict[str, ServedModel] = {}
@@ -70,14 +70,14 @@ async def load_again(
         model = loaded.get(digest)
         if model is None:
             alone = settings.model_copy(update={"checkpoints": (folder,)})
-            (model,) = (await _run_on(device, partial(load, alone))).values()
+            (model,) = (await _run_on(lanes, partial(load, alone))).values()
         if model.config.name in models:
             raise ValueError(f"two checkpoints are called {model.config.name!r}")
         models[model.config.name] = model
     return models
 
 
-async def _run_on(device: DeviceThread, work: Callable[[], T]) -> T:
+async def _run_on(lanes: Lanes, work: Callable[[], T]) -> T:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
@@ -89,9 +89,9 @@ async def _run_on(device: DeviceThread, work: Callable[[], T]) -> T:
         else:
             future.set_result(outcome.value)  # type: ignore[arg-type]  # no error, so there is a value
 
-    device.run(work, lambda outcome: loop.call_soon_threadsafe(settle, outcome))
+    lanes.run(lambda _: work(), lambda outcome: loop.call_soon_threadsafe(settle, outcome))
     while not future.done():
-        if not device.alive:
+        if not lanes.alive:
             raise DeviceLost
         await asyncio.wait({future}, timeout=POLL_SECONDS)
     return future.result()

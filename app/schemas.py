@@ -117,7 +117,7 @@ class ModelFacts(BaseModel):
     trained_on: str
     licence: str
     figures: dict[str, dict[str, float]]
-    device: str
+    devices: list[str]
     precision: str
     batch_shapes: list[int]
     reproducible: bool = Field(description="Whether scores do not depend on batch company, to the last bit.")

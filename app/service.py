@@ -4,13 +4,12 @@ import asyncio
 import gc
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from opentelemetry import trace
 
 from app.batcher import Batcher
-from app.device import DeviceThread, Outcome
+from app.device import Lanes, Outcome
 from app.errors import Problem
 from app.generations import Generations
 from app.metrics import Metrics
@@ -27,7 +26,7 @@ WATCH_SECONDS = 1.0
 
 
 class Service:
-    """Holds the models, the device and what takes pictures to it.
+    """Holds the models, the lanes and what takes pictures to it.
 
     Args:
         settings: How to run.
@@ -61,10 +60,11 @@ class Service:
         self._load = load
         # Before the first thread: a thread that has taken memory stays with the arena that it took it from.
         keep_freed_memory()
-        self._device = DeviceThread("device")
+        # One until the models are there, which say how many they are made for.
+        self._lanes = Lanes()
         self._batcher = Batcher(
             {},
-            self._device,
+            self._lanes,
             metrics,
             clock=clock,
             max_queue_crops=settings.max_queue_crops,
@@ -81,18 +81,19 @@ class Service:
     def start(self) -> None:
         """Begin to load the models; until then, and if that fails, the service is alive but not ready."""
         loop = asyncio.get_running_loop()
-        # On the device thread, like all work of the engines: a second thread that computes would cost the first one its
-        # share of the cores, for as long as the process lives.
-        self._device.run(
-            partial(self._load, self.settings), lambda outcome: loop.call_soon_threadsafe(self._take, outcome)
+        # On a lane, like all work of the engines: a further thread that computes would cost that of the CPU its share
+        # of the cores, for as long as the process lives.
+        self._lanes.run(
+            lambda _: self._load(self.settings), lambda outcome: loop.call_soon_threadsafe(self._take, outcome)
         )
         self._watch = loop.create_task(self._watch_device())
 
     async def _watch_device(self) -> None:
-        """Notice a device thread that has ended, or hangs, also when nobody asks."""
+        """Notice a lane that has ended, or hangs, also when nobody asks."""
         while self.alive:
             await asyncio.sleep(WATCH_SECONDS)
-        log.critical("the device is lost: whoever waits is told, and only a restart will help")
+        why = f"{', '.join(hanging)} hangs" if (hanging := self._batcher.hanging) else "a lane has ended"
+        log.critical("the device is lost (%s): whoever waits is told, and only a restart will help", why)
         self._batcher.give_up()
         self._on_loss()
 
@@ -107,12 +108,12 @@ class Service:
     def _install(self, models: Mapping[str, ServedModel]) -> None:
         """Let requests have these models from now on."""
         for model in models.values():
-            self._batcher.put_engine(model.key, model.engine)
+            self._batcher.put_engine(model.key, model.engines)
         self._broken, self._loaded = "", True
         self._metrics.model_info.clear()
         for model in models.values():
             self._metrics.model_info.labels(
-                model.config.name, model.digest, model.config.contract.id, model.device, model.precision
+                model.config.name, model.digest, model.config.contract.id, ",".join(model.devices), model.precision
             ).set(1)
         self.generations.replace(models)
 
@@ -121,7 +122,7 @@ class Service:
             self._batcher.drop_engine(key)
         # Tracebacks of failed requests may hold a model in a circle, and with torch loaded the collector hardly ever
         # comes to look by itself: there is too much to look at (0.15 s).
-        self._device.run(gc.collect, lambda _: None)
+        self._lanes.run(lambda _: gc.collect(), lambda _: None)
 
     async def reload(self, folders: Sequence[Path] = ()) -> tuple[dict[str, str], dict[str, str]]:
         """Load checkpoints, prove them, and exchange the models at once while requests go on.
@@ -139,7 +140,7 @@ class Service:
             old = {name: model.digest for name, model in self.models.items()}
             folders = folders or self.settings.checkpoints
             try:
-                models = await load_again(self._load, self.settings, folders, self.models, self._device)
+                models = await load_again(self._load, self.settings, folders, self.models, self._lanes)
             except DeviceLost as error:
                 raise Problem("device_lost", "nothing can be loaded until the service is restarted") from error
             except Exception as error:
@@ -162,7 +163,7 @@ class Service:
         if self._watch is not None:
             self._watch.cancel()
         self.scoring.close()
-        self._device.close()
+        self._lanes.close()
 
     @property
     def models(self) -> Mapping[str, ServedModel]:
@@ -171,7 +172,7 @@ class Service:
 
     @property
     def alive(self) -> bool:
-        """Whether a restart would not help: false once the device thread has ended."""
+        """Whether a restart would not help: false once a lane has ended or hangs."""
         return self._batcher.alive
 
     def unready_because(self) -> str | None:
@@ -181,7 +182,7 @@ class Service:
         if self._broken:
             return self._broken
         if not self._batcher.alive:
-            return "the device thread has ended"
+            return "a lane of the device has ended or hangs"
         if not self.models:
             return "no model is loaded" if self._loaded else "the models are being loaded"
         return None if self._batcher.healthy else "the engine keeps failing"

@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model.checkpoint import DEFAULT
 from model.contract import MAX_CROPS
-from model.engine import DeviceName, Precision
+from model.engine import Precision
 
 
 class Settings(BaseSettings):
@@ -39,15 +39,23 @@ class Settings(BaseSettings):
         min_length=1,
         description="Checkpoint folders to serve, separated by commas; the first is the default model.",
     )
-    device: DeviceName = Field(
-        "auto", description="`auto` takes CUDA where there is some, else the CPU; `cpu`, `cuda`."
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$",
+        description="`auto` takes CUDA where there is some, else the CPU; `cpu`; `cuda` for all visible GPUs, `cuda:1` "
+        "for one of them.",
     )
     precision: Precision = Field(
         "auto",
         description="`auto` takes bf16 where the hardware has it and the network gains from it; `fp32`, "
         "`bf16`, `int8` (CPU, for checkpoints that were prepared for it).",
     )
-    threads: int = Field(0, ge=0, le=512, description="CPU threads of the engine; 0 leaves the choice to torch.")
+    threads: int = Field(
+        0,
+        ge=0,
+        le=512,
+        description="CPU threads of the engine; 0 takes what a measurement at the first start found fastest.",
+    )
     decode_threads: int = Field(2, ge=1, le=256, description="Threads, or processes, that decode pictures.")
     decoder: Literal["threads", "processes"] = Field(
         "threads",

@@ -21,6 +21,10 @@ class Engine(Protocol):
     """What the batcher asks of an engine."""
 
     @property
+    def device(self) -> str:
+        """Name of the device that it computes on."""
+
+    @property
     def cap(self) -> int:
         """Crops that fit one batch."""
 
@@ -56,7 +60,7 @@ class EngineFailed(BatcherError):
 
 
 class DeviceLost(BatcherError):
-    """The device thread has ended; nothing can be computed any more."""
+    """A lane of the device has ended or hangs; nothing can be computed any more."""
 
 
 @dataclass(frozen=True, kw_only=True)

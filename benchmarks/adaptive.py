@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 from scipy import stats
 
-from model import adaptive, images
+from model import adaptive
 from model.adaptive import AUTO, FIRST, Crops, Rounds
 from model.checkpoint import DEFAULT
 from model.contract import Contract, Views
@@ -80,9 +80,9 @@ def scored(scorer: Scorer, samples: Sequence[Sample]) -> Iterator[tuple[dict[int
     for start in track(range(0, len(samples), GROUP), "scoring"):
         group = []
         for sample in samples[start : start + GROUP]:
-            picture = images.decode(sample.path.read_bytes())
-            image = contract.resized(picture.image)[0]
-            group.append({n: contract.cut(image, picture.image.size, n) for n in {*FIXED, contract.crops}})
+            picture = contract.decode(sample.path.read_bytes())
+            pixels_HWC = np.asarray(contract.resized(picture))
+            group.append({n: contract.cut(pixels_HWC, picture.facts.size, n) for n in {*FIXED, contract.crops}})
         crops = [{crop.tobytes(): crop for views in cut.values() for crop in views.items} for cut in group]
         rows = scorer.engine.predict_all([np.stack(list(one.values())) for one in crops])
         for cut, one, rows_ND in zip(group, crops, rows, strict=True):

@@ -4,33 +4,33 @@ It never fails while a checkpoint is warmed and proven: what is loaded is sound.
 """
 
 import random
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from app.batcher import Batcher
+from app.runner import Runner
 from cli.main import main
 from model.engine import Engine
 
 _chance = random.Random(1)
-_in_batch = False
-_timed, _run_at = Batcher._timed, Engine._run_at
+_here = threading.local()
+_run, _run_at = Runner.run, Engine._run_at
 
 
-def _remember(self: Batcher, engine: Any, parts: Any) -> Any:
-    global _in_batch
-    _in_batch = True
+def _remember(self: Runner, replicas: Any, parts: Any, lane: int) -> Any:
+    _here.in_batch = True
     try:
-        return _timed(self, engine, parts)
+        return _run(self, replicas, parts, lane)
     finally:
-        _in_batch = False
+        _here.in_batch = False
 
 
 def _fail_now_and_then(self: Engine, shape: Any, parts: Sequence[Any]) -> Any:
     rows_ND = _run_at(self, shape, parts)
-    fate = _chance.random() if _in_batch else 1.0
+    fate = _chance.random() if getattr(_here, "in_batch", False) else 1.0
     if fate < 0.01:
         raise RuntimeError("injected")
     if fate < 0.02:
@@ -39,6 +39,6 @@ def _fail_now_and_then(self: Engine, shape: Any, parts: Sequence[Any]) -> Any:
 
 
 if __name__ == "__main__":
-    Batcher._timed = _remember  # type: ignore[method-assign]
+    Runner.run = _remember  # type: ignore[method-assign]
     Engine._run_at = _fail_now_and_then  # type: ignore[method-assign]
     main()

@@ -12,7 +12,7 @@ def serve(
     checkpoint: Annotated[
         list[Path] | None, typer.Option(help="Checkpoint folder; repeat for several, the first is the default model.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda (all GPUs) or cuda:1 (one of them).")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or int8.")] = None,
 ) -> None:
     """Serve scores over HTTP.

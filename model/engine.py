@@ -5,6 +5,7 @@ would depend on the company it is in. So the engine pads every batch to one of a
 shape only if it reproduces the largest one's results bit for bit, at every position.
 """
 
+import copy
 import logging
 import math
 from collections.abc import Sequence
@@ -54,7 +55,7 @@ class Engine:
     Attributes:
         cap: Items that fit one batch; fewer for a while after memory has run out.
         reproducible: Whether an item's score is the same at every position of the largest shape; known after ``warm``.
-        device: ``cpu`` or ``cuda``.
+        device: ``cpu``, ``cuda``, or ``cuda:1`` where it is one of several.
         precision: ``fp32``, ``bf16`` or ``int8``.
         item_shapes: Shapes that items can have.
         contract: How its items are made.
@@ -65,20 +66,21 @@ class Engine:
         network: nn.Module,
         contract: Contract,
         *,
-        device: DeviceName = "auto",
+        device: str = "auto",
         precision: Precision = "auto",
         shapes: Sequence[int] | None = None,
         ranges: Ranges | None = None,
     ) -> None:
         self.device = resolve_device(device)
+        self._kind = torch.device(self.device).type
         if self.device == "cpu":
             keep_freed_memory()
-        self.precision = _resolve_precision(precision, self.device, network)
-        if self.device == "cuda" and self.precision == "fp32":
+        self.precision = _resolve_precision(precision, self._kind, network)
+        if self._kind == "cuda" and self.precision == "fp32":
             # By default convolutions round fp32 to TF32, which golden scores made on a CPU do not allow.
             torch.backends.cudnn.allow_tf32 = False
         self.item_shapes = contract.item_shapes()
-        candidates = tuple(sorted(shapes or CANDIDATE_SHAPES[contract.view, self.device]))
+        candidates = tuple(sorted(shapes or CANDIDATE_SHAPES[contract.view, self._kind]))
         self.cap = self._largest = candidates[-1]
         self._good = 0
         self.reproducible = False
@@ -86,23 +88,41 @@ class Engine:
         if self.precision == "int8" and (ranges is None or self.device != "cpu"):
             raise ValueError("int8 needs a CPU and a checkpoint with the ranges of its activations")
         self._network = inference_form(
-            network.to(self.device),
+            network,
+            self.device,
             torch.bfloat16 if self.precision == "bf16" else torch.float32,
             ranges if self.precision == "int8" else None,
         )
         self.contract = contract
-        self._captured: dict[tuple[int, ...], Captured] = {}
         self._mean_std = mean_std(contract, self.device)
+        self._allocate()
+
+    def _allocate(self) -> None:
+        """Get what no other engine may share."""
+        self._captured: dict[tuple[int, ...], Captured] = {}
         # One buffer serves all item shapes: it holds one batch at a time.
         longest = max(math.prod(shape) for shape in self.item_shapes)
-        dtype = torch.uint8 if contract.view == "crops" else torch.float32
-        self._staging = torch.zeros(self._largest * longest, dtype=dtype, pin_memory=self.device == "cuda")
+        dtype = torch.uint8 if self.contract.view == "crops" else torch.float32
+        self._staging = torch.zeros(self._largest * longest, dtype=dtype, pin_memory=self._kind == "cuda")
+        # A stream of its own, so that its copies overlap with what a twin computes.
+        self._stream = torch.cuda.Stream(self.device) if self._kind == "cuda" else None
+        if self._stream is not None:
+            # The weights come by another one.
+            self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, *, device: DeviceName = "auto", precision: Precision = "auto") -> "Engine":
+    def of(cls, checkpoint: Checkpoint, *, device: str = "auto", precision: Precision = "auto") -> "Engine":
         """Make and warm the engine of a checkpoint."""
         ranges = checkpoint.ranges if precision == "int8" else None
         engine = cls(checkpoint.network, checkpoint.contract, device=device, precision=precision, ranges=ranges)
+        engine.warm()
+        return engine
+
+    def twin(self) -> "Engine":
+        """Make and warm another engine, for another thread: the weights are shared, buffers and stream are its own."""
+        engine = copy.copy(self)
+        engine._shapes = dict(self._shapes)
+        engine._allocate()
         engine.warm()
         return engine
 
@@ -162,7 +182,7 @@ class Engine:
         # All admitted shapes give the same bits, so a smaller one is another price, not another score.
         log.warning("out of memory at %d items to a batch: going on with %d", shape, smaller)
         self.cap, self._good = smaller, 0
-        if self.device == "cuda":
+        if self._kind == "cuda":
             torch.cuda.empty_cache()
         return self._in_chunks(smaller, np.concatenate(list(parts)))
 
@@ -173,11 +193,11 @@ class Engine:
 
     def _check_device(self, error: RuntimeError) -> None:
         """Find out whether an error has taken the device along; those of CUDA come back at every later call."""
-        if self.device == "cuda":
+        if self._kind == "cuda":
             try:
-                torch.cuda.synchronize()
+                torch.cuda.synchronize(self.device)
             except RuntimeError:
-                raise DeviceBroken(type(error).__name__) from error
+                raise DeviceBroken(f"{self.device}: {type(error).__name__}") from error
 
     def predict(self, items: Items) -> NDArray[np.float32]:
         """Score any number of items of one shape: ``run`` over as many batches as it takes."""
@@ -206,8 +226,9 @@ class Engine:
         for part in parts:
             staging[filled : filled + len(part)] = part
             filled += len(part)
-        compute = self._captured_for(staged) if self.device == "cuda" else self._compute
-        rows_ND: NDArray[np.float32] = compute(staged).cpu().numpy()
+        with torch.cuda.stream(self._stream):
+            compute = self._compute if self._stream is None else self._captured_for(staged)
+            rows_ND: NDArray[np.float32] = compute(staged).cpu().numpy()
         return rows_ND[:filled]
 
     def _compute(self, items: Tensor) -> Tensor:
@@ -218,7 +239,7 @@ class Engine:
     def _captured_for(self, staged: Tensor) -> Captured:
         shape = tuple(staged.shape)
         if shape not in self._captured:
-            self._captured[shape] = Captured(self._compute, shape, staged.dtype)
+            self._captured[shape] = Captured(self._compute, shape, staged.dtype, self.device)
         return self._captured[shape]
 
 
@@ -243,16 +264,17 @@ def normalise(crops_NHWC: Tensor, mean_std: tuple[Tensor, Tensor]) -> Tensor:
     return crops_NHWC.float().sub_(mean).div_(std).permute(0, 3, 1, 2)
 
 
-def resolve_device(device: DeviceName) -> Literal["cpu", "cuda"]:
-    """Choose the device that ``auto`` means.
+def resolve_device(device: str) -> str:
+    """Choose the device that ``auto`` means; ``cpu``, ``cuda`` and ``cuda:1`` mean themselves.
 
     Raises:
-        ValueError: CUDA was asked for and there is none.
+        ValueError: CUDA was asked for and there is none, or not as many.
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device cuda was asked for, but this machine has no usable CUDA device")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device != "cpu" and (torch.device(device).index or 0) >= count:
+        raise ValueError(f"device {device} was asked for, but this machine has {count or 'no'} usable CUDA devices")
     return device
 
 

@@ -1,6 +1,7 @@
 """Pictures and a checkpoint that the tests make for themselves."""
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,14 @@ def encode(image: Image.Image, format_: str = "JPEG", **options: Any) -> bytes:
 @pytest.fixture(scope="session")
 def contract() -> Contract:
     return Contract(crops=4, scale=Scale(dataset="made-up", min=1.0, max=5.0))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is measured and remembered stays out of the user's folders."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ router = APIRouter(prefix="/health", tags=["operations"])
 async def live(service: ServiceDep) -> Health:
     """Answer 200 unless only a restart can help."""
     if not service.alive:
-        raise Problem("device_lost", "the device thread has ended")
+        raise Problem("device_lost", "a lane of the device has ended or hangs")
     return Health(status="ok")
 
 

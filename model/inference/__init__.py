@@ -30,18 +30,21 @@ _READ_THEIR_LAYERS = (nn.MultiheadAttention, GraphConvolution)
 
 
 @torch.no_grad()
-def inference_form(network: nn.Module, dtype: torch.dtype = torch.float32, ranges: Ranges | None = None) -> nn.Module:
+def inference_form(
+    network: nn.Module, device: str = "cpu", dtype: torch.dtype = torch.float32, ranges: Ranges | None = None
+) -> nn.Module:
     """Make the form of a network that only answers.
 
     Args:
-        network: A network on its device; it stays as it is.
+        network: A network; it stays as it is.
+        device: Where the form computes.
         dtype: What its bulk computes in; the rest computes in fp32.
         ranges: Of the activations of the layers that compute in int8 instead.
 
     Returns:
         A network of the same class and behaviour, in evaluation mode, without gradients.
     """
-    form = copy.deepcopy(network).eval().requires_grad_(False)
+    form = copy.deepcopy(network).eval().requires_grad_(False).to(device)
     bulk = {id(part) for part in form.bulk()} if isinstance(form, Network) else set()
     _replace(form, torch.float32, bulk, dtype)
     if ranges is not None:

@@ -19,20 +19,24 @@ class Captured:
         compute: The computation, on tensors of the device; it may not synchronise.
         shape: Shape of its input.
         dtype: Type of its input.
+        device: Where it computes.
     """
 
-    def __init__(self, compute: Callable[[Tensor], Tensor], shape: tuple[int, ...], dtype: torch.dtype) -> None:
-        self._input = torch.zeros(shape, dtype=dtype, device="cuda")
+    def __init__(
+        self, compute: Callable[[Tensor], Tensor], shape: tuple[int, ...], dtype: torch.dtype, device: str
+    ) -> None:
+        self._input = torch.zeros(shape, dtype=dtype, device=device)
         self._compute = compute
         self._graph: torch.cuda.CUDAGraph | None = torch.cuda.CUDAGraph()
-        beside = torch.cuda.Stream()
+        beside = torch.cuda.Stream(device)
         beside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(beside):
             for _ in range(WARM_UPS):
                 compute(self._input)
         torch.cuda.current_stream().wait_stream(beside)
         try:
-            with torch.cuda.graph(self._graph):
+            # Other threads may compute on the device meanwhile.
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
                 self._output = compute(self._input)
         except RuntimeError as error:
             log.warning("this network cannot be captured, each batch costs more launches: %s", error)

@@ -20,19 +20,18 @@ def jpeg() -> bytes:
     return encode(photo(400, 300))
 
 
-def served(folder: Path, engine: FakeEngine, *, name: str = "fake", attention: bool = True) -> ServedModel:
-    """A model whose contract is real and whose engine is not."""
+def served(folder: Path, *engines: FakeEngine, name: str = "fake", attention: bool = True) -> ServedModel:
+    """A model whose contract is real and whose engines, one for each lane, are not."""
     config, digest = inspect(folder)
     fields = {**config.__dict__, "name": name}
     return ServedModel(
         config=type(config)(**fields),
         digest=digest,
-        engine=engine,
+        engines=engines,
         parameters=1,
         stage_attention=attention,
-        device="cpu",
         precision="fp32",
-        batch_shapes=(engine.cap,),
+        batch_shapes=(engines[0].cap,),
         reproducible=True,
     )
 

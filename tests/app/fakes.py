@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from app.device import DeviceThread, Outcome
+from app.device import Lanes, Outcome
 from app.work import Items, Rows
 
 
@@ -32,8 +32,9 @@ def rows_of(batch: Sequence[int]) -> Rows:
 class FakeEngine:
     """Answers each crop with its own value; records its batches, and can be held back or told to misbehave."""
 
-    def __init__(self, cap: int = 4) -> None:
+    def __init__(self, cap: int = 4, device: str = "cpu") -> None:
         self.cap = cap
+        self.device = device
         self.batches: list[list[int]] = []
         self.gate = threading.Event()
         self.gate.set()
@@ -70,28 +71,35 @@ class SteppedLoop(asyncio.SelectorEventLoop):
             self.run_forever()
 
 
-class SteppedDevice(DeviceThread):
-    """A device without a thread: a call runs when the test says so, and its outcome is told when the test says so."""
+class SteppedLanes(Lanes):
+    """Lanes without threads: a call runs when the test says so, and its outcome is told when the test says so."""
 
     alive = True
 
-    def __init__(self) -> None:
+    def __init__(self, count: int = 1) -> None:
         self.on_death = lambda: None
-        self.queued: deque[tuple[Callable[[], Any], Callable[[Outcome[Any]], object]]] = deque()
-        self.computed: deque[Callable[[], object]] = deque()
+        self.count = count
+        self.queued: deque[tuple[Callable[[int], Any], Callable[[Outcome[Any]], object]]] = deque()
+        self.computed: list[Callable[[], object]] = []
 
-    def run(self, work: Callable[[], Any], done: Callable[[Outcome[Any]], object]) -> None:
+    def __len__(self) -> int:
+        return self.count
+
+    def open(self, count: int) -> None:
+        self.count = max(self.count, count)
+
+    def run(self, work: Callable[[int], Any], done: Callable[[Outcome[Any]], object]) -> None:
         self.queued.append((work, done))
 
-    def compute(self) -> None:
-        """Run the first call, and keep its outcome back."""
+    def compute(self, lane: int = 0) -> None:
+        """Run the first call on a lane, and keep its outcome back."""
         work, done = self.queued.popleft()
-        outcome = Outcome(work(), None)
+        outcome = Outcome(work(lane), None)
         self.computed.append(lambda: done(outcome))
 
-    def report(self) -> None:
-        """Tell the first outcome that was kept back."""
-        self.computed.popleft()()
+    def report(self, place: int = 0) -> None:
+        """Tell one of the outcomes that were kept back, the first one if none is named."""
+        self.computed.pop(place)()
 
     def die(self) -> None:
         self.alive = False

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.batcher import RECOVERY_SECONDS, Batcher, _fault
-from app.device import DeviceThread
+from app.batcher import RECOVERY_SECONDS, Batcher
+from app.device import Lanes
 from app.metrics import Metrics
+from app.runner import _fault
 from app.work import Answer, DeadlineExceeded, DeviceLost, EngineFailed, Priority, QueueFull, Rows
 from tests.app.fakes import Clock, FakeEngine, crops, rows_of, until
 
@@ -27,9 +28,9 @@ class Bench:
         self.engine = FakeEngine(cap)
         self.clock = Clock()
         self.metrics = Metrics()
-        self.device = DeviceThread("device")
+        self.device = Lanes()
         self.batcher = Batcher(
-            {"m": self.engine},
+            {"m": [self.engine]},
             self.device,
             self.metrics,
             clock=self.clock,
@@ -413,16 +414,16 @@ def test_nobody_hangs_when_the_device_thread_ends() -> None:
         assert not bench.batcher.healthy
         with pytest.raises(DeviceLost):
             await bench.submit(1)
-        bench.device._thread.join()
+        bench.device._threads[0].join()
 
     asyncio.run(main())
 
 
 def test_several_models_share_a_device_but_no_batch() -> None:
     async def main() -> None:
-        first, second, device = FakeEngine(), FakeEngine(2), DeviceThread("device")
+        first, second, device = FakeEngine(), FakeEngine(2), Lanes()
         batcher = Batcher(
-            {"a": first, "b": second}, device, Metrics(), clock=Clock(), max_queue_crops=64, max_queue_bytes=2**20
+            {"a": [first], "b": [second]}, device, Metrics(), clock=Clock(), max_queue_crops=64, max_queue_bytes=2**20
         )
         first.gate.clear()
         held = asyncio.ensure_future(batcher.submit("a", crops(200), deadline=FAR))

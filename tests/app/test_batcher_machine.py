@@ -11,9 +11,9 @@ import asyncio
 import logging
 import math
 import os
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,10 +29,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from app.batcher import ATTEMPTS, RETRY_AFTER_CAP, SLOTS, Batcher
+from app.batcher import ATTEMPTS, RETRY_AFTER_CAP, STAGED, Batcher
 from app.metrics import Metrics
 from app.work import Answer, DeadlineExceeded, DeviceLost, EngineFailed, Items, Priority, QueueFull, Rows
-from tests.app.fakes import Clock, SteppedDevice, SteppedLoop
+from tests.app.fakes import Clock, SteppedLanes, SteppedLoop
 
 EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "0"))
 # A mutant of the batcher need only be caught, not be explained by a short example: see docs/reliability.md.
@@ -43,6 +43,7 @@ WARMED = {"one": SHAPES[:1], "two": SHAPES[:1], "long": SHAPES}
 CAPS = {"one": 4, "two": 3, "long": 5}
 FATES = ("fine", "fine", "fine", "raises", "short", "nan")
 DURATIONS = (0.0, 0.5, 2.0, 32.0)
+SHORT_OF_MEMORY = (9, 9, 2, 1)
 Shape = tuple[int, ...]
 Kind = tuple[str, Shape]
 
@@ -54,14 +55,16 @@ class WarmedEngine:
     key: str
     cap: int
     run: Callable[[Sequence[Items]], Rows]
+    device: str
 
 
 @dataclass(eq=False)
 class Handed:
-    """A batch as the device got it: the jobs and the numbers of their items."""
+    """A batch as the lanes got it: the jobs and the numbers of their items."""
 
     key: str
     parts: list[tuple["Asked", list[int]]]
+    lane: int = -1
     started: float = 0.0
     seconds: float = 0.0
     fine: bool = False
@@ -109,9 +112,13 @@ def rows_of(key: str, numbers: Sequence[int]) -> Rows:
 class BatcherMachine(RuleBasedStateMachine):
     """Rules are what can happen to a batcher; invariants are what it promises."""
 
+    def __init__(self, lanes: int) -> None:
+        super().__init__()
+        self.lanes = lanes
+
     @initialize(max_crops=st.sampled_from([14, 60]), max_bytes=st.sampled_from([300, 10**6]))
     def begin(self, max_crops: int, max_bytes: int) -> None:
-        self.clock, self.metrics, self.device = Clock(), Metrics(), SteppedDevice()
+        self.clock, self.metrics, self.device = Clock(), Metrics(), SteppedLanes(self.lanes)
         self.max_crops, self.max_bytes = max_crops, max_bytes
         self.loop = SteppedLoop(self.clock)
         self.errors: list[str] = []
@@ -119,12 +126,13 @@ class BatcherMachine(RuleBasedStateMachine):
         self.jobs: list[Asked] = []
         self.by_number: dict[int, Asked] = {}
         self.numbers = self.steps = 0
-        self.handed: deque[Handed] = deque()
+        self.handed: list[Handed] = []
+        self.computed: list[Handed] = []
         self.batches: list[Handed] = []
         self.rates: dict[str, float] = {}
         self.fate, self.duration = "fine", 0.0
         self.lost = self.settled = False
-        self.accepted = {key: self._engine(key) for key in ("one", "long")}
+        self.accepted = {key: self._replicas(key) for key in ("one", "long")}
         hand_over = self.device.run
 
         def watched(work: Any, done: Any) -> None:
@@ -147,8 +155,12 @@ class BatcherMachine(RuleBasedStateMachine):
         self.batcher = self.loop.run_until_complete(make())
         self._settle()
 
-    def _engine(self, key: str) -> WarmedEngine:
-        return WarmedEngine(key, CAPS[key], lambda parts: self._run(key, parts))
+    def _replicas(self, key: str) -> list[WarmedEngine]:
+        runs = [partial(self._run, key, lane) for lane in range(self.lanes)]
+        return [WarmedEngine(key, CAPS[key], run, f"lane {lane}") for lane, run in enumerate(runs)]
+
+    def _cap(self, key: str) -> int:
+        return min(engine.cap for engine in self.batcher._engines[key])
 
     # The device
 
@@ -157,14 +169,15 @@ class BatcherMachine(RuleBasedStateMachine):
         if not fine:
             self.errors.append(what)
 
-    def _take_over(self, engine: WarmedEngine, parts: list[Items]) -> None:
+    def _take_over(self, replicas: list[WarmedEngine], parts: list[Items]) -> None:
         """Look at a batch at the moment in which it is handed over."""
         numbers = [[int(item.flat[0]) for item in part] for part in parts]
-        batch = Handed(engine.key, [(self.by_number[part[0]], part) for part in numbers])
+        key, cap = replicas[0].key, min(engine.cap for engine in replicas)
+        batch = Handed(key, [(self.by_number[part[0]], part) for part in numbers])
         first = batch.parts[0][0]
-        self._expect(len(self.handed) < SLOTS, "more batches than slots")
+        self._expect(len(self.handed) < self.lanes + STAGED, "more batches than slots")
         self._expect(all(job.kind == first.kind for job, _ in batch.parts), "kinds are mixed")
-        self._expect(engine.key == first.key and first.shape in WARMED[engine.key], "an engine was not made for it")
+        self._expect(key == first.key and first.shape in WARMED[key], "an engine was not made for it")
         self._expect(len({id(job) for job, _ in batch.parts}) == len(parts), "a job is twice in a batch")
         for job, part in batch.parts:
             self._expect(self._wanted(job), "work for somebody who has left, or too late")
@@ -175,8 +188,9 @@ class BatcherMachine(RuleBasedStateMachine):
             self._expect({first.failed.get(number) for number in numbers[0]} == {1}, "a third attempt")
         else:
             waiting = self._waiting().get(first.kind, 0)
-            self._expect(batch.crops == min(waiting, engine.cap), "a batch that is not as full as it can be")
-            self._expect(not self.handed or batch.crops == engine.cap, "a part batch while the device is busy")
+            self._expect(batch.crops == min(waiting, cap), "a batch that is not as full as it can be")
+            free = len(self.handed) < self.lanes
+            self._expect(free or batch.crops == cap, "a part batch while all lanes are busy")
             for job, part in batch.parts:
                 self._expect(part[0] == job.numbers[job.handed], "items are skipped or repeated")
                 before = [other for other in self.jobs if (other.flow, other.kind) == (job.flow, job.kind)]
@@ -186,8 +200,9 @@ class BatcherMachine(RuleBasedStateMachine):
         self.handed.append(batch)
         self.batches.append(batch)
 
-    def _run(self, key: str, parts: Sequence[Items]) -> Rows:
+    def _run(self, key: str, lane: int, parts: Sequence[Items]) -> Rows:
         """What an engine does."""
+        self._expect(self.lane == lane, "the engine of another lane")
         numbers = [int(item.flat[0]) for part in parts for item in part]
         self.clock.now += self.duration
         alive = not self.lost and self.duration <= HANG
@@ -216,7 +231,7 @@ class BatcherMachine(RuleBasedStateMachine):
         return sum(math.prod(shape) * 4 * count for (_, shape), count in self._waiting().items())
 
     def _drain(self) -> float:
-        return sum(count * self.rates.get(key, 0.0) for (key, _), count in self._waiting().items())
+        return sum(count * self.rates.get(key, 0.0) for (key, _), count in self._waiting().items()) / self.lanes
 
     def _settle(self, really: bool = True) -> None:
         self.steps += 1
@@ -265,25 +280,27 @@ class BatcherMachine(RuleBasedStateMachine):
             assert error.retry_after == later
 
     @precondition(lambda self: self.device.queued)
-    @rule(
-        fate=st.sampled_from(FATES),
-        duration=st.sampled_from(DURATIONS),
-    )
-    def compute(self, fate: str, duration: float) -> None:
-        batch = self.handed[len(self.device.computed)]
-        self.fate, self.duration = fate, duration
-        batch.started, batch.seconds, batch.fine = self.clock.now, duration, fate == "fine"
-        self.device.compute()
+    @rule(fate=st.sampled_from(FATES), duration=st.sampled_from(DURATIONS), lane=st.integers(0, 2))
+    def compute(self, fate: str, duration: float, lane: int) -> None:
+        batch = next(batch for batch in self.handed if batch not in self.computed)
+        self.fate, self.duration, self.lane = fate, duration, lane % self.lanes
+        batch.started, batch.seconds, batch.fine, batch.lane = self.clock.now, duration, fate == "fine", self.lane
+        self.device.compute(self.lane)
+        self.computed.append(batch)
         self._settle(False)
 
     @precondition(lambda self: self.device.computed)
-    @rule(settle=st.booleans(), cap=st.sampled_from([9, 9, 9, 2, 1]))
-    def report(self, settle: bool, cap: int) -> None:
-        batch = self.handed.popleft()
+    @rule(settle=st.booleans(), cap=st.sampled_from(SHORT_OF_MEMORY), pick=st.integers(0, 2))
+    def report(self, settle: bool, cap: int, pick: int) -> None:
+        # What one lane has computed is told in order; between lanes there is none.
+        first = {batch.lane: place for place, batch in reversed(list(enumerate(self.computed)))}
+        place = first[sorted(first)[pick % len(first)]]
+        batch = self.computed.pop(place)
+        self.handed.remove(batch)
         # An engine that ran out of memory goes on with smaller batches, one that did not with larger ones.
         if batch.key in self.accepted:
-            self.accepted[batch.key].cap = min(CAPS[batch.key], cap)
-        self.device.report()
+            self.accepted[batch.key][batch.lane].cap = min(CAPS[batch.key], cap)
+        self.device.report(place)
         rate = max(batch.seconds, 1e-6) / batch.crops
         before = self.rates.get(batch.key)
         self.rates[batch.key] = rate if before is None else 0.8 * before + 0.2 * rate
@@ -297,11 +314,16 @@ class BatcherMachine(RuleBasedStateMachine):
         self._settle(settle)
 
     @precondition(lambda self: self.device.queued and not self.device.computed)
-    @rule(fate=st.sampled_from(FATES), duration=st.sampled_from(DURATIONS))
-    def compute_and_report(self, fate: str, duration: float) -> None:
+    @rule(
+        fate=st.sampled_from(FATES),
+        duration=st.sampled_from(DURATIONS),
+        lane=st.integers(0, 2),
+        cap=st.sampled_from(SHORT_OF_MEMORY),
+    )
+    def compute_and_report(self, fate: str, duration: float, lane: int, cap: int) -> None:
         """As most batches end: before the event loop has seen what else happened meanwhile."""
-        self.compute(fate, duration)
-        self.report(True, 9)
+        self.compute(fate, duration, lane)
+        self.report(True, cap, 0)
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 4.0]), settle=st.booleans())
     def pass_time(self, seconds: float, settle: bool) -> None:
@@ -318,7 +340,7 @@ class BatcherMachine(RuleBasedStateMachine):
     @rule(key=st.sampled_from(list(WARMED)))
     def put(self, key: str) -> None:
         if key not in self.accepted:
-            self.accepted[key] = self._engine(key)
+            self.accepted[key] = self._replicas(key)
             self.batcher.put_engine(key, self.accepted[key])
             self._settle()
 
@@ -374,11 +396,11 @@ class BatcherMachine(RuleBasedStateMachine):
             over = job.left or job.complete or job.spoilt or job.deadline <= self.clock.now or self.lost
             assert job.task.done() == over
         waiting = self._waiting()
-        if not self.handed:
+        if len(self.handed) < self.lanes:
             assert not waiting
-        elif len(self.handed) < SLOTS and waiting:
+        elif len(self.handed) < self.lanes + STAGED and waiting:
             # Not the kind whose turn it is, at least, would fill a batch.
-            assert any(count < self.batcher._engines[key].cap for (key, _), count in waiting.items())
+            assert any(count < self._cap(key) for (key, _), count in waiting.items())
 
     @invariant()
     def gauges_tell_what_waits(self) -> None:
@@ -402,8 +424,8 @@ class BatcherMachine(RuleBasedStateMachine):
         self._settle()
         while self.device.computed or self.device.queued:
             if not self.device.computed:
-                self.compute("fine", 0.0)
-            self.report(True, 9)
+                self.compute("fine", 0.0, 0)
+            self.report(True, 9, 0)
         for check in (self.nothing_went_wrong, self.answers_are_right, self.nobody_waits_without_need):
             check()
         assert all(job.task.done() for job in self.jobs)
@@ -434,10 +456,11 @@ class BatcherMachine(RuleBasedStateMachine):
         assert self._value("queue_seconds_count") == errors.count(None)
 
 
-def test_whatever_happens_the_batcher_keeps_its_promises(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+def test_whatever_happens_the_batcher_keeps_its_promises(lanes: int, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "smart_iqa.batcher")
     run_state_machine_as_test(
-        BatcherMachine,
+        partial(BatcherMachine, lanes),  # type: ignore[arg-type]  # whatever makes one will do
         settings=settings(
             max_examples=EXAMPLES or (40 if MUTANT else 150),
             stateful_step_count=50,

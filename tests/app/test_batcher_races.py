@@ -10,7 +10,7 @@ import pytest
 from app.batcher import Batcher
 from app.metrics import Metrics
 from app.work import Answer, DeadlineExceeded, EngineFailed, Items, Priority, QueueFull
-from tests.app.fakes import Clock, FakeEngine, SteppedDevice, SteppedLoop, crops
+from tests.app.fakes import Clock, FakeEngine, SteppedLanes, SteppedLoop, crops
 
 FAR = 1e9
 LONG = np.full((1, 2, 1, 3), 7, np.uint8)
@@ -21,7 +21,7 @@ class Steps:
     """A batcher whose loop turns and whose device computes when a test says so."""
 
     def __init__(self) -> None:
-        self.clock, self.engine, self.device, self.metrics = Clock(), FakeEngine(), SteppedDevice(), Metrics()
+        self.clock, self.engine, self.device, self.metrics = Clock(), FakeEngine(), SteppedLanes(), Metrics()
         self.loop = SteppedLoop(self.clock)
         self.errors: list[str] = []
         self.loop.set_exception_handler(lambda _, context: self.errors.append(str(context)))
@@ -29,7 +29,7 @@ class Steps:
 
     async def _make(self) -> Batcher:
         return Batcher(
-            {"m": self.engine},
+            {"m": [self.engine]},
             self.device,
             self.metrics,
             clock=self.clock,
@@ -148,7 +148,7 @@ def test_a_model_that_comes_back_while_it_leaves_stays(steps: Steps) -> None:
     steps.submit(crops(200))
     steps.batcher.drop_engine("m")
     again = FakeEngine()
-    steps.batcher.put_engine("m", again)
+    steps.batcher.put_engine("m", [again])
     steps.finish()
     steps.submit(crops(1))
     steps.finish()
@@ -207,7 +207,7 @@ def test_owners_are_charged_for_their_part_of_what_a_batch_took(
 
 
 def test_what_others_have_used_is_kept_when_a_model_goes(steps: Steps) -> None:
-    steps.batcher.put_engine("other", FakeEngine())
+    steps.batcher.put_engine("other", [FakeEngine()])
     steps.takes(4.0)
     steps.submit(crops(1), owner="a")
     steps.submit(crops(2), owner="b", key="other")

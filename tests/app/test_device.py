@@ -2,14 +2,14 @@ import threading
 
 import pytest
 
-from app.device import DeviceThread, Outcome
+from app.device import Lanes, Outcome
 
 
 def test_calls_run_in_order_and_failures_stay_their_own() -> None:
     outcomes: list[Outcome[int]] = []
-    device = DeviceThread("test")
+    device = Lanes()
     device.on_death = pytest.fail
-    for work in (lambda: 1, lambda: 1 // 0, lambda: 3):
+    for work in (lambda _: 1, lambda lane: 1 // lane, lambda _: 3):
         device.run(work, outcomes.append)
     device.close()
     assert [outcome.value for outcome in outcomes] == [1, None, 3]
@@ -20,12 +20,12 @@ def test_calls_run_in_order_and_failures_stay_their_own() -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_the_owner_is_told_when_the_thread_ends() -> None:
     told = threading.Event()
-    device = DeviceThread("test")
+    device = Lanes()
     device.on_death = told.set
 
-    def end() -> None:
+    def end(_: int) -> None:
         raise SystemExit
 
     device.run(end, lambda _: None)
     assert told.wait(10)
-    device._thread.join()
+    device._threads[0].join()

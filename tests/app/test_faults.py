@@ -57,10 +57,13 @@ def test_the_owner_is_told_once_when_the_device_thread_ends(
     assert lost == [True]
 
 
-def test_a_device_that_hangs_is_given_up(client: TestClient, engine: FakeEngine, jpeg: bytes, lost: list[bool]) -> None:
+def test_a_device_that_hangs_is_given_up(
+    client: TestClient, engine: FakeEngine, jpeg: bytes, lost: list[bool], caplog: pytest.LogCaptureFixture
+) -> None:
     engine.gate.clear()
     problem(post(client, jpeg), 503, "device_lost")
     assert lost == [True]
+    assert "the device is lost (cpu hangs)" in caplog.text
     problem(client.get("/health/live"), 503, "device_lost")
     problem(post(client, jpeg), 503, "device_lost")
     engine.gate.set()

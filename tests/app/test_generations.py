@@ -56,7 +56,7 @@ def test_keys_name_the_digest(models: list[ServedModel]) -> None:
 @on_loop
 async def test_a_further_engine_is_used_and_forgotten(bench: Bench) -> None:
     engine = FakeEngine()
-    bench.batcher.put_engine("n", engine)
+    bench.batcher.put_engine("n", [engine])
     answer = await bench.batcher.submit("n", crops(1, 2), deadline=FAR)
     assert np.array_equal(answer.rows_ND, rows_of([1, 2]))
     bench.batcher.drop_engine("n")
@@ -69,7 +69,7 @@ async def test_a_further_engine_is_used_and_forgotten(bench: Bench) -> None:
 @on_loop
 async def test_an_engine_is_kept_until_its_jobs_are_done(bench: Bench) -> None:
     held = await bench.hold()
-    bench.batcher.put_engine("n", FakeEngine())
+    bench.batcher.put_engine("n", [FakeEngine()])
     task = asyncio.ensure_future(bench.batcher.submit("n", crops(1), deadline=FAR))
     await asyncio.sleep(0)
     bench.batcher.drop_engine("n")
@@ -84,7 +84,7 @@ async def test_an_engine_is_kept_until_its_jobs_are_done(bench: Bench) -> None:
 async def test_an_engine_can_come_back_before_it_is_gone(bench: Bench) -> None:
     held = await bench.hold()
     bench.batcher.drop_engine("m")
-    bench.batcher.put_engine("m", bench.engine)
+    bench.batcher.put_engine("m", [bench.engine])
     bench.engine.gate.set()
     await held
     assert set(bench.batcher._engines) == {"m"}

@@ -280,7 +280,7 @@ def test_a_real_network_is_exchanged_and_its_memory_given_back(
         wait_ready(client)
         old = post(client, jpeg).json()
         (name,) = client.app.state.service.models  # type: ignore[attr-defined]
-        network = weakref.ref(client.app.state.service.models[name].engine._network)  # type: ignore[attr-defined]
+        network = weakref.ref(client.app.state.service.models[name].engines[0]._network)  # type: ignore[attr-defined]
         save_random(folder, contract, seed=1)
         assert list(reload(client).json()["new"]) == ["smart-mobile-1"]
         new = post(client, jpeg).json()

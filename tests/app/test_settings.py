@@ -45,3 +45,14 @@ def test_settings_cannot_be_changed() -> None:
 def test_every_setting_is_described_and_the_readme_shows_them() -> None:
     assert all(field.description for field in Settings.model_fields.values())
     assert table() in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:12"])
+def test_devices_that_can_be_named(device: str) -> None:
+    assert Settings(device=device).device == device
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cpu:0", "cuda:0,cuda:1", "cuda:0\n"])
+def test_devices_that_cannot(device: str) -> None:
+    with pytest.raises(ValidationError):
+        Settings(device=device)

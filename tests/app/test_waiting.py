@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from app.batcher import Batcher
-from app.device import DeviceThread
+from app.device import Lanes
 from app.metrics import Metrics
 from app.work import EngineFailed, Priority
 from tests.app.fakes import Clock, FakeEngine, crops
@@ -16,9 +16,9 @@ from tests.app.fakes import Clock, FakeEngine, crops
 FAR = 1e9
 
 
-def shared(costs: dict[str, float]) -> tuple[Batcher, dict[str, FakeEngine], DeviceThread, list[str]]:
+def shared(costs: dict[str, float]) -> tuple[Batcher, dict[str, FakeEngine], Lanes, list[str]]:
     """A batcher whose engines take so many seconds for a batch, and the order in which they got the device."""
-    clock, device, order = Clock(), DeviceThread("device"), []
+    clock, device, order = Clock(), Lanes(), []
     engines = {key: FakeEngine() for key in costs}
 
     def spend(key: str, _: list[int]) -> None:
@@ -27,7 +27,8 @@ def shared(costs: dict[str, float]) -> tuple[Batcher, dict[str, FakeEngine], Dev
 
     for key, engine in engines.items():
         engine.misbehave = partial(spend, key)
-    batcher = Batcher(engines, device, Metrics(), clock=clock, max_queue_crops=1000, max_queue_bytes=2**20)
+    replicas = {key: [engine] for key, engine in engines.items()}
+    batcher = Batcher(replicas, device, Metrics(), clock=clock, max_queue_crops=1000, max_queue_bytes=2**20)
     return batcher, engines, device, order
 
 
@@ -147,7 +148,7 @@ def test_an_engine_is_dropped_when_its_jobs_are_done() -> None:
         tasks = [asyncio.ensure_future(batcher.submit("old", crops(*range(4)), deadline=FAR)) for _ in range(5)]
         await asyncio.sleep(0)
         new = FakeEngine()
-        batcher.put_engine("new", new)
+        batcher.put_engine("new", [new])
         batcher.drop_engine("old")
         tasks.append(asyncio.ensure_future(batcher.submit("new", crops(7), deadline=FAR)))
         await asyncio.sleep(0)

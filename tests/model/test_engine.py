@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,33 @@ def test_a_device_that_is_not_there(contract: Contract) -> None:
         Engine(torch.nn.Linear(2, 2), contract, device="cuda")
 
 
+def test_a_twin_shares_the_weights_and_gives_the_same_rows(contract: Contract, crops_NHWC: NDArray[np.uint8]) -> None:
+    engine = Engine(registry.build("smart-mobile"), contract, device="cpu", precision="fp32", shapes=(2, 4))
+    engine.warm()
+    twin = engine.twin()
+    assert twin._network is engine._network
+    assert twin._staging.data_ptr() != engine._staging.data_ptr()
+    assert (twin.device, twin.precision, twin.shapes) == (engine.device, engine.precision, engine.shapes)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = [pool.submit(one.predict, crops_NHWC) for one in (engine, twin)]
+        assert np.array_equal(first.result(), second.result())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_twin_on_a_gpu_computes_the_same_at_the_same_time(
+    checkpoint_folder: str, crops_NHWC: NDArray[np.uint8]
+) -> None:
+    engine = Engine.of(load(checkpoint_folder), device="cuda:0")
+    twin = engine.twin()
+    assert engine._stream != twin._stream
+    alone = engine.predict(crops_NHWC)
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(20):
+            futures = [pool.submit(one.predict, crops_NHWC) for one in (engine, twin)]
+            assert all(np.array_equal(future.result(), alone) for future in futures)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_is_reproducible_and_agrees_with_the_cpu(
@@ -165,12 +193,12 @@ def test_a_broken_device_is_no_ordinary_error(
         raise RuntimeError("CUDA error: device-side assert triggered")
 
     monkeypatch.setattr(engine, "_run_at", fail)
-    monkeypatch.setattr(engine, "device", "cuda")
+    monkeypatch.setattr(engine, "_kind", "cuda")
     monkeypatch.setattr(torch.cuda, "synchronize", fail)
     with pytest.raises(DeviceBroken):
         engine.run([contract.probe(2, (224, 224, 3))])
     # A batch that fails on a device that lives is an error like any other.
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
     with pytest.raises(RuntimeError, match="device-side"):
         engine.run([contract.probe(2, (224, 224, 3))])
 

@@ -135,7 +135,7 @@ def test_a_linear_layer_with_gain_and_gelu() -> None:
 @torch.inference_mode()
 def test_bf16_computes_the_bulk_in_bf16_and_the_head_in_fp32(name: str, crops_NCHW: torch.Tensor) -> None:
     network = made(name)
-    form, exact = inference_form(network, torch.bfloat16), inference_form(network)
+    form, exact = inference_form(network, dtype=torch.bfloat16), inference_form(network)
     answer, expected = form(crops_NCHW).score, exact(crops_NCHW).score
     assert answer.dtype == torch.float32
     assert not torch.equal(answer, expected)
