@@ -16,7 +16,7 @@ import copy
 import torch
 from torch import nn
 
-from model.inference.convolution import FusedConv, fuse_trunk, is_trunk
+from model.inference.convolution import FusedConv, fuse_trunk, is_plain, is_trunk
 from model.inference.hyper import MergedHyperNetwork
 from model.inference.linear import FusedLinear
 from model.inference.quantised import Ranges, quantise
@@ -68,7 +68,7 @@ def _replace(parent: nn.Module, dtype: torch.dtype, bulk: set[int], bulk_dtype: 
 def _faster(module: nn.Module, dtype: torch.dtype) -> nn.Module | None:
     if type(module) is nn.Linear:
         return FusedLinear(module, dtype=dtype)
-    if type(module) is nn.Conv2d:
+    if is_plain(module):
         return FusedConv(module, dtype=dtype)
     if isinstance(module, HyperNetwork):
         return MergedHyperNetwork(module)

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -104,7 +104,7 @@ class FusedTrunk(nn.Module):
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        return isinstance(module, BatchNormAct2d) or super().is_leaf_module(module, name)
+        return isinstance(module, (BatchNormAct2d, nn.Conv2d)) or super().is_leaf_module(module, name)
 
 
 def is_trunk(module: nn.Module) -> bool:
@@ -112,25 +112,34 @@ def is_trunk(module: nn.Module) -> bool:
     return hasattr(module, "feature_info") and any(isinstance(layer, nn.BatchNorm2d) for layer in module.modules())
 
 
-def fuse_trunk(features: nn.Module, dtype: torch.dtype) -> FusedTrunk:
-    """Fuse a trunk of convolutions and batch norms.
+def is_plain(conv: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Whether a convolution is no more than that: some of timm's pad by the size of what they are given."""
+    return type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+
+
+def fuse_trunk(features: nn.Module, dtype: torch.dtype) -> FusedTrunk | None:
+    """Fuse a trunk of convolutions and batch norms; None if it cannot be traced.
 
     Args:
         features: A timm network that gives a list of feature maps, in evaluation mode; its modules are left alone.
         dtype: What it shall compute in.
     """
-    graph = fx.GraphModule(features, _Tracer().trace(features))
+    try:
+        graph = fx.GraphModule(features, _Tracer().trace(features))
+    except Exception:  # whatever a network does that depends on values, of hundreds of them
+        return None
     for node in list(graph.graph.nodes):
         if _is(graph, node, _NOTHING):
             node.replace_all_uses_with(node.all_input_nodes[0])
             graph.graph.erase_node(node)
     for node in list(graph.graph.nodes):
-        if _is(graph, node, nn.Conv2d):
+        if node.op == "call_module" and is_plain(_module(graph, node)):
             _fuse(graph, node, dtype)
     graph.graph.eliminate_dead_code()
     graph.delete_all_unused_submodules()
     graph.recompile()
-    return FusedTrunk(graph, dtype)
+    # What was not fused computes in the same type.
+    return FusedTrunk(graph.to(dtype), dtype)
 
 
 def _fuse(graph: fx.GraphModule, node: fx.Node, dtype: torch.dtype) -> None:

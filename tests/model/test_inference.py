@@ -86,18 +86,40 @@ def test_nothing_of_a_convolutional_trunk_is_left_over() -> None:
     assert sum(len(node.all_input_nodes) == 2 for node in nodes if node.op == "call_module") == 10
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenetv2_100", "efficientnet_b0", "mobilenetv3_small_100"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "mobilenetv2_100", "efficientnet_b0", "mobilenetv3_small_100", "tf_efficientnet_lite0"]
+)
 @torch.inference_mode()
 def test_trunks_of_many_kinds(name: str, crops_NCHW: torch.Tensor) -> None:
     """Also those with activations and branches that no single call knows."""
     torch.manual_seed(3)
     features = timm.create_model(name, pretrained=False, features_only=True).eval()
     fused = fuse_trunk(features, torch.float32)
+    assert fused is not None
     for layer in fused.modules():
         if isinstance(layer, FusedConv):
             layer.pack()
     for mine, its in zip(fused(crops_NCHW[:1]), features(crops_NCHW[:1]), strict=True):
         torch.testing.assert_close(mine, its, atol=1e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_trunk_that_cannot_be_traced_stays_as_it_is() -> None:
+    class Moody(nn.Module):
+        feature_info: tuple[()] = ()
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+        def forward(self, crops_NCHW: torch.Tensor) -> torch.Tensor:
+            maps: torch.Tensor = self.norm(self.conv(crops_NCHW))
+            return maps if maps.mean() > 0 else -maps
+
+    network = nn.Sequential(Moody()).eval()
+    assert fuse_trunk(network[0], torch.float32) is None
+    crops = torch.randn(2, 3, 9, 9)
+    torch.testing.assert_close(inference_form(network)(crops), network(crops))
 
 
 def test_swin_is_recognised() -> None:
