@@ -61,6 +61,7 @@ class FusedConv(nn.Module):
     def forward(self, inputs_NCHW: Tensor, addend_NCHW: Tensor | None = None) -> Tensor:
         """Convolve, add, activate."""
         inputs_NCHW = inputs_NCHW.to(self.dtype)
+        addend_NCHW = None if addend_NCHW is None else addend_NCHW.to(self.dtype)
         name, arguments, function = self.activation
         geometry = (self.padding, self.stride, self.dilation, self.groups)
         answer: Tensor
@@ -88,17 +89,15 @@ class FusedTrunk(nn.Module):
 
     Args:
         graph: The trunk.
-        dtype: What it computes in.
     """
 
-    def __init__(self, graph: fx.GraphModule, dtype: torch.dtype) -> None:
+    def __init__(self, graph: fx.GraphModule) -> None:
         super().__init__()
         self.graph = graph
-        self.dtype = dtype
 
     def forward(self, crops_NCHW: Tensor) -> list[Tensor]:
         """Feature maps as fp32."""
-        maps = self.graph(crops_NCHW.to(self.dtype).contiguous(memory_format=torch.channels_last))
+        maps = self.graph(crops_NCHW.contiguous(memory_format=torch.channels_last))
         return [map_.float() for map_ in maps]
 
 
@@ -138,8 +137,26 @@ def fuse_trunk(features: nn.Module, dtype: torch.dtype) -> FusedTrunk | None:
     graph.graph.eliminate_dead_code()
     graph.delete_all_unused_submodules()
     graph.recompile()
-    # What was not fused computes in the same type.
-    return FusedTrunk(graph.to(dtype), dtype)
+    for conv in _exact(graph):
+        conv.dtype = torch.float32
+    return FusedTrunk(graph)
+
+
+def _exact(graph: fx.GraphModule) -> list[FusedConv]:
+    """The convolutions that compute in fp32 whatever the others do.
+
+    The first one, as the 8 bits of bf16 would round the pixels themselves. In a trunk with depthwise convolutions all
+    up to its first map: rounding goes through their few channels to the score (benchmarks/results/precision.json). And
+    all of them where layers with weights of their own are left between them.
+    """
+    convs = {node: _module(graph, node) for node in graph.graph.nodes if _is(graph, node, FusedConv)}
+    # Fused weights are no parameters any more.
+    if next(graph.parameters(), None) is not None:
+        return list(convs.values())
+    if not any(1 < conv.groups == len(conv.weight) for conv in convs.values()):
+        return [conv for node, conv in convs.items() if node.all_input_nodes[0].op == "placeholder"]
+    last = graph.graph.output_node().all_input_nodes[0]
+    return [conv for node, conv in convs.items() if not last < node]
 
 
 def _fuse(graph: fx.GraphModule, node: fx.Node, dtype: torch.dtype) -> None:

@@ -28,7 +28,8 @@ class FusedSwin(nn.Module):
         super().__init__()
         self.dtype = dtype
         parts: Any = features
-        self.patches = parts.patch_embed.to(dtype)
+        # 8 bits of bf16 would round the pixels themselves: what reads them computes in fp32.
+        self.patches = parts.patch_embed
         self.stages = nn.ModuleList(FusedStage(stage, dtype) for stage in _stages(features))
 
     @staticmethod
@@ -47,7 +48,7 @@ class FusedSwin(nn.Module):
 
     def forward(self, crops_NCHW: Tensor) -> list[Tensor]:
         """Feature maps (N, H, W, C) as fp32."""
-        tokens = self.patches(crops_NCHW.to(self.dtype))
+        tokens = self.patches(crops_NCHW).to(self.dtype)
         maps = []
         for stage in self.stages:
             tokens = stage(tokens)
