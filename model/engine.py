@@ -36,6 +36,8 @@ CANDIDATE_SHAPES = {
 }
 """Items per batch that are tried; on a CPU, crops per second fall again past 16, and a sequence of tokens is work
 enough for all its cores."""
+WORTH_PADDING = 1.25
+"""A batch is padded to a shape so many times its size, and cut in two beyond."""
 RECOVERY_BATCHES = 100
 """Batches that must go well before one of the full size is tried again after memory has run out."""
 
@@ -169,6 +171,10 @@ class Engine:
         if count > self.cap and self.cap in admitted:
             return self._in_chunks(self.cap, np.concatenate(list(parts)))
         shape = next(shape for shape in admitted if shape >= count)
+        fits = max((other for other in admitted if other < count), default=0)
+        if fits and shape > WORTH_PADDING * count:
+            items = np.concatenate(list(parts))
+            return np.concatenate([self.run([items[:fits]]), self.run([items[fits:]])])
         smaller = max((other for other in admitted if other < shape), default=0)
         try:
             rows_ND = self._run_at(shape, parts)

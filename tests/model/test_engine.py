@@ -203,6 +203,28 @@ def test_a_broken_device_is_no_ordinary_error(
         engine.run([contract.probe(2, (224, 224, 3))])
 
 
+@pytest.mark.parametrize(
+    ("count", "shapes"),
+    [(1, [1]), (3, [2, 1]), (7, [8]), (9, [8, 1]), (11, [8, 2, 1]), (12, [8, 4]), (13, [16]), (16, [16])],
+)
+def test_what_would_be_mostly_padding_is_cut(contract: Contract, count: int, shapes: list[int]) -> None:
+    network = Watched()
+    engine = Engine(network, contract, device="cpu", precision="fp32", shapes=(1, 2, 4, 8, 16))
+    probe = contract.probe(count, (224, 224, 3))
+    met: list[int] = []
+    run_at = engine._run_at
+
+    def watch(shape: int, parts: Sequence[Items]) -> NDArray[np.float32]:
+        met.append(shape)
+        return run_at(shape, parts)
+
+    engine._run_at = watch  # type: ignore[method-assign]
+    rows = engine.run([probe[:1], probe[1:]]) if count > 1 else engine.run([probe])
+    assert met == shapes
+    alone = np.concatenate([run_at(1, [item[None]]) for item in probe])
+    np.testing.assert_allclose(rows, alone, rtol=1e-5)
+
+
 class Watched(torch.nn.Module):
     """Notes the shapes that it is given."""
 
