@@ -1,7 +1,7 @@
 """How many threads, and how many items to a batch, an engine on this CPU is fastest with.
 
-It is measured once, in about two seconds, and remembered in a file; what is chosen changes the price of a score and never
-the score: candidates that give other bits are not taken.
+It is measured once, in about two seconds, and remembered in a file. What is chosen changes the price of a score and
+never the score: candidates that give other bits are not taken.
 """
 
 import contextlib
