@@ -23,6 +23,10 @@ from model.engine import Engine
 FILE = "calibration.json"
 ROUNDS = 4
 """How often each candidate is measured, all by turns: what else runs here meanwhile shall hit all of them alike."""
+SLOW_SECONDS = 0.4
+"""Where the largest batch takes so long, nothing is measured: start-up would take many times that."""
+USUAL = 8
+"""Items to a batch then."""
 WORTH = 1.04
 """A larger batch makes others wait: it must be so much faster than a smaller one."""
 
@@ -68,7 +72,10 @@ def calibrate(engine: Engine, digest: str, *, threads: int = 0, folder: Path | N
 def _measure(engine: Engine, thread_counts: list[int]) -> Setting:
     item_shape = engine.item_shapes[0]
     probe = engine.contract.probe(engine.shapes[-1], item_shape)
-    usual, reference = torch.get_num_threads(), engine.predict(probe)
+    usual, began = torch.get_num_threads(), time.perf_counter()
+    reference = engine.predict(probe)
+    if time.perf_counter() - began > SLOW_SECONDS:
+        return Setting(usual, next((shape for shape in engine.shapes if shape >= USUAL), engine.shapes[-1]))
     seconds: dict[Setting, float] = {}
     for _ in range(ROUNDS):
         for threads in thread_counts:

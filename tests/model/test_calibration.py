@@ -38,6 +38,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
     monkeypatch.setattr(calibration, "_thread_counts", lambda: [1, 2])
     monkeypatch.setattr(calibration, "_seconds", seconds)
+    monkeypatch.setattr(calibration, "SLOW_SECONDS", 60.0)
     return asked
 
 
@@ -109,3 +110,11 @@ def test_the_score_is_the_same_with_any_threads_and_batches(engine: Engine, tmp_
     calibrate(engine, "d", folder=tmp_path)
     rows = [*rows, engine.predict(crops_NHWC)]
     assert all(np.array_equal(row, rows[0]) for row in rows)
+
+
+def test_slow_networks_are_not_measured(
+    engine: Engine, asked: list[tuple[int, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "SLOW_SECONDS", 0.0)
+    assert calibrate(engine, "d", folder=tmp_path) == Setting(torch.get_num_threads(), 2)
+    assert not asked
