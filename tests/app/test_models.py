@@ -1,5 +1,6 @@
 """What the service makes of its checkpoints."""
 
+import copy
 import logging
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from app.models import lane_devices, load_models
 from app.settings import Settings
 from model import golden
+from model.calibration import Setting
 from model.checkpoint import Checkpoint
 from model.engine import Engine
 from model.scorer import Scorer
@@ -24,6 +26,8 @@ def test_two_checkpoints_of_one_name_are_refused(checkpoint_folder: Path) -> Non
 def test_the_number_of_threads_is_set(checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    # What is measured, and what is made of it, is the calibration's own affair.
+    monkeypatch.setattr("app.models.calibrate", lambda engine, *_, threads: Setting(threads or 2, engine.cap))
     load_models(Settings(checkpoints=(checkpoint_folder,), device="cpu"))
     assert chosen == []
     load_models(Settings(checkpoints=(checkpoint_folder,), device="cpu", threads=3))
