@@ -23,8 +23,8 @@ from model.engine import Engine
 FILE = "calibration.json"
 ROUNDS = 4
 """How often each candidate is measured, all by turns: what else runs here meanwhile shall hit all of them alike."""
-SLOW_SECONDS = 0.4
-"""Where the largest batch takes so long, nothing is measured: start-up would take many times that."""
+SLOW_SECONDS = 0.15
+"""Where the largest batch takes so long, nothing is measured: it would take thirty times that."""
 USUAL = 8
 """Items to a batch then."""
 WORTH = 1.04
@@ -76,12 +76,15 @@ def _measure(engine: Engine, thread_counts: list[int]) -> Setting:
     reference = engine.predict(probe)
     if time.perf_counter() - began > SLOW_SECONDS:
         return Setting(usual, next((shape for shape in engine.shapes if shape >= USUAL), engine.shapes[-1]))
+    agreeing = []
+    for threads in thread_counts:
+        torch.set_num_threads(threads)
+        if np.array_equal(engine.predict(probe), reference):
+            agreeing.append(threads)
     seconds: dict[Setting, float] = {}
     for _ in range(ROUNDS):
-        for threads in thread_counts:
+        for threads in agreeing:
             torch.set_num_threads(threads)
-            if not np.array_equal(engine.predict(probe), reference):
-                continue
             for shape in engine.shapes:
                 setting = Setting(threads, shape)
                 seconds[setting] = min(seconds.get(setting, math.inf), _seconds(engine, probe[:shape]) / shape)

@@ -59,8 +59,8 @@ def client(load: Callable[[Settings], Mapping[str, ServedModel]]) -> Iterator[Te
 
 
 def wait_ready(client: TestClient) -> None:
-    for _ in range(1000):
+    for _ in range(3000):
         if client.get("/health/ready").status_code == 200:
             return
-        time.sleep(0.01)
+        time.sleep(0.02)
     raise AssertionError("the service did not become ready")
