@@ -26,8 +26,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from torch import Tensor
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader
 
 from model import registry
 from model.allocator import keep_freed_memory
@@ -35,7 +34,7 @@ from model.contract import Contract
 from model.engine import mean_std, normalise
 from tests.conftest import encode, photo
 from training import datasets, recipe, run
-from training.crops import RandomCrops
+from training.crops import Batch, RandomCrops, collate
 from training.learner import Learner
 from training.recipe import Recipe
 
@@ -80,7 +79,7 @@ def rates(folder: Path, plain: Recipe, rounds: int, steps: int) -> dict[str, lis
     data = datasets.read("csv", labels)
     contract = Contract(scale=data.scale)
     crops = RandomCrops(list(data.samples), contract, plain)
-    in_memory = [default_collate([crops[one] for one in batch]) for step in crops.steps(1)[:4] for batch in step]
+    in_memory = [collate([crops[one] for one in batch]) for step in crops.steps(1)[:4] for batch in step]
     rows: dict[str, list[float]] = {"bare_cps": [], "loader_cps": [], "train_cps": []}
     for turn in range(rounds):
         rows["bare_cps"].append(bare(plain, contract, in_memory, steps))
@@ -90,7 +89,7 @@ def rates(folder: Path, plain: Recipe, rounds: int, steps: int) -> dict[str, lis
     return rows
 
 
-def bare(plain: Recipe, contract: Contract, batches: list[tuple[Tensor, Tensor]], steps: int) -> float:
+def bare(plain: Recipe, contract: Contract, batches: list[Batch], steps: int) -> float:
     """Crops per second of forward, backward and optimiser step alone."""
     keep_freed_memory()
     network = registry.build(plain.network).to(memory_format=torch.channels_last)
@@ -101,7 +100,7 @@ def bare(plain: Recipe, contract: Contract, batches: list[tuple[Tensor, Tensor]]
     for step in range(steps + 3):
         if step == 3:
             started, count = time.perf_counter(), 0
-        crops_PNHWC, mos_PN = batches[step % len(batches)]
+        crops_PNHWC, mos_PN = batches[step % len(batches)][:2]
         optimizer.zero_grad()
         loss = F.l1_loss(network(normalise(crops_PNHWC.flatten(0, 1), statistics_)).score, mos_PN.flatten())
         loss.backward()
@@ -114,8 +113,8 @@ def loaded(crops: RandomCrops, steps: int) -> float:
     """Crops per second of the data loader alone, with the one worker that two cores get."""
     batches = [batch for step in crops.steps(1)[:steps] for batch in step]
     count, started = 0, time.perf_counter()
-    for _, mos_PN in DataLoader(crops, batch_sampler=batches, num_workers=1):
-        count += mos_PN.numel()
+    for batch in DataLoader(crops, batch_sampler=batches, num_workers=1, collate_fn=collate):
+        count += batch.labels.numel()
     return count / (time.perf_counter() - started)
 
 

@@ -1,6 +1,7 @@
 """Random training crops, reproducible for any order of workers and after any interruption."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -8,10 +9,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
 from model import tokens
 from model.contract import Contract
+from training import distortions
 from training.datasets import Sample
 from training.recipe import Recipe
 
@@ -24,7 +26,37 @@ class Draw(NamedTuple):
     visit: int
 
 
-class RandomCrops(Dataset[tuple[Tensor, Tensor]]):
+class Batch(NamedTuple):
+    """What a batch of pictures gives.
+
+    Attributes:
+        items: Of P pictures (P, N, ...): uint8 crops (..., H, W, 3), or float32 tokens (..., T, 3075).
+        labels: Theirs (P, N).
+        degraded: The first crop of some pictures, degraded and degraded more (D, 2, H, W, 3).
+        origins: Which pictures those are (D,).
+        steps: By how many levels each of ``degraded`` is worse than what comes before it (D, 2).
+        blanks: Crops of nothing (B, H, W, 3).
+    """
+
+    items: Tensor
+    labels: Tensor
+    degraded: Tensor
+    origins: Tensor
+    steps: Tensor
+    blanks: Tensor
+
+
+class _Visit(NamedTuple):
+    """What one picture gives, likewise."""
+
+    items: Tensor
+    label: float
+    degraded: Tensor | None = None
+    steps: tuple[float, float] = (0.0, 0.0)
+    blank: Tensor | None = None
+
+
+class RandomCrops(Dataset[_Visit]):
     """Random crops of resized pictures, by ``Draw``.
 
     Args:
@@ -54,8 +86,8 @@ class RandomCrops(Dataset[tuple[Tensor, Tensor]]):
             batches.pop()
         return [batches[start : start + recipe.accumulate] for start in range(0, len(batches), recipe.accumulate)]
 
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
-        """Cut one picture: uint8 crops (count, H, W, 3), or tokens (1, T, 3075); and its label repeated (count,)."""
+    def __getitem__(self, draw: Draw) -> _Visit:
+        """Cut one picture: uint8 crops (count, H, W, 3), or tokens (1, T, 3075)."""
         sample = self.samples[draw.picture]
         image = self.contract.resized(self.contract.decode(sample.path.read_bytes()))
         rng = np.random.default_rng((self.recipe.seed, draw.epoch, draw.picture, draw.visit))
@@ -63,10 +95,28 @@ class RandomCrops(Dataset[tuple[Tensor, Tensor]]):
         if self.contract.view == "tokens":
             image = ImageOps.mirror(image) if self.recipe.flip and rng.random() < 0.5 else image
             tokens_TL = tokens.cut(np.asarray(image), self.contract.longer_sides, self.contract.kernel)
-            return torch.from_numpy(tokens_TL).unsqueeze(0), torch.full((1,), sample.mos)
+            return _Visit(torch.from_numpy(tokens_TL).unsqueeze(0), sample.mos)
         pixels_HWC = np.asarray(image)
         crops_NHWC = np.stack([self._crop(pixels_HWC, rng) for _ in range(self.recipe.crops_per_picture)])
-        return torch.from_numpy(crops_NHWC), torch.full((len(crops_NHWC),), sample.mos)
+        visit = _Visit(torch.from_numpy(crops_NHWC), sample.mos)
+        if self.recipe.degraded and rng.random() < self.recipe.degraded:
+            degraded, steps = self._degraded(crops_NHWC[0], rng)
+            visit = visit._replace(degraded=torch.from_numpy(degraded), steps=steps)
+        if self.recipe.blank and rng.random() < self.recipe.blank:
+            kind = rng.choice(get_args(distortions.Blank))
+            size = self.contract.crop_size
+            visit = visit._replace(blank=torch.from_numpy(distortions.blank(size, size, kind, rng)))
+        return visit
+
+    def _degraded(
+        self, crop_HWC: NDArray[np.uint8], rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], tuple[float, float]]:
+        kind = rng.choice(list(distortions.LEVELS))
+        weak, strong = sorted(rng.uniform(1, distortions.STRONGEST, 2))
+        # The same noise in both: more of it is then worse whatever it hits.
+        seed = rng.integers(2**32)
+        pair = [distortions.degrade(crop_HWC, kind, level, np.random.default_rng(seed)) for level in (weak, strong)]
+        return np.stack(pair), (weak, strong - weak)
 
     def _crop(self, pixels_HWC: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
         size = self.contract.crop_size
@@ -83,10 +133,22 @@ class RandomCrops(Dataset[tuple[Tensor, Tensor]]):
         return image
 
 
-def collate(samples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Stack what pictures gave: items (P, N, ...) and labels (P, N); shorter sequences of tokens get padding."""
-    longest = max(items.shape[1] for items, _ in samples)
-    if samples[0][0].ndim == 3:
-        samples = [(F.pad(items, (0, 0, 0, longest - items.shape[1])), labels) for items, labels in samples]
-    items, labels = default_collate(samples)
-    return items, labels
+def collate(visits: Sequence[_Visit]) -> Batch:
+    """Put together what pictures gave; shorter sequences of tokens get padding."""
+    longest = max(visit.items.shape[1] for visit in visits)
+    items = [visit.items for visit in visits]
+    if items[0].ndim == 3:
+        items = [F.pad(one, (0, 0, 0, longest - one.shape[1])) for one in items]
+    items_PN = torch.stack(items)
+    _, count, *shape = items_PN.shape
+    origins = [place for place, visit in enumerate(visits) if visit.degraded is not None]
+    blanks = [visit.blank for visit in visits if visit.blank is not None]
+    degraded = [visit.degraded for visit in visits if visit.degraded is not None]
+    return Batch(
+        items=items_PN,
+        labels=torch.tensor([[visit.label] * count for visit in visits]),
+        degraded=torch.stack(degraded) if degraded else items_PN.new_empty((0, 2, *shape)),
+        origins=torch.tensor(origins, dtype=torch.int64),
+        steps=torch.tensor([visits[place].steps for place in origins]).reshape(-1, 2),
+        blanks=torch.stack(blanks) if blanks else items_PN.new_empty((0, *shape)),
+    )

@@ -136,6 +136,7 @@ def contract(recipe: Recipe, scale: Scale, init: Path | None) -> Contract:
         width=recipe.width,
         height=recipe.height,
         decoding=recipe.decoding,
+        crop_size=recipe.crop_size,
         crops=recipe.crops,
         scale=scale,
         slope=slope,

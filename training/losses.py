@@ -69,6 +69,21 @@ def hinge(x_N: Tensor, y_N: Tensor, margin: float) -> Tensor:
     return _mean(F.relu(margin - dx * dy.sign()))
 
 
+def falling(x_ML: Tensor, drops_ML: Tensor) -> Tensor:
+    """Cost of rows that do not fall from each entry to the next by at least so much.
+
+    Args:
+        x_ML: Predictions (M, L).
+        drops_ML: How far the next one shall lie below, (M, L - 1).
+    """
+    return _mean(F.relu(x_ML[:, 1:] - x_ML[:, :-1] + drops_ML).flatten())
+
+
+def at_most(x_N: Tensor, highest: float) -> Tensor:
+    """Cost of predictions above a number."""
+    return _mean(F.relu(x_N - highest))
+
+
 def _pairs(x_N: Tensor, y_N: Tensor, *, equal_labels: bool = False) -> tuple[Tensor, Tensor]:
     """Differences over all ordered pairs; by default of those whose labels differ."""
     dx, dy = x_N[:, None] - x_N, y_N[:, None] - y_N

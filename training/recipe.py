@@ -45,9 +45,13 @@ class Recipe:
     """Data set name, see ``training.datasets.READERS``."""
     labels: str = ""
     """Which of a data set's scores to learn; "" takes the usual one."""
-    split: Literal["random", "official"] = "random"
+    split: Literal["random", "official", "folds"] = "random"
     """``random`` draws test and validation pictures; ``official`` takes the data set's own parts, and draws only the
-    validation pictures, from the training ones, where there are none."""
+    validation pictures, from the training ones, where there are none; ``folds`` is cross-validation: of ``folds`` parts
+    of the official training pictures (of all, where there is no official split), the one numbered ``fold`` tests and
+    all others train."""
+    folds: Annotated[int, Field(ge=2)] = 5
+    fold: Annotated[int, Field(ge=0)] = 0
     test_share: Share = 0.0
     validation_share: Share = 0.2
     """Of all pictures; for an official split, of its training pictures."""
@@ -102,6 +106,15 @@ class Recipe:
     frozen: tuple[str, ...] = ()
     """Backbone parameters that are not trained, by the beginning of their names."""
 
+    degraded: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the visits to a picture that also show its first crop degraded, twice, the second time more."""
+    degraded_weight: Rate = 1.0
+    """Weight of the added hinge: each of the three must score below the one before."""
+    degraded_margin: Rate = 0.02
+    """By so much of the range of labels for each level of ``training.distortions`` between them."""
+    blank: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the visits that also show a crop of nothing (noise, one colour), which must score the lowest label."""
+
     flip: bool = True
     """Mirror crops at random."""
     vertical_flip: bool = False
@@ -113,6 +126,8 @@ class Recipe:
     height: Count = 512
     decoding: Literal["full", "scaled"] = "full"
     """``scaled`` lets large JPEGs be decoded at a smaller scale, in training and wherever the checkpoint is used."""
+    crop_size: Count = 224
+    """Side of a crop in pixels."""
     crops: Annotated[int, Field(ge=1, le=MAX_CROPS)] = 8
     """Crops per picture of the contract."""
     validation_crops: Annotated[int, Field(ge=1, le=MAX_CROPS)] = 4
@@ -121,6 +136,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.batch_pictures % self.accumulate:
             raise ValueError("batch_pictures must be a multiple of accumulate")
+        if self.split == "folds" and self.fold >= self.folds:
+            raise ValueError(f"of {self.folds} folds the last one is number {self.folds - 1}")
         if self.label_range is not None and not self.label_range[0] < self.label_range[1]:
             raise ValueError("label_range must rise")
 

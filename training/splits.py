@@ -40,10 +40,11 @@ class Split:
 def make(
     dataset: Dataset,
     *,
-    kind: Literal["random", "official"] = "random",
+    kind: Literal["random", "official", "folds"] = "random",
     test_share: float = 0.0,
     validation_share: float = 0.2,
     train_share: float = 1.0,
+    fold: tuple[int, int] = (0, 5),
     seed: int,
 ) -> Split:
     """Make a split: the same for the same pictures, shares and seed. Groups are never torn apart.
@@ -55,6 +56,8 @@ def make(
         validation_share: Share of the groups to draw for validation; of an official split that has none, of its
             training groups.
         train_share: Share of what is left to keep for training.
+        fold: For folds: the number of the one to test on, from 0, and how many there are. They are of the official
+            training pictures, if the data set says which those are.
         seed: Of all draws.
 
     Raises:
@@ -72,6 +75,15 @@ def make(
         train, validation, test = parts["train"], parts["validation"], parts["test"]
         if not validation and validation_share:
             train, validation = _cut(train, validation_share, rng)
+    elif kind == "folds":
+        number, count = fold
+        pool = [sample for sample in samples if sample.part == "train"] or list(samples)
+        groups = _shuffled(pool, rng)
+        if len(groups) < count:
+            raise DatasetError(f"{len(groups)} groups of pictures are too few for {count} folds")
+        test = _members(pool, groups[number::count])
+        train = _members(pool, [group for place, group in enumerate(groups) if place % count != number])
+        validation = []
     else:
         groups = _shuffled(samples, rng)
         tested, validated = round(len(groups) * test_share), round(len(groups) * validation_share)
@@ -103,8 +115,11 @@ def of(recipe: Recipe, dataset: Dataset, file: Path | None = None) -> tuple[Spli
         test_share=recipe.test_share,
         validation_share=recipe.validation_share,
         train_share=recipe.train_share,
+        fold=(recipe.fold, recipe.folds),
         seed=recipe.seed,
     )
+    if recipe.split == "folds":
+        return split, f"fold {recipe.fold} of {recipe.folds} (counted from 0, drawn with seed {recipe.seed})"
     official = f"the official split (what it leaves open drawn with seed {recipe.seed})"
     return split, official if recipe.split == "official" else f"a random split with seed {recipe.seed}"
 

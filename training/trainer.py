@@ -22,6 +22,7 @@ from model.engine import mean_std, network_inputs
 from training import datasets, distributed, initial, losses, outcome, splits
 from training.crops import RandomCrops, collate
 from training.errors import TrainingError
+from training.folding import folded
 from training.learner import Learner
 from training.recipe import Recipe
 from training.run import CHECKPOINT, RunFolder
@@ -124,8 +125,10 @@ def train(
                 )
             run.save_state({"learner": learner.state_dict(), "progress": dataclasses.asdict(progress)})
 
-        model = DistributedDataParallel(network) if team.size > 1 else network
+        model, answering = network, DistributedDataParallel(network) if team.size > 1 else network
         statistics = mean_std(contract, str(device))
+        lowest = (contract.scale.min - contract.intercept) / contract.slope
+        label_range = (contract.scale.max - contract.scale.min) / contract.slope
         saved = time.monotonic()
         while progress.epoch <= recipe.epochs and not _out_of_patience(progress, recipe):
             plan = crops.steps(progress.epoch, processes=team.size)[progress.step :]
@@ -139,6 +142,8 @@ def train(
             )
             batches = iter(loader)
             learner.train_mode(progress.epoch)
+            if team.size == 1:
+                model = answering = folded(network) if recipe.freeze_bn else network
             total = torch.tensor(progress.loss, dtype=torch.float64, device=device)
             started, first = time.monotonic(), progress.step
             title = f"epoch {progress.epoch}/{recipe.epochs}"
@@ -147,14 +152,21 @@ def train(
                 torch.manual_seed(_seed(recipe.seed, progress.epoch, progress.step, team.rank))
                 learner.zero_grad()
                 for _ in step:
-                    items_PN, mos_PN = next(batches)
-                    items_N = items_PN.flatten(0, 1).to(device, non_blocking=True)
+                    batch = next(batches)
+                    shown = [batch.items.flatten(0, 1), batch.degraded.flatten(0, 1), batch.blanks]
+                    items_N = torch.cat(shown).to(device, non_blocking=True)
                     # The labels as outputs of the network: what the contract will undo.
-                    labels_N = (mos_PN.flatten().to(device, non_blocking=True) - contract.intercept) / contract.slope
+                    labels = (batch.labels.to(device, non_blocking=True) - contract.intercept) / contract.slope
                     with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-                        prediction = model(network_inputs(items_N, statistics))
-                    loss = criterion(team.gather(prediction.score), team.gather(labels_N))
-                    loss = (loss + sum(network.auxiliary.values())) / len(step)
+                        prediction = answering(network_inputs(items_N, statistics))
+                    scores, degraded, blanks = prediction.score.split([len(part) for part in shown])
+                    loss = criterion(team.gather(scores), team.gather(labels.flatten()))
+                    # Each process adds its own part of these, so they count once for the team.
+                    first = scores.view_as(labels)[batch.origins, :1]
+                    margins = (recipe.degraded_margin * label_range * batch.steps).to(device)
+                    ladders = torch.cat([first, degraded.unflatten(0, (-1, 2))], dim=1)
+                    added = recipe.degraded_weight * losses.falling(ladders, margins) + losses.at_most(blanks, lowest)
+                    loss = (loss + (added + sum(model.auxiliary.values())) / team.size) / len(step)
                     (loss * team.size).backward()
                     total += loss.detach()
                 # A gradient that is not a number shows in the sum too, before its weights could be saved.

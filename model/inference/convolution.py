@@ -116,6 +116,14 @@ def is_plain(conv: nn.Module) -> TypeGuard[nn.Conv2d]:
     return type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
 
 
+def traced(features: nn.Module) -> fx.GraphModule | None:
+    """The steps of a trunk, with its convolutions and batch norms as they are; None if it cannot be traced."""
+    try:
+        return fx.GraphModule(features, _Tracer().trace(features))
+    except Exception:  # whatever a network does that depends on values, of hundreds of them
+        return None
+
+
 def fuse_trunk(features: nn.Module, dtype: torch.dtype) -> FusedTrunk | None:
     """Fuse a trunk of convolutions and batch norms; None if it cannot be traced.
 
@@ -123,9 +131,7 @@ def fuse_trunk(features: nn.Module, dtype: torch.dtype) -> FusedTrunk | None:
         features: A timm network that gives a list of feature maps, in evaluation mode; its modules are left alone.
         dtype: What it shall compute in.
     """
-    try:
-        graph = fx.GraphModule(features, _Tracer().trace(features))
-    except Exception:  # whatever a network does that depends on values, of hundreds of them
+    if (graph := traced(features)) is None:
         return None
     for node in list(graph.graph.nodes):
         if _is(graph, node, _NOTHING):

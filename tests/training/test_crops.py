@@ -7,7 +7,7 @@ from PIL import Image
 
 from model.contract import Contract
 from tests.conftest import encode, photo
-from training.crops import Draw, RandomCrops
+from training.crops import Draw, RandomCrops, collate
 from training.datasets import Sample
 from training.recipe import Recipe
 
@@ -27,9 +27,9 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
 
 def test_what_a_picture_gives_depends_on_seed_and_draw_alone(samples: list[Sample], contract: Contract) -> None:
     crops = RandomCrops(samples, contract, RECIPE)
-    first, labels = crops[Draw(1, 4, 0)]
+    first = crops[Draw(1, 4, 0)].items
     assert first.shape == (3, 224, 224, 3)
-    assert labels.tolist() == pytest.approx([0.4] * 3)
+    assert crops[Draw(1, 4, 0)].label == pytest.approx(0.4)
     crops[Draw(1, 9, 0)]
     assert torch.equal(first, crops[Draw(1, 4, 0)][0])
     assert not torch.equal(first, crops[Draw(2, 4, 0)][0])
@@ -77,3 +77,35 @@ def test_colour_jitter_is_off_unless_asked_for(samples: list[Sample], contract: 
     first = jittered[Draw(1, 0, 0)][0].float()
     assert abs(first.mean() - plain.mean()) > 1
     assert torch.equal(first, jittered[Draw(1, 0, 0)][0].float())
+
+
+def test_degraded_crops_and_blanks(samples: list[Sample], contract: Contract) -> None:
+    crops = RandomCrops(samples, contract, replace(RECIPE, degraded=0.5, blank=0.3))
+    visits = [crops[Draw(epoch, picture, 0)] for epoch in range(4) for picture in range(10)]
+    plain = RandomCrops(samples, contract, RECIPE)
+    assert torch.equal(visits[0].items, plain[Draw(0, 0, 0)].items)
+    assert 8 <= sum(visit.degraded is not None for visit in visits) <= 32
+    assert 3 <= sum(visit.blank is not None for visit in visits) <= 25
+    for visit in visits:
+        if visit.degraded is not None:
+            error = [(one.float() - visit.items[0].float()).square().mean() for one in visit.degraded]
+            assert 0 < error[0] <= error[1]
+            assert 1 <= visit.steps[0] <= sum(visit.steps) <= 5
+    batch = collate(visits)
+    assert batch.items.shape == (40, 3, 224, 224, 3)
+    assert batch.labels.tolist()[1] == pytest.approx([0.1] * 3)
+    assert batch.degraded.shape == (len(batch.origins), 2, 224, 224, 3)
+    assert batch.steps.shape == (len(batch.origins), 2)
+    assert len(batch.blanks) == sum(visit.blank is not None for visit in visits)
+    for place, pair in zip(batch.origins, batch.degraded, strict=True):
+        degraded = visits[place].degraded
+        assert degraded is not None
+        assert torch.equal(pair, degraded)
+
+
+def test_a_batch_without_degraded_crops(samples: list[Sample], contract: Contract) -> None:
+    crops = RandomCrops(samples, contract, RECIPE)
+    batch = collate([crops[Draw(1, 0, 0)], crops[Draw(1, 1, 0)]])
+    assert batch.degraded.shape == (0, 2, 224, 224, 3)
+    assert batch.blanks.shape == (0, 224, 224, 3)
+    assert batch.steps.shape == (0, 2)

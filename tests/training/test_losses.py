@@ -80,3 +80,16 @@ def test_descending_a_loss_raises_the_correlation(name: LossName) -> None:
         make(name)(x, labels).backward()
         optimizer.step()
     assert losses.pearson(x, labels) > 0.9
+
+
+def test_ladders_must_fall() -> None:
+    ladders = torch.tensor([[3.0, 2.0, 1.0], [3.0, 2.9, 4.0]])
+    drops = torch.tensor([[0.5, 0.5], [0.5, 0.5]])
+    # The second one falls by 0.1 where it should by 0.5, and rises by 1.1.
+    assert losses.falling(ladders, drops).item() == pytest.approx((0.4 + 1.6) / 4)
+    assert losses.falling(ladders[:0], drops[:0]).item() == 0
+
+
+def test_at_most() -> None:
+    assert losses.at_most(torch.tensor([0.5, 2.0]), 1.0).item() == pytest.approx(0.5)
+    assert losses.at_most(torch.zeros(0), 1.0).item() == 0

@@ -57,6 +57,26 @@ def test_an_official_split_without_validation_draws_it_from_training() -> None:
         splits.make(made_up(), kind="official", seed=0)
 
 
+def test_folds_test_every_picture_once() -> None:
+    dataset = made_up(22, per_group=2)
+    folds = [splits.make(dataset, kind="folds", fold=(number, 5), seed=3) for number in range(5)]
+    assert sorted(name for split in folds for name in split.test) == sorted(one.name for one in dataset.samples)
+    for split in folds:
+        assert not split.validation
+        assert {*split.train, *split.test} == {one.name for one in dataset.samples}
+        assert len(split.test) in (4, 6)
+    assert splits.make(dataset, kind="folds", fold=(0, 5), seed=4) != folds[0]
+    with pytest.raises(DatasetError, match="too few for 12 folds"):
+        splits.make(dataset, kind="folds", fold=(0, 12), seed=3)
+
+
+def test_folds_leave_an_official_test_part_alone() -> None:
+    dataset = made_up(parts=("train", "test"))
+    split = splits.make(dataset, kind="folds", fold=(1, 5), seed=3)
+    assert (len(split.train), len(split.test)) == (8, 2)
+    assert all(sample.part == "train" for sample in splits.select(dataset, [*split.train, *split.test]))
+
+
 def test_part_of_the_training_pictures() -> None:
     whole = splits.make(made_up(), test_share=0.2, validation_share=0.2, seed=0)
     part = splits.make(made_up(), test_share=0.2, validation_share=0.2, train_share=0.5, seed=0)

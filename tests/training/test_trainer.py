@@ -74,6 +74,20 @@ def test_the_recipe_of_a_run_makes_the_same_run(finished: Path, root: Path, init
     assert len(digests) == 1
 
 
+def test_degraded_crops_are_learned_from(root: Path, init: Path, tmp_path: Path) -> None:
+    recipe = replace(
+        RECIPE, split="folds", folds=4, fold=1, selection="last", crop_size=192, epochs=3, degraded=1.0,
+        degraded_weight=1.0, blank=0.5, head_lr=3e-3,
+    )  # fmt: skip
+    folder = train(recipe, root, tmp_path / "run", init)
+    config, _ = checkpoint.inspect(folder)
+    assert config.contract.crop_size == 192
+    assert config.figures["csv-test"]["pictures"] == 3
+    assert "fold 1 of 4" in (folder / checkpoint.CARD).read_text()
+    losses_ = [line["loss"] for line in run.read_metrics(tmp_path / "run")]
+    assert losses_[-1] < losses_[0]
+
+
 def test_a_folder_holds_one_run(finished: Path, root: Path, init: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="of another recipe"):
         train(replace(RECIPE, seed=1), root, finished, init)
