@@ -2,12 +2,13 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from PIL import ImageFilter
 
 from tests.conftest import photo
 from training import distortions
 from training.distortions import Blank, Kind
 
-PIXELS = np.asarray(photo(96, 80))
+PIXELS = np.asarray(photo(256, 192).filter(ImageFilter.GaussianBlur(1)))
 
 
 def damage(kind: Kind, level: float, seed: int = 3) -> float:
