@@ -61,6 +61,13 @@ class ScoreAnswer(BaseModel):
 
     score: float = Field(description="0 (worst) to 100 (best).", examples=[71.34])
     scale: Scale
+    grade: str | None = Field(
+        description="`bad`, `poor`, `fair`, `good` or `excellent`; null where the model has no grades.",
+        examples=["good"],
+    )
+    percentile: float | None = Field(
+        description="How many of 100 training photos score lower; null where that is not known.", examples=[83.5]
+    )
     raw_score: float = Field(description="On the scale of the training labels.", examples=[0.7134])
     raw_scale: RawScale
     std: float | None = Field(description="Standard deviation over crops in points; null for one crop.", examples=[4.1])

@@ -171,6 +171,60 @@ def precision(
     results.print(table)
 
 
+@app.command("behaviour")
+def behaviour(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder.")],
+    photos: Annotated[list[Path], typer.Argument(help="Photos that it was not trained on, or folders of them.")],
+    pictures: Annotated[int, typer.Option(min=1, help="How many of them to use.")] = 50,
+    seed: Annotated[int, typer.Option(help="Of noise and directions.")] = 0,
+    json_: Json = False,
+) -> None:
+    """Whether scores fall as photos get worse: ten kinds of degradation at five levels each, and pictures of nothing.
+
+    Photos of the training part of the checkpoint's split.json are left out.
+    """
+    from rich.progress import track
+
+    from cli.console import fail, notes, results
+    from cli.precision import some
+    from cli.score import find
+    from model.scorer import Scorer
+    from training import behaviour as behaviours
+    from training import splits
+    from training.run import SPLIT
+
+    scorer = Scorer.load(checkpoint)
+    split = checkpoint / SPLIT
+    known = set(splits.load(split).train) if split.is_file() else set()
+    files = some([file for file in find(photos) if file.name not in known], pictures)
+    if not files:
+        fail("there are no photos that it was not trained on in " + ", ".join(map(str, photos)))
+    found = behaviours.measure(
+        scorer,
+        files,
+        seed=seed,
+        progress=lambda files: track(files, description="scoring", console=notes, transient=True),
+    )
+    if json_:
+        _line({"checkpoint": scorer.model.name, **dataclasses.asdict(found)})
+        return
+    table = _table(f"{scorer.model.name}, mean scores of {found.pictures} photos", first="degradation")
+    for column in ("untouched", *(f"level {level}" for level in behaviours.LEVELS), "order violated", "level 1 raises"):
+        table.add_column(column, justify="right")
+    for row in found.degraded:
+        scores = [f"{score:.1f}" for score in (row.untouched, *row.levels)]
+        table.add_row(row.kind, *scores, f"{row.violated:.1%}", f"{row.raised:.1%}")
+    table.add_section()
+    table.add_row("all", *[""] * (1 + len(behaviours.LEVELS)), f"{found.violated:.1%}", "")
+    results.print(table)
+    table = _table(f"pictures of nothing, {behaviours.DRAWS} of each", first="kind")
+    for column in ("highest score", "photos no better"):
+        table.add_column(column, justify="right")
+    for blank in found.blanks:
+        table.add_row(blank.kind, f"{blank.highest:.1f}", f"{blank.worse:.1%}")
+    results.print(table)
+
+
 def _costs(measured: Sequence["Cost"], title: str, batch: int) -> "Table":
     table = _table(title)
     for column in (

@@ -15,7 +15,20 @@ if TYPE_CHECKING:
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"})
 """Files taken from a folder; files named one by one are taken whatever they are called."""
-COLUMNS = ("path", "score", "raw_score", "std", "stderr", "crops", "width", "height", "format", "warnings", "error")
+COLUMNS = (
+    "path",
+    "score",
+    "grade",
+    "raw_score",
+    "std",
+    "stderr",
+    "crops",
+    "width",
+    "height",
+    "format",
+    "warnings",
+    "error",
+)
 
 Result = tuple[Path, "QualityScore | Exception"]
 
@@ -116,6 +129,7 @@ def write_table(results: Iterator[Result]) -> None:
     for column, justify in (
         ("score", "right"),
         ("±", "right"),
+        ("grade", "left"),
         ("size", "right"),
         ("picture", "left"),
         ("warnings", "left"),
@@ -125,7 +139,9 @@ def write_table(results: Iterator[Result]) -> None:
         if not isinstance(result, Exception):
             spread = "" if result.stderr is None else f"{result.stderr:.1f}"
             size = f"{result.width}x{result.height}"
-            table.add_row(f"{result.score:.2f}", spread, size, str(path), ", ".join(result.warnings))
+            table.add_row(
+                f"{result.score:.2f}", spread, result.grade or "", size, str(path), ", ".join(result.warnings)
+            )
     if table.row_count:
         stdout.print(table)
 

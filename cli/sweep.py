@@ -24,9 +24,11 @@ def sweep(
     from rich.table import Table
 
     from cli.console import results
+    from training import folds
     from training import sweep as sweeps
 
-    sweeps.run(sweeps.load(file, change or ()), root, out, init=init, workers=workers_option(workers))
+    variations = sweeps.load(file, change or ())
+    sweeps.run(variations, root, out, init=init, workers=workers_option(workers))
     rows = sweeps.read(out)
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("run", "part", "parameters", "GMACs", "SRCC", "PLCC", "RMSE"):
@@ -35,6 +37,10 @@ def sweep(
         part, figures = sweeps.judged(row)
         table.add_row(row["name"], part, f"{row['parameters']:,}", f"{row['gmacs']:.2f}", *_shown(figures))
     table.add_row("median", "", "", "", *_shown(sweeps.median(rows)))
+    if all(variation.recipe.split == "folds" for variation in variations) and len(rows) > 1:
+        together = folds.read(out)
+        table.add_row("mean of the folds", "", "", "", *_shown(together.mean))
+        table.add_row("standard deviation", "", "", "", *_shown(together.spread))
     results.print(table)
 
 

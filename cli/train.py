@@ -26,10 +26,15 @@ def train(
         int | None,
         typer.Option(min=0, help="Processes that decode; by default a core less than there are, 8 at most."),
     ] = None,
+    folds: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a sweep over folds of this recipe; the checkpoint then carries its figures."),
+    ] = None,
     save_every: Annotated[float, typer.Option(min=0, help="Seconds between saves within an epoch.")] = 300,
 ) -> None:
     """Train a network into a checkpoint that the service loads as it is."""
     from cli.console import notes, results
+    from training import folds as cross_validation
     from training import recipe as recipes
     from training import trainer
 
@@ -41,6 +46,7 @@ def train(
         split=split,
         workers=workers_option(workers),
         save_seconds=save_every,
+        folds=None if folds is None else cross_validation.read(folds),
     )
     notes.print("finished; the checkpoint folder is:")
     results.print(str(folder), markup=False, soft_wrap=True)

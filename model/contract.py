@@ -4,6 +4,7 @@ It travels inside the checkpoint, so that training, evaluation, the service and 
 answer echoes its ``id``.
 """
 
+import bisect
 import dataclasses
 import hashlib
 import json
@@ -17,14 +18,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model import images, token_shapes
+from model.domain import Domain
 from model.images import Picture, Warning
 
 VERSION = 1
-LATER_FIELDS = ("decoding",)
+LATER_FIELDS = ("decoding", "grades", "percentiles", "domain")
 """Fields that version 1 was given after it was in use: neither written nor hashed while they hold their default, so
 that older contracts keep their ids, and older releases refuse only the contracts that they would misread."""
 SCALED_MARGIN = 2
 """The final resize has so many pixels a side for each that it makes, and so decides how the picture is smoothed."""
+GRADES = ("bad", "poor", "fair", "good", "excellent")
+PERCENTILE_STEP = 5
 PROBE_SEED = 20
 MAX_CROPS = 64
 EXTREME_ASPECT = 3.0
@@ -106,6 +110,12 @@ class Contract:
     """The network's output times ``slope`` plus ``intercept`` is the raw score: losses that only compare leave the
     output on a scale of its own."""
     intercept: float = 0.0
+    grades: tuple[float, ...] = ()
+    """Scores from which on a picture is called by each of ``GRADES`` but the first; empty if it is not."""
+    percentiles: tuple[float, ...] = ()
+    """Scores that 0, 5, .. 100 % of the training photos reach at most; empty if unknown."""
+    domain: Domain | None = None
+    """What the training photos are like; unlike ones get a warning."""
 
     def __post_init__(self) -> None:
         if self.resize not in ("fit", "exact", "none"):
@@ -124,8 +134,17 @@ class Contract:
             raise ValueError(f"contract: {self.width}x{self.height} is smaller than a crop of {self.crop_size}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ValueError("contract: mean and std need three values each, std above 0")
+        self._check_meaning()
         if not (math.isfinite(self.slope) and math.isfinite(self.intercept) and self.slope):
             raise ValueError(f"contract: slope {self.slope} and intercept {self.intercept} cannot make a score")
+
+    def _check_meaning(self) -> None:
+        for name, values, count in (
+            ("grades", self.grades, len(GRADES) - 1),
+            ("percentiles", self.percentiles, 100 // PERCENTILE_STEP + 1),
+        ):
+            if values and (len(values) != count or list(values) != sorted(values)):
+                raise ValueError(f"contract: {name} must be {count} growing scores")
 
     def _check_tokens(self) -> None:
         if self.crops != 1:
@@ -187,6 +206,8 @@ class Contract:
             count: How many crops, 1 to 64.
         """
         warnings = self._warnings(*original)
+        if self.domain is not None and not self.domain.holds(pixels_HWC):
+            warnings = (*warnings, Warning.OUT_OF_DOMAIN)
         if self.view == "tokens":
             from model import tokens  # it needs torch, which contracts of crops do without
 
@@ -272,11 +293,21 @@ class Contract:
         """Turn outputs of the network into raw scores, on the scale of the training labels."""
         return self.slope * outputs + self.intercept
 
+    def grade(self, score: float) -> str | None:
+        """The word for a score of 0 to 100, or None."""
+        return GRADES[bisect.bisect_right(self.grades, score)] if self.grades else None
+
+    def percentile(self, score: float) -> float | None:
+        """How many of 100 training photos score lower than a score of 0 to 100, or None."""
+        if not self.percentiles:
+            return None
+        return round(float(np.interp(score, self.percentiles, range(0, 101, PERCENTILE_STEP))), 1)
+
     def to_dict(self) -> dict[str, Any]:
         """Describe the contract as JSON can hold it, without ``LATER_FIELDS`` at their defaults."""
         description: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
         for name in LATER_FIELDS:
-            if description[name] == getattr(Contract, name):
+            if getattr(self, name) == getattr(Contract, name):
                 del description[name]
         return description
 
@@ -292,12 +323,18 @@ class Contract:
             raise ValueError(f"contract version {fields.get('version')!r} is unknown; this release knows {VERSION}")
         try:
             fields["scale"] = Scale(**fields["scale"])
-            for name in ("mean", "std", "longer_sides"):
+            for name in ("mean", "std", "longer_sides", "grades", "percentiles"):
                 if name in fields:
                     fields[name] = tuple(fields[name])
+            if "domain" in fields:
+                fields["domain"] = Domain(**{name: _frozen(value) for name, value in fields["domain"].items()})
             return cls(**fields)
         except (KeyError, TypeError) as error:
             raise ValueError(f"contract: {error}") from error
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def grid(width: int, height: int, size: int, count: int) -> list[tuple[int, int]]:

@@ -64,6 +64,7 @@ class Warning(StrEnum):
     GRAYSCALE = "grayscale"
     ICC_CONVERTED = "icc_converted"
     ICC_INVALID_IGNORED = "icc_invalid_ignored"
+    OUT_OF_DOMAIN = "out_of_domain"
     PALETTE_EXPANDED = "palette_expanded"
     SIXTEEN_BIT_SCALED = "16bit_scaled"
     UPSCALED_LOW_RESOLUTION = "upscaled_low_resolution"

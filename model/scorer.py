@@ -73,12 +73,19 @@ class QualityScore:
     model: "ModelId"
     contract: Contract = field(repr=False)
 
+    @property
+    def grade(self) -> str | None:
+        """The contract's word for the score, or None."""
+        return self.contract.grade(self.score)
+
     def to_dict(self) -> dict[str, Any]:
         """The answer as JSON holds it, the same from the service, the command line and Python."""
         scale = self.contract.scale
         return {
             "score": self.score,
             "scale": {"min": 0, "max": 100, "higher_is_better": True},
+            "grade": self.grade,
+            "percentile": self.contract.percentile(self.score),
             "raw_score": self.raw_score,
             "raw_scale": {
                 "dataset": scale.dataset,

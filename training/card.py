@@ -1,12 +1,17 @@
 """The model card that goes with a checkpoint."""
 
 from collections.abc import Mapping
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from model.contract import Contract
+from model.contract import GRADES, PERCENTILE_STEP, Contract
 from training.correlation import FIGURES, Agreement
 from training.datasets import Part
 from training.recipe import Recipe
 from training.splits import Split
+
+if TYPE_CHECKING:
+    from training.folds import CrossValidation
 
 TERMS = {
     "biq2021": (
@@ -42,6 +47,7 @@ def write(
     calibrated_on: str,
     note: str,
     init: str,
+    folds: "CrossValidation | None",
 ) -> str:
     """Write ``card.md``.
 
@@ -55,6 +61,7 @@ def write(
         calibrated_on: On which pictures the line to the labels was fitted; "" if it was not.
         note: What was done to the labels.
         init: Where the first weights came from.
+        folds: What cross-validation of the recipe gave.
     """
     scale = contract.scale
     counts = {"training": split.train, "validation": split.validation, "testing": split.test}
@@ -65,6 +72,9 @@ def write(
         + " |"
         for part, agreement in agreements.items()
     )
+    if folds is not None:
+        cells = (f"{folds.mean[figure]:.4f} ± {folds.spread[figure]:.4f}" for figure in FIGURES)
+        rows += f"\n| {folds.folds} folds | {folds.pictures} | " + " | ".join(cells) + " |"
     size = f"{contract.crop_size}x{contract.crop_size}"
     views = (
         f"{recipe.visits * recipe.crops_per_picture} random {'and mirrored ' if recipe.flip else ''}{size} crops"
@@ -104,7 +114,11 @@ Measured through the serving path with {f"{contract.crops} crops" if contract.vi
 |---|---|---|---|---|---|---|---|
 {rows}
 
-RMSE and MAE are in units of the labels.
+RMSE and MAE are in units of the labels.{_folds(folds)}
+
+## What a score means
+
+{_meaning(contract)}
 
 ## Terms
 
@@ -116,3 +130,38 @@ A score says how people of the training set's kind would rate a photo of the tra
 drawings, medical or astronomical pictures are outside of it, and so are defects that vanish when a picture is shrunk
 to {contract.width}x{contract.height}.
 """
+
+
+def _folds(folds: "CrossValidation | None") -> str:
+    """What cross-validation says of errors, in words."""
+    if folds is None:
+        return ""
+    half, most, nearly_all = folds.within
+    text = f"""
+
+In the row of the folds the recipe was trained {folds.folds} times, each time without the pictures that it was then
+judged on: mean and standard deviation. Over all of these pictures a score is {folds.error:.1f} points of 100 away from
+the people's: by at most {half:.1f} for half of them, {most:.1f} for 68 % and {nearly_all:.1f} for 95 %."""
+    if folds.coverage:
+        one, two, three = (f"{share:.0%}" for share in folds.coverage)
+        text += f"""
+`stderr` is the spread of the crops alone: the error is within one of it for {one} of the pictures, within two for
+{two} and three for {three}. It takes {folds.reach[0]:.1f} of it to hold 68 %, and {folds.reach[1]:.1f} to hold 95 %."""
+    return text
+
+
+def _meaning(contract: Contract) -> str:
+    """Grades and percentiles as tables."""
+    if not contract.grades:
+        return "There were too few training pictures to grade scores."
+    ends = ["0", *(f"{score:g}" for score in contract.grades), "100"]
+    grades = [f"| {grade} | {low} to {high} |" for grade, (low, high) in zip(GRADES, pairwise(ends), strict=True)]
+    shown = [(share, contract.percentiles[share // PERCENTILE_STEP]) for share in (5, 10, 25, 50, 75, 90, 95)]
+    shares, scores = (" | ".join(f"{value:g}" for value in row) for row in zip(*shown, strict=True))
+    return f"""| grade | score |
+|---|---|
+{chr(10).join(grades)}
+
+| % of the training pictures | {shares} |
+|---|{"---|" * len(shown)}
+| score at most | {scores} |"""

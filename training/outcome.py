@@ -5,20 +5,23 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scipy import stats
 
 from model import checkpoint, golden, registry
 from model.contract import Contract
 from model.scorer import Scorer
-from training import card, initial, losses, splits
+from training import card, initial, losses, meaning, splits
 from training.correlation import Agreement
 from training.datasets import Dataset, Part, Sample
 from training.errors import TrainingError
-from training.evaluator import evaluate
+from training.evaluator import evaluate, write
 from training.recipe import Recipe
-from training.run import BEST, CANDIDATE, CHECKPOINT, SPLIT, read_metrics
+from training.run import BEST, CANDIDATE, CHECKPOINT, SPLIT, evaluation_folder, read_metrics
+
+if TYPE_CHECKING:
+    from training.folds import CrossValidation
 
 CALIBRATION_PICTURES = 500
 STAGING = "finishing"
@@ -45,12 +48,30 @@ def promote(out: Path) -> None:
 
 
 def finish(
-    out: Path, recipe: Recipe, dataset: Dataset, split: splits.Split, init: Path | None, *, split_origin: str
+    out: Path,
+    recipe: Recipe,
+    dataset: Dataset,
+    split: splits.Split,
+    init: Path | None,
+    *,
+    root: Path,
+    split_origin: str,
+    folds: "CrossValidation | None",
 ) -> None:
     """Measure the best epoch with the contract's crops, and write it with its card, split and golden scores.
 
     A loss that leaves the scale of the outputs open gets it here: a straight line from outputs to labels, fitted on
     the validation pictures (without any, on training pictures).
+
+    Args:
+        out: The run folder.
+        recipe: What was done.
+        dataset: The data set.
+        split: Its parts.
+        init: First weights.
+        root: Where the data set is.
+        split_origin: Where the split is from, in words.
+        folds: What cross-validation of the recipe gave, if the checkpoint shall tell.
 
     Raises:
         TrainingError: It cannot be written.
@@ -67,12 +88,12 @@ def finish(
     staging = out / STAGING
     _save(staging, network, recipe, contract)
     scorer = Scorer.load(staging, precision="fp32")
+    contract = meaning.describe(scorer, splits.select(dataset, split.train), contract)
     parts: tuple[Part, ...] = ("validation", "test")
-    agreements = {
-        part: evaluate(scorer, splits.select(dataset, names)).agreement
-        for part in parts
-        if (names := split.names(part))
+    evaluations = {
+        part: evaluate(scorer, splits.select(dataset, names)) for part in parts if (names := split.names(part))
     }
+    agreements = {part: evaluation.agreement for part, evaluation in evaluations.items()}
     text = card.write(
         recipe,
         contract,
@@ -83,6 +104,7 @@ def finish(
         calibrated_on=calibrated_on,
         note=dataset.note,
         init=_origin(init),
+        folds=folds,
     )
     _save(
         staging,
@@ -95,12 +117,16 @@ def finish(
         figures={
             f"{recipe.dataset}-{part}": {"pictures": float(len(split.names(part))), **agreement.to_dict()}
             for part, agreement in agreements.items()
-        },
+        }
+        | ({f"{recipe.dataset}-folds": folds.figures()} if folds else {}),
     )
     try:
         (staging / SPLIT).write_text(splits.dump(split), encoding="utf-8")
         golden.write(Scorer.load(staging, device="cpu", precision="fp32"))
         checkpoint.replace(staging, out / CHECKPOINT)
+        finished = checkpoint.load(out / CHECKPOINT)
+        for part, evaluation in evaluations.items():
+            write(evaluation_folder(out, part), evaluation, finished, dataset=dataset, root=root, part=part, crops=None)
     except OSError as error:
         raise TrainingError(f"{out / CHECKPOINT} cannot be written: {error.strerror}") from error
 

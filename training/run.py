@@ -14,6 +14,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from training import recipe as recipes
 from training import splits
+from training.datasets import Part
 from training.errors import TrainingError
 from training.figures import curves
 from training.recipe import Recipe
@@ -129,6 +130,11 @@ class RunFolder:
             raise ValueError(f"{self.path} holds a run {other}; choose another folder")
         if not same:
             _write(file, text)
+
+
+def evaluation_folder(run: Path, part: Part) -> Path:
+    """Where a finished run keeps what its checkpoint says of the pictures of a part."""
+    return run / f"evaluation-{part}"
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:

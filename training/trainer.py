@@ -10,6 +10,7 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,6 +27,9 @@ from training.folding import folded
 from training.learner import Learner
 from training.recipe import Recipe
 from training.run import CHECKPOINT, RunFolder
+
+if TYPE_CHECKING:
+    from training.folds import CrossValidation
 
 LOOK_EVERY = 50
 """Steps between looks at the loss: each look makes an accelerator wait."""
@@ -61,6 +65,7 @@ def train(
     split: Path | None = None,
     workers: int = 1,
     save_seconds: float = 300.0,
+    folds: "CrossValidation | None" = None,
 ) -> Path:
     """Train, or go on where an interrupted run of the same recipe stopped.
 
@@ -75,6 +80,7 @@ def train(
         split: A split file to take instead of the recipe's split.
         workers: Processes that decode, for each process that trains.
         save_seconds: How often to save where the run stands, besides after every epoch.
+        folds: What cross-validation of the recipe gave, for the checkpoint's card.
 
     Returns:
         The folder of the finished checkpoint.
@@ -205,7 +211,7 @@ def train(
                 run.log.info("no better SRCC for %d epochs: stopping early", progress.stale)
         run.write_metrics(progress.lines)
         if team.leads:
-            outcome.finish(out, recipe, dataset, parts, init, split_origin=drawn)
+            outcome.finish(out, recipe, dataset, parts, init, root=root, split_origin=drawn, folds=folds)
             run.log.info("finished: %s", out / CHECKPOINT)
     return out / CHECKPOINT
 

@@ -1,0 +1,120 @@
+"""Whether a picture is like the ones that a network was trained on, told from statistics of its pixels.
+
+Twelve numbers describe how a picture varies from pixel to pixel and how many colours it has. Training photos have a
+mean and a covariance of them; a picture far from that mean, by Mahalanobis distance, is no photo of their kind: one
+colour, noise, a screenshot, a drawing. It costs about two milliseconds and knows nothing of what a picture shows.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+STATISTICS = 12
+EDGE = 40
+"""Neighbours that differ by more than so much of 255 are on two sides of an edge."""
+GRAIN = 3
+"""Neighbours that differ, but by no more than this, differ by noise and shading."""
+PHOTOS_OUTSIDE = 0.006
+"""Share of the training photos that are left outside."""
+LEAST = 200
+"""Fewer photos say nothing of so small a share."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Domain:
+    """What the training photos are like.
+
+    Attributes:
+        mean: Of each statistic.
+        whitening: Lower triangle of the matrix that makes deviations uncorrelated and of variance 1, row by row.
+        limit: Largest distance of a picture that is like them.
+
+    Raises:
+        ValueError: There are too many or too few numbers, or the limit is not positive.
+    """
+
+    mean: tuple[float, ...]
+    whitening: tuple[float, ...]
+    limit: float
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != STATISTICS or len(self.whitening) != STATISTICS * (STATISTICS + 1) // 2:
+            raise ValueError(f"domain: {len(self.mean)} means and {len(self.whitening)} factors do not fit together")
+        if not all(map(math.isfinite, (*self.mean, *self.whitening))) or not self.limit > 0:
+            raise ValueError("domain: its numbers must be finite, and its limit above 0")
+
+    def distance(self, pixels_HWC: NDArray[np.uint8]) -> float:
+        """How far a picture is from the training photos, in standard deviations of theirs."""
+        return float(np.linalg.norm(self._matrix() @ (statistics(pixels_HWC) - self.mean)))
+
+    def holds(self, pixels_HWC: NDArray[np.uint8]) -> bool:
+        """Whether a picture is like the training photos."""
+        return self.distance(pixels_HWC) <= self.limit
+
+    def _matrix(self) -> NDArray[np.float64]:
+        matrix = np.zeros((STATISTICS, STATISTICS))
+        matrix[np.tril_indices(STATISTICS)] = self.whitening
+        return matrix
+
+
+def fit(described: Sequence[NDArray[np.float64]]) -> Domain | None:
+    """Describe a set of photos by the ``statistics`` of each; None if there are fewer than ``LEAST``."""
+    if len(described) < LEAST:
+        return None
+    values_PS = np.stack(described)
+    mean_S = values_PS.mean(axis=0)
+    covariance_SS = np.cov(values_PS, rowvar=False) + 1e-6 * np.eye(STATISTICS)
+    whitening_SS = np.linalg.inv(np.linalg.cholesky(covariance_SS))
+    distances_P = np.linalg.norm((values_PS - mean_S) @ whitening_SS.T, axis=1)
+    return Domain(
+        mean=tuple(float(f"{value:.6g}") for value in mean_S),
+        whitening=tuple(float(f"{value:.6g}") for value in whitening_SS[np.tril_indices(STATISTICS)]),
+        limit=float(f"{np.quantile(distances_P, 1 - PHOTOS_OUTSIDE):.6g}"),
+    )
+
+
+def statistics(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Describe a picture (H, W, 3) by ``STATISTICS`` numbers.
+
+    They are taken on every other row for steps to the right, every other column for steps down, and every other pixel
+    of both for colours.
+    """
+    luma_HW = np.asarray(Image.fromarray(pixels_HWC).convert("L"))
+    rows, columns = luma_HW[::2].astype(np.int16), luma_HW[:, ::2].T.astype(np.int16, order="C")
+    steps = _steps(rows, 1) + _steps(columns, 1)
+    levels = np.arange(256)
+    step, far = steps @ levels, (_steps(rows, 4) + _steps(columns, 4)) @ levels
+    luma = np.bincount(luma_HW[::2, ::2].ravel(), minlength=256) / luma_HW[::2, ::2].size
+    shades = luma[luma > 0]
+    # 16 shades of each channel.
+    coarse_HWC = (pixels_HWC[::2, ::2] >> 4).astype(np.uint16)
+    coarse_HW = coarse_HWC[..., 0] << 8 | coarse_HWC[..., 1] << 4 | coarse_HWC[..., 2]
+    colours = np.sort(np.bincount(coarse_HW.ravel(), minlength=4096) / coarse_HW.size)[::-1]
+    variance = float(luma @ levels**2 - (luma @ levels) ** 2)
+    return np.array(
+        [
+            steps[0] / 2,
+            steps[1 : GRAIN + 1].sum() / 2,
+            steps[EDGE + 1 :].sum() / 2,
+            math.log(step / 2 + 0.05),
+            step / (far + 0.1),
+            math.sqrt(max(variance, 0.0)),
+            -float(shades @ np.log2(shades)),
+            luma.max(),
+            np.sort(luma)[-4:].sum(),
+            colours[0],
+            colours[:4].sum(),
+            math.log(1 + np.count_nonzero(colours > 1e-4)),
+        ]
+    )
+
+
+def _steps(rows: NDArray[np.int16], lag: int) -> NDArray[np.float64]:
+    """Shares of the differences 0 .. 255 between values of a row that are so far apart."""
+    differences = np.abs(rows[:, lag:] - rows[:, :-lag]).ravel()
+    shares: NDArray[np.float64] = np.bincount(differences, minlength=256) / max(differences.size, 1)
+    return shares
