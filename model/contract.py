@@ -22,7 +22,7 @@ from model.domain import Domain
 from model.images import Picture, Warning
 
 VERSION = 1
-LATER_FIELDS = ("decoding", "grades", "percentiles", "domain")
+LATER_FIELDS = ("decoding", "zooms", "grades", "percentiles", "domain")
 """Fields that version 1 was given after it was in use: neither written nor hashed while they hold their default, so
 that older contracts keep their ids, and older releases refuse only the contracts that they would misread."""
 SCALED_MARGIN = 2
@@ -103,6 +103,9 @@ class Contract:
     times the length that they are resized to: faster, and other pixels."""
     crop_size: int = 224
     crops: int = 9
+    zooms: tuple[float, ...] = (1.0,)
+    """For ``crops``: sizes at which the resized picture is cut, as shares of its sides, largest first. Crops are shared
+    out evenly, odd ones to the smaller sizes. None gets smaller than a crop."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     scale: Scale
@@ -132,6 +135,8 @@ class Contract:
             raise ValueError(f"contract: crops must be 1 to {MAX_CROPS}, not {self.crops}")
         if self.crop_size < 1 or min(self.width, self.height) < self.crop_size:
             raise ValueError(f"contract: {self.width}x{self.height} is smaller than a crop of {self.crop_size}")
+        if not self.zooms or list(self.zooms) != sorted({*self.zooms}, reverse=True) or not 0 < self.zooms[-1] <= self.zooms[0] <= 1:
+            raise ValueError(f"contract: zooms must fall, from 1 at most, not {self.zooms}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ValueError("contract: mean and std need three values each, std above 0")
         self._check_meaning()
@@ -216,14 +221,22 @@ class Contract:
             return Views(items=cut_TL[np.newaxis], boxes=(whole,), warnings=warnings)
         size = self.crop_size
         height, width, _ = pixels_HWC.shape
-        corners = grid(width, height, size, count)
-        crops_NHWC = np.stack([pixels_HWC[top : top + size, left : left + size] for left, top in corners])
-        across, down = original[0] / width, original[1] / height
-        boxes = tuple(
-            (round(left * across), round(top * down), round((left + size) * across), round((top + size) * down))
-            for left, top in corners
-        )
-        return Views(items=crops_NHWC, boxes=boxes, warnings=warnings)
+        sizes = self._zoomed_sizes(width, height)[-count:]
+        crops: dict[Box, NDArray[np.uint8]] = {}
+        for place, (across, down) in enumerate(sizes):
+            zoomed_HWC = _resize(pixels_HWC, across, down)
+            share = (count + place) // len(sizes)
+            for left, top in grid(across, down, size, share):
+                box = _enlarged((left, top, left + size, top + size), original[0] / across, original[1] / down)
+                crops.setdefault(box, zoomed_HWC[top : top + size, left : left + size])
+        return Views(items=np.stack(list(crops.values())), boxes=tuple(crops), warnings=warnings)
+
+    def _zoomed_sizes(self, width: int, height: int) -> list[tuple[int, int]]:
+        """Widths and heights at which a resized picture is cut, each once."""
+        least = self.crop_size / min(width, height)
+        factors = [max(zoom, least) for zoom in self.zooms]
+        sizes = [(max(round(width * one), self.crop_size), max(round(height * one), self.crop_size)) for one in factors]
+        return list(dict.fromkeys(sizes))
 
     def resized(self, picture: Picture) -> Image.Image:
         """Resize a picture by the contract's rule, bilinear with antialiasing."""
@@ -323,7 +336,7 @@ class Contract:
             raise ValueError(f"contract version {fields.get('version')!r} is unknown; this release knows {VERSION}")
         try:
             fields["scale"] = Scale(**fields["scale"])
-            for name in ("mean", "std", "longer_sides", "grades", "percentiles"):
+            for name in ("mean", "std", "longer_sides", "zooms", "grades", "percentiles"):
                 if name in fields:
                     fields[name] = tuple(fields[name])
             if "domain" in fields:
@@ -331,6 +344,17 @@ class Contract:
             return cls(**fields)
         except (KeyError, TypeError) as error:
             raise ValueError(f"contract: {error}") from error
+
+
+def _resize(pixels_HWC: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    if pixels_HWC.shape[:2] == (height, width):
+        return pixels_HWC
+    return np.asarray(Image.fromarray(pixels_HWC).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _enlarged(box: Box, across: float, down: float) -> Box:
+    left, top, right, bottom = box
+    return round(left * across), round(top * down), round(right * across), round(bottom * down)
 
 
 def _frozen(value: Any) -> Any:

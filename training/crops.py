@@ -96,8 +96,7 @@ class RandomCrops(Dataset[_Visit]):
             image = ImageOps.mirror(image) if self.recipe.flip and rng.random() < 0.5 else image
             tokens_TL = tokens.cut(np.asarray(image), self.contract.longer_sides, self.contract.kernel)
             return _Visit(torch.from_numpy(tokens_TL).unsqueeze(0), sample.mos)
-        pixels_HWC = np.asarray(image)
-        crops_NHWC = np.stack([self._crop(pixels_HWC, rng) for _ in range(self.recipe.crops_per_picture)])
+        crops_NHWC = np.stack([self._crop(image, rng) for _ in range(self.recipe.crops_per_picture)])
         visit = _Visit(torch.from_numpy(crops_NHWC), sample.mos)
         if self.recipe.degraded and rng.random() < self.recipe.degraded:
             degraded, steps = self._degraded(crops_NHWC[0], rng)
@@ -118,13 +117,19 @@ class RandomCrops(Dataset[_Visit]):
         pair = [distortions.degrade(crop_HWC, kind, level, np.random.default_rng(seed)) for level in (weak, strong)]
         return np.stack(pair), (weak, strong - weak)
 
-    def _crop(self, pixels_HWC: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    def _crop(self, image: Image.Image, rng: np.random.Generator) -> NDArray[np.uint8]:
         size = self.contract.crop_size
-        height, width, _ = pixels_HWC.shape
-        top, left = rng.integers(0, height - size + 1), rng.integers(0, width - size + 1)
-        crop_HWC = pixels_HWC[top : top + size, left : left + size]
+        # What becomes a crop: as large as it, or larger and shrunk to it.
+        window = min(round(size / self._zoom(rng)), *image.size)
+        top, left = int(rng.integers(image.height - window + 1)), int(rng.integers(image.width - window + 1))
+        cut = image.crop((left, top, left + window, top + window))
+        crop_HWC = np.asarray(cut if window == size else cut.resize((size, size), Image.Resampling.BILINEAR))
         crop_HWC = crop_HWC[:, ::-1] if self.recipe.flip and rng.random() < 0.5 else crop_HWC
         return crop_HWC[::-1] if self.recipe.vertical_flip and rng.random() < 0.5 else crop_HWC
+
+    def _zoom(self, rng: np.random.Generator) -> float:
+        largest, smallest = self.contract.zooms[0], self.contract.zooms[-1]
+        return largest if largest == smallest else float(np.exp(rng.uniform(np.log(smallest), np.log(largest))))
 
     def _jittered(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         if self.recipe.color_jitter:

@@ -137,6 +137,7 @@ def contract(recipe: Recipe, scale: Scale, init: Path | None) -> Contract:
         height=recipe.height,
         decoding=recipe.decoding,
         crop_size=recipe.crop_size,
+        zooms=recipe.zooms,
         crops=recipe.crops,
         scale=scale,
         slope=slope,

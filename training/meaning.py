@@ -11,8 +11,9 @@ from model.scorer import Scorer
 from training.datasets import Sample
 from training.evaluator import evaluate
 
-PICTURES = 1000
-"""Training pictures that are looked at, about."""
+SCORED = 800
+DESCRIBED = 4000
+"""Training pictures whose scores, and whose pixels, are looked at, about."""
 GRADES_FROM = (10, 30, 70, 90)
 """Percentiles of their scores from which on a picture is poor, fair, good and excellent."""
 
@@ -30,9 +31,8 @@ def describe(scorer: Scorer, samples: Sequence[Sample], contract: Contract) -> C
     """
     if len(samples) < domain.LEAST:
         return contract
-    some = samples[:: max(len(samples) // PICTURES, 1)]
-    scores = [score.score for score in evaluate(scorer, some).scores]
-    pictures = (contract.decode(sample.path.read_bytes()) for sample in some)
+    scores = [score.score for score in evaluate(scorer, _some(samples, SCORED)).scores]
+    pictures = (contract.decode(sample.path.read_bytes()) for sample in _some(samples, DESCRIBED))
     statistics = [domain.statistics(np.asarray(contract.resized(picture))) for picture in pictures]
 
     def at(percentages: Sequence[int]) -> tuple[float, ...]:
@@ -44,3 +44,7 @@ def describe(scorer: Scorer, samples: Sequence[Sample], contract: Contract) -> C
         grades=at(GRADES_FROM),
         domain=domain.fit(statistics),
     )
+
+
+def _some(samples: Sequence[Sample], count: int) -> Sequence[Sample]:
+    return samples[:: max(len(samples) // count, 1)]

@@ -128,6 +128,9 @@ class Recipe:
     """``scaled`` lets large JPEGs be decoded at a smaller scale, in training and wherever the checkpoint is used."""
     crop_size: Count = 224
     """Side of a crop in pixels."""
+    zooms: tuple[float, ...] = (1.0,)
+    """Sizes at which pictures are cut for scoring, as shares of their resized sides, largest first; training crops are
+    of random sizes from the first to the last."""
     crops: Annotated[int, Field(ge=1, le=MAX_CROPS)] = 8
     """Crops per picture of the contract."""
     validation_crops: Annotated[int, Field(ge=1, le=MAX_CROPS)] = 4

@@ -187,3 +187,30 @@ def test_scaled_decoding_shows_the_same_picture(
     difference = np.abs(views.items.astype(int) - expected.items)
     assert difference.mean() < 2
     assert smaller or not difference.any()
+
+
+def test_zooms_cut_a_picture_at_several_sizes(contract: Contract) -> None:
+    zoomed = replace(contract, zooms=(1.0, 0.6))
+    picture = from_image(photo(1024, 768))
+    views = zoomed.views(picture, 9)
+    assert views.items.shape == (9, 224, 224, 3)
+    # The picture is 512x384, and then 307x230: a crop sees 448 and 747 pixels of the original's width.
+    assert [right - left for left, _, right, _ in views.boxes] == [448] * 4 + [747] * 5
+    assert np.array_equal(views.items[:4], contract.views(picture, 4).items)
+    assert max(bottom for _, _, _, bottom in views.boxes) == 768
+    assert zoomed.id != contract.id
+    assert Contract.from_dict(zoomed.to_dict()) == zoomed
+    assert [box[2] - box[0] for box in zoomed.views(picture, 1).boxes] == [747]
+
+
+def test_a_picture_hardly_larger_than_a_crop_is_not_shrunk_below_it(contract: Contract) -> None:
+    small = from_image(photo(224, 224))
+    assert len(replace(contract, zooms=(1.0, 0.6, 0.5)).views(small, 9).boxes) == 1
+    flat = from_image(photo(400, 224))
+    assert all(bottom == 224 for _, _, _, bottom in replace(contract, zooms=(1.0, 0.6)).views(flat, 4).boxes)
+
+
+@pytest.mark.parametrize("zooms", [(), (0.6, 1.0), (1.0, 1.0), (1.2, 1.0), (1.0, 0.0), (1.0, -0.5)])
+def test_zooms_must_fall_from_one(contract: Contract, zooms: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="zooms must fall"):
+        replace(contract, zooms=zooms)

@@ -109,3 +109,16 @@ def test_a_batch_without_degraded_crops(samples: list[Sample], contract: Contrac
     assert batch.degraded.shape == (0, 2, 224, 224, 3)
     assert batch.blanks.shape == (0, 224, 224, 3)
     assert batch.steps.shape == (0, 2)
+
+
+def test_crops_of_random_sizes(samples: list[Sample], contract: Contract) -> None:
+    recipe = replace(RECIPE, crops_per_picture=16, flip=False, zooms=(1.0, 0.5))
+    crops = RandomCrops(samples, replace(contract, zooms=recipe.zooms), recipe)
+    items = crops[Draw(1, 0, 0)].items
+    assert items.shape == (16, 224, 224, 3)
+    assert torch.equal(items, crops[Draw(1, 0, 0)].items)
+    # Shrunk crops have lost fine detail: noise says by how much each was.
+    detail = (items[:, :, 1:].float() - items[:, :, :-1].float()).abs().mean(dim=(1, 2, 3))
+    plain = RandomCrops(samples, contract, replace(recipe, zooms=(1.0,)))[Draw(1, 0, 0)].items
+    as_is = (plain[:, :, 1:].float() - plain[:, :, :-1].float()).abs().mean(dim=(1, 2, 3))
+    assert detail.mean() < 0.8 * as_is.mean()
