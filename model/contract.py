@@ -135,7 +135,8 @@ class Contract:
             raise ValueError(f"contract: crops must be 1 to {MAX_CROPS}, not {self.crops}")
         if self.crop_size < 1 or min(self.width, self.height) < self.crop_size:
             raise ValueError(f"contract: {self.width}x{self.height} is smaller than a crop of {self.crop_size}")
-        if not self.zooms or list(self.zooms) != sorted({*self.zooms}, reverse=True) or not 0 < self.zooms[-1] <= self.zooms[0] <= 1:
+        falling = list(self.zooms) == sorted({*self.zooms}, reverse=True)
+        if not self.zooms or not falling or not 0 < self.zooms[-1] <= self.zooms[0] <= 1:
             raise ValueError(f"contract: zooms must fall, from 1 at most, not {self.zooms}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ValueError("contract: mean and std need three values each, std above 0")
