@@ -18,6 +18,9 @@ def train(
             "`random`; timm's hub is asked if left out."
         ),
     ] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="Checkpoint folder to learn from, for recipes with a distil_weight.")
+    ] = None,
     split: Annotated[Path | None, typer.Option(help="Split file to take instead of the recipe's split.")] = None,
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe.")
@@ -43,6 +46,7 @@ def train(
         root,
         out,
         init=init,
+        teacher=teacher,
         split=split,
         workers=workers_option(workers),
         save_seconds=save_every,

@@ -145,7 +145,24 @@ def contract(recipe: Recipe, scale: Scale, init: Path | None) -> Contract:
     )
 
 
-def digest(init: Path | None) -> str:
+def teacher(recipe: Recipe, folder: Path | None) -> checkpoint.Checkpoint | None:
+    """Load the checkpoint that a recipe learns from, if it does.
+
+    Raises:
+        ValueError: There is a teacher and no ``distil_weight``, or the other way round.
+    """
+    if (folder is None) == bool(recipe.distil_weight):
+        raise ValueError("a distil_weight needs a teacher, and a teacher a distil_weight above 0")
+    return None if folder is None else checkpoint.load(folder)
+
+
+def digests(init: Path | None, teacher: Path | None) -> dict[str, str]:
+    """Hashes of the first weights and, if there is one, the teacher."""
+    own = {"init": _digest(init)}
+    return own if teacher is None else {**own, "teacher": checkpoint.inspect(teacher)[1]}
+
+
+def _digest(init: Path | None) -> str:
     """Hash of the first weights; "" where timm's hub is asked, "random" where there are none."""
     if init is None or init == RANDOM:
         return "" if init is None else str(init)

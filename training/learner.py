@@ -20,6 +20,7 @@ class Learner:
         network: The network, on its device.
         recipe: Says how it learns.
         steps: Steps to an epoch.
+        beside: What else learns, with the rate of the head, and is no part of a checkpoint.
 
     Attributes:
         network: As it learns.
@@ -29,10 +30,13 @@ class Learner:
         ValueError: A name in ``frozen`` fits no parameter.
     """
 
-    def __init__(self, network: Network, recipe: Recipe, steps: int) -> None:
+    def __init__(self, network: Network, recipe: Recipe, steps: int, beside: nn.Module | None = None) -> None:
         self.network = network
+        self._beside = beside
         self._recipe = recipe
         self._optimizer = _optimizer(network, recipe)
+        if beside is not None:
+            self._optimizer.param_groups[1]["params"].extend(beside.parameters())
         self._schedule = LambdaLR(self._optimizer, rates(recipe, steps))
         self._average = AveragedModel(network, multi_avg_fn=_moving_average(recipe.ema_decay))
         assert isinstance(self._average.module, Network)
@@ -77,12 +81,13 @@ class Learner:
             part.load_state_dict(state[name])
 
     def _parts(self) -> dict[str, Any]:
-        return {
+        parts: dict[str, Any] = {
             "network": self.network,
             "average": self._average,
             "optimizer": self._optimizer,
             "schedule": self._schedule,
         }
+        return parts if self._beside is None else {**parts, "beside": self._beside}
 
 
 def rates(recipe: Recipe, steps: int) -> Callable[[int], float]:

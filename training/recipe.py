@@ -115,6 +115,9 @@ class Recipe:
     blank: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the visits that also show a crop of nothing (noise, one colour), which must score the lowest label."""
 
+    distil_weight: Rate = 0.0
+    """Weight of an added term: how far scores and feature maps are from a teacher's, see ``training.distillation``."""
+
     flip: bool = True
     """Mirror crops at random."""
     vertical_flip: bool = False

@@ -66,12 +66,12 @@ class RunFolder:
             self.log.removeHandler(handler)
             handler.close()
 
-    def claim(self, recipe: Recipe, init: str, split: Split) -> None:
+    def claim(self, recipe: Recipe, origins: Mapping[str, str], split: Split) -> None:
         """Say what the run is, or make sure that it is the one that the folder holds.
 
         Args:
             recipe: What it does.
-            init: Digest of its first weights.
+            origins: Digests of its first weights, and of its teacher if it has one.
             split: Its pictures.
 
         Raises:
@@ -79,7 +79,7 @@ class RunFolder:
         """
         if self.leads:
             self._claim(RECIPE, recipes.dump(recipe), "of another recipe")
-            self._claim(ORIGIN, json.dumps({"init": init}) + "\n", "from other first weights")
+            self._claim(ORIGIN, json.dumps(dict(origins)) + "\n", "from other first weights")
             self._claim(SPLIT, splits.dump(split), "on other pictures")
 
     def load_state(self) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@
 import dataclasses
 import math
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from rich.progress import track
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
@@ -22,6 +24,7 @@ from model.allocator import keep_freed_memory
 from model.engine import mean_std, network_inputs
 from training import datasets, distributed, initial, losses, outcome, splits
 from training.crops import RandomCrops, collate
+from training.distillation import Distiller
 from training.errors import TrainingError
 from training.folding import folded
 from training.learner import Learner
@@ -62,6 +65,7 @@ def train(
     out: Path,
     *,
     init: Path | None = None,
+    teacher: Path | None = None,
     split: Path | None = None,
     workers: int = 1,
     save_seconds: float = 300.0,
@@ -77,6 +81,7 @@ def train(
         out: The run folder.
         init: First weights: a safetensors file with a timm backbone, or a checkpoint folder, or
             ``initial.RANDOM``; timm's hub if None.
+        teacher: A checkpoint folder to learn from, for recipes with a ``distil_weight``.
         split: A split file to take instead of the recipe's split.
         workers: Processes that decode, for each process that trains.
         save_seconds: How often to save where the run stands, besides after every epoch.
@@ -98,11 +103,12 @@ def train(
         raise datasets.DatasetError(f"selection = {recipe.selection!r} needs pictures that the split does not have")
     contract = initial.contract(recipe, dataset.scale, init)
     initial.rehearse(recipe, contract, init)
+    taught_by = initial.teacher(recipe, teacher)
     criterion = losses.make(recipe.loss, ranking_weight=recipe.ranking_weight, ranking_margin=recipe.ranking_margin)
 
     with distributed.join() as team, RunFolder(out, leads=team.leads) as run:
         team.check_batch(recipe.batch_pictures // recipe.accumulate)
-        run.claim(recipe, initial.digest(init), parts)
+        run.claim(recipe, initial.digests(init, teacher), parts)
         device = team.device
         state = run.load_state()
         if team.leads:
@@ -115,7 +121,8 @@ def train(
         network = initial.network(recipe, init, fetch=state is None).to(device).to(memory_format=torch.channels_last)
         crops = RandomCrops(trained, contract, recipe)
         steps = len(crops.steps(epoch=1, processes=team.size))
-        learner = Learner(network, recipe, steps)
+        distiller = None if taught_by is None else Distiller(taught_by, network, contract, device)
+        learner = Learner(network, recipe, steps, beside=distiller)
         progress = Progress()
         if state is not None:
             learner.load_state_dict(state["learner"])
@@ -163,7 +170,11 @@ def train(
                     items_N = torch.cat(shown).to(device, non_blocking=True)
                     # The labels as outputs of the network: what the contract will undo.
                     labels = (batch.labels.to(device, non_blocking=True) - contract.intercept) / contract.slope
-                    with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+                    watched_maps: AbstractContextManager[list[list[Tensor]]] = (
+                        nullcontext([]) if distiller is None else distiller.watching()
+                    )
+                    autocast = torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
+                    with watched_maps as maps, autocast:
                         prediction = answering(network_inputs(items_N, statistics))
                     scores, degraded, blanks = prediction.score.split([len(part) for part in shown])
                     loss = criterion(team.gather(scores), team.gather(labels.flatten()))
@@ -172,6 +183,8 @@ def train(
                     margins = (recipe.degraded_margin * label_range * batch.steps).to(device)
                     ladders = torch.cat([first, degraded.unflatten(0, (-1, 2))], dim=1)
                     added = recipe.degraded_weight * losses.falling(ladders, margins) + losses.at_most(blanks, lowest)
+                    if distiller is not None:
+                        added = added + recipe.distil_weight * distiller(items_N, prediction.score, maps[0])
                     loss = (loss + (added + sum(model.auxiliary.values())) / team.size) / len(step)
                     (loss * team.size).backward()
                     total += loss.detach()
