@@ -40,19 +40,19 @@ class Distiller(nn.Module):
             raise ValueError(
                 f"{teacher.folder} sees items of {teacher.contract.item_shapes()}, not those of the recipe"
             )
-        of_teacher, self._of_student = _backbone(teacher.network), _backbone(student)
+        of_teacher, of_student = _backbone(teacher.network), _backbone(student)
         network = teacher.network.to(device).to(memory_format=torch.channels_last).requires_grad_(False)
-        # In a tuple, so that the teacher's weights are not saved with every state.
-        self._teacher = (network, of_teacher)
+        # In tuples, which are no parts of a module: only the maps are saved with the state of a run.
+        self._teacher, self._of_student = (network, of_teacher), (of_student,)
         self._contracts = (teacher.contract, contract)
         self._statistics = mean_std(teacher.contract, str(device))
-        pairs = zip(self._of_student.channels, of_teacher.channels, strict=True)
+        pairs = zip(of_student.channels, of_teacher.channels, strict=True)
         self.maps = nn.ModuleList(nn.Conv2d(ours, theirs, 1) for ours, theirs in pairs).to(device)
 
     @contextmanager
     def watching(self) -> Iterator[list[list[Tensor]]]:
         """Collect the feature maps of the student's forward passes within."""
-        with _watching(self._of_student) as seen:
+        with _watching(*self._of_student) as seen:
             yield seen
 
     def forward(self, items: Tensor, outputs_N: Tensor, maps: list[Tensor]) -> Tensor:
