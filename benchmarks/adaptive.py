@@ -1,4 +1,4 @@
-"""What ``crops=auto`` costs and gains beside fixed numbers of crops, on the validation photos of a checkpoint.
+"""What ``crops=auto`` costs and gains beside fixed numbers of crops, on photos that a checkpoint was not trained on.
 
 Every crop that any plan needs is scored once; the plans are then put together from those scores, ``auto`` by the code
 that serves it. It prints a table and writes ``benchmarks/results/adaptive.json``.
@@ -56,7 +56,7 @@ def main() -> None:
     scorer = Scorer.load(arguments.checkpoint)
     name = datasets.recognise(arguments.data) or "csv"
     data = datasets.read(name, arguments.data, datasets.learned_column(scorer.checkpoint.contract.scale, name))
-    part, samples = evaluator.choose(scorer.checkpoint, data, "validation", None)
+    part, samples = evaluator.choose(scorer.checkpoint, data, "auto", None)
     samples = samples[: arguments.photos]
     scores: Scores = {}
     for views, rows in scored(scorer, samples):
