@@ -16,6 +16,8 @@ from PIL import Image
 STATISTICS = 12
 EDGE = 40
 """Neighbours that differ by more than so much of 255 are on two sides of an edge."""
+ROUGHLY_NONE = 0.003
+"""Shares below it are hardly told apart."""
 GRAIN = 3
 """Neighbours that differ, but by no more than this, differ by noise and shading."""
 PHOTOS_OUTSIDE = 0.006
@@ -81,7 +83,7 @@ def statistics(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Describe a picture (H, W, 3) by ``STATISTICS`` numbers.
 
     They are taken on every other row for steps to the right, every other column for steps down, and every other pixel
-    of both for colours.
+    of both for colours. Shares are given as log odds, whose distribution over photos is closer to a normal one.
     """
     luma_HW = np.asarray(Image.fromarray(pixels_HWC).convert("L"))
     rows, columns = luma_HW[::2].astype(np.int16), luma_HW[:, ::2].T.astype(np.int16, order="C")
@@ -97,20 +99,24 @@ def statistics(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.float64]:
     variance = float(luma @ levels**2 - (luma @ levels) ** 2)
     return np.array(
         [
-            steps[0] / 2,
-            steps[1 : GRAIN + 1].sum() / 2,
-            steps[EDGE + 1 :].sum() / 2,
+            _log_odds(steps[0] / 2),
+            _log_odds(steps[1 : GRAIN + 1].sum() / 2),
+            _log_odds(steps[EDGE + 1 :].sum() / 2),
             math.log(step / 2 + 0.05),
             step / (far + 0.1),
             math.sqrt(max(variance, 0.0)),
             -float(shades @ np.log2(shades)),
-            luma.max(),
-            np.sort(luma)[-4:].sum(),
-            colours[0],
-            colours[:4].sum(),
+            _log_odds(luma.max()),
+            _log_odds(np.sort(luma)[-4:].sum()),
+            _log_odds(colours[0]),
+            _log_odds(colours[:4].sum()),
             math.log(1 + np.count_nonzero(colours > 1e-4)),
         ]
     )
+
+
+def _log_odds(share: float) -> float:
+    return math.log((share + ROUGHLY_NONE) / (1 - share + ROUGHLY_NONE))
 
 
 def _steps(rows: NDArray[np.int16], lag: int) -> NDArray[np.float64]:

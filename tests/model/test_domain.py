@@ -30,9 +30,10 @@ def test_statistics_by_hand() -> None:
     stripes = np.zeros((8, 10, 3), np.uint8)
     stripes[:, 1::2] = 2
     found = dict(zip(("flat", "grain", "edges", "step"), domain.statistics(stripes), strict=False))
-    assert found["flat"] == 0.5
-    assert found["grain"] == 0.5
-    assert found["edges"] == 0
+    # Half of the steps, half of the steps, none of them, as log odds.
+    assert found["flat"] == 0
+    assert found["grain"] == 0
+    assert found["edges"] == pytest.approx(np.log(0.003 / 1.003))
     assert found["step"] == pytest.approx(np.log((2 + 0) / 2 + 0.05))
 
 
