@@ -12,7 +12,8 @@ from PIL import Image
 
 from model import adaptive, images
 from model.adaptive import AUTO, FIRST, TOLERANCE, Rounds, spread_out
-from model.contract import Box, Contract, Scale, grid
+from model.contract import Box, Contract, Scale
+from model.grid import grid
 from model.scorer import QualityScore, Scorer
 from tests.conftest import EXAMPLES, photo
 

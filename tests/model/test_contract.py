@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model import checkpoint
-from model.contract import LATER_FIELDS, MAX_CROPS, SCALED_MARGIN, Contract, Scale, grid
+from model.contract import LATER_FIELDS, MAX_CROPS, SCALED_MARGIN, Contract, Scale
+from model.grid import grid
 from model.images import Picture, Warning, from_image
 from tests.conftest import encode, photo
 

@@ -1,0 +1,54 @@
+"""Where the crops of a picture lie."""
+
+import math
+
+
+def grid(width: int, height: int, size: int, count: int) -> list[tuple[int, int]]:
+    """Spread square crops over a picture, from edge to edge.
+
+    Rows are chosen so that the steps across and down are alike; where the count does not divide evenly, some rows
+    hold one crop more, symmetrically about the middle if that can be. Repeated positions (a picture hardly larger
+    than a crop) are given once.
+
+    Args:
+        width: Picture width in pixels, at least ``size``.
+        height: Picture height in pixels, at least ``size``.
+        size: Side of a crop.
+        count: How many crops.
+
+    Returns:
+        Left and top of each crop, row by row.
+    """
+    rows = _row_count(width - size, height - size, count)
+    base, extra = divmod(count, rows)
+    longer = _longer_rows(rows, extra)
+    corners = [
+        (left, top)
+        for row, top in enumerate(_spread(height - size, rows))
+        for left in _spread(width - size, base + (row in longer))
+    ]
+    return list(dict.fromkeys(corners))
+
+
+def _row_count(free_width: int, free_height: int, count: int) -> int:
+    if free_height == 0 or count == 1:
+        return 1
+    if free_width == 0:
+        return count
+    rows = round(math.sqrt(count * free_height / free_width))
+    # From four crops on, two rows of two at least, so that all four edges are reached.
+    lowest, highest = (2, count // 2) if count >= 4 else (1, count)
+    return min(max(rows, lowest), highest)
+
+
+def _longer_rows(rows: int, extra: int) -> set[int]:
+    """Choose ``extra`` of the rows: an odd one out goes to the middle, the others in pairs from the outside."""
+    longer = {rows // 2} if extra % 2 else set()
+    for row in range(rows // 2):
+        if len(longer) + 2 <= extra:
+            longer |= {row, rows - 1 - row}
+    return longer
+
+
+def _spread(free: int, count: int) -> list[int]:
+    return [free // 2] if count == 1 else [index * free // (count - 1) for index in range(count)]
