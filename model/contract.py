@@ -224,14 +224,16 @@ class Contract:
         size = self.crop_size
         height, width, _ = pixels_HWC.shape
         sizes = self._zoomed_sizes(width, height)[-count:]
-        crops: dict[Box, NDArray[np.uint8]] = {}
+        crops: list[NDArray[np.uint8]] = []
+        boxes: list[Box] = []
         for place, (across, down) in enumerate(sizes):
             zoomed_HWC = _resize(pixels_HWC, across, down)
             share = (count + place) // len(sizes)
             for left, top in grid(across, down, size, share):
-                box = _enlarged((left, top, left + size, top + size), original[0] / across, original[1] / down)
-                crops.setdefault(box, zoomed_HWC[top : top + size, left : left + size])
-        return Views(items=np.stack(list(crops.values())), boxes=tuple(crops), warnings=warnings)
+                crops.append(zoomed_HWC[top : top + size, left : left + size])
+                box = (left, top, left + size, top + size)
+                boxes.append(_enlarged(box, original[0] / across, original[1] / down))
+        return Views(items=np.stack(crops), boxes=tuple(boxes), warnings=warnings)
 
     def _zoomed_sizes(self, width: int, height: int) -> list[tuple[int, int]]:
         """Widths and heights at which a resized picture is cut, each once."""

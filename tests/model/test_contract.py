@@ -215,3 +215,10 @@ def test_a_picture_hardly_larger_than_a_crop_is_not_shrunk_below_it(contract: Co
 def test_zooms_must_fall_from_one(contract: Contract, zooms: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="zooms must fall"):
         replace(contract, zooms=zooms)
+
+
+def test_crops_of_an_enlarged_picture_differ_also_where_their_boxes_do_not(contract: Contract) -> None:
+    # 32x33 becomes 224x231: seven rows of crops, of which several round to the same pixels of the original.
+    views = contract.views(from_image(photo(32, 33)), 8)
+    assert len(views.items) == len(grid(224, 231, 224, 8)) == 8
+    assert len(set(views.boxes)) < 8
