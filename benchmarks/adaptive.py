@@ -9,6 +9,7 @@ that serves it. It prints a table and writes ``benchmarks/results/adaptive.json`
     batches  mean per photo of the batches of 8 that it takes alone, one round after the other
     |own|    difference from the checkpoint's own number of crops in points of 100: mean, and what 95 % stay below
     |25|     mean difference from 25 crops
+    ms       of fixed numbers of crops: what the engine takes for a picture that comes alone, median
 
 The first crops of the order that ``auto`` goes by are told as well, without its rule: ``first 4``.
 """
@@ -16,6 +17,8 @@ The first crops of the order that ``auto`` goes by are told as well, without its
 import argparse
 import json
 import math
+import statistics
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +44,8 @@ GROUP = 8
 """Photos whose crops are packed into common batches."""
 BATCH = 8
 RESAMPLES = 1000
+TIMED = 15
+"""Pictures that each fixed number of crops is timed with, by turns."""
 
 Scores = dict[str, list[tuple[float, int, int]]]
 """Of each plan, for each photo: the raw score in points of 100, crops, and batches of its rounds."""
@@ -63,6 +68,8 @@ def main() -> None:
         for plan, result in plans(views, rows, scorer.checkpoint.contract):
             scores.setdefault(plan, []).append(result)
     table = measured(scores, np.array([sample.mos for sample in samples]), scorer.checkpoint.contract.crops)
+    for plan, milliseconds in timed(scorer, samples).items():
+        table[plan]["ms"] = milliseconds
     report = {
         "checkpoint": scorer.checkpoint.digest,
         "photos": f"{len(samples)}, {name} {part}",
@@ -87,6 +94,20 @@ def scored(scorer: Scorer, samples: Sequence[Sample]) -> Iterator[tuple[dict[int
         rows = scorer.engine.predict_all([np.stack(list(one.values())) for one in crops])
         for cut, one, rows_ND in zip(group, crops, rows, strict=True):
             yield cut, dict(zip(one, rows_ND[:, 0].tolist(), strict=True))
+
+
+def timed(scorer: Scorer, samples: Sequence[Sample]) -> dict[str, float]:
+    """Milliseconds of the engine for each fixed number of crops."""
+    contract = scorer.checkpoint.contract
+    took: dict[str, list[float]] = {}
+    for sample in samples[:TIMED]:
+        picture = contract.decode(sample.path.read_bytes())
+        for count in sorted({*FIXED, contract.crops}):
+            items = contract.views(picture, count).items
+            started = time.perf_counter()
+            scorer.engine.predict(items)
+            took.setdefault(f"{count}", []).append(time.perf_counter() - started)
+    return {plan: round(1000 * statistics.median(seconds), 1) for plan, seconds in took.items()}
 
 
 def plans(
@@ -161,13 +182,14 @@ def difference(
 
 def show(table: dict[str, dict[str, Any]]) -> None:
     """Print the figures."""
-    print("plan        srcc    halves          +-srcc             plcc   crops  batches  |own| mean, 95 %  |25|")
+    print("plan        srcc    halves          +-srcc             plcc   crops  batches  |own| mean, 95 %  |25|       ms")
     for plan, row in table.items():
         halves = " ".join(f"{value:.4f}" for value in row["srcc_halves"])
         low, high = row["srcc_difference"]
         print(
             f"{plan:9} {row['srcc']:7.4f}  {halves}  {low:+.4f} {high:+.4f}  {row['plcc']:7.4f}  {row['crops']:6.2f}"
             f"  {row['batches']:7.2f}  {row['from_own']:10.2f} {row['from_own_95']:6.2f}  {row['from_25']:5.2f}"
+            f"  {row.get('ms', ''):>7}"
         )
 
 

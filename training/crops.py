@@ -95,9 +95,9 @@ class RandomCrops(Dataset[_Visit]):
         if self.contract.view == "tokens":
             image = ImageOps.mirror(image) if self.recipe.flip and rng.random() < 0.5 else image
             tokens_TL = tokens.cut(np.asarray(image), self.contract.longer_sides, self.contract.kernel)
-            return _Visit(torch.from_numpy(tokens_TL).unsqueeze(0), sample.mos)
+            return _Visit(torch.from_numpy(tokens_TL).unsqueeze(0), self._label(sample, rng))
         crops_NHWC = np.stack([self._crop(image, rng) for _ in range(self.recipe.crops_per_picture)])
-        visit = _Visit(torch.from_numpy(crops_NHWC), sample.mos)
+        visit = _Visit(torch.from_numpy(crops_NHWC), self._label(sample, rng))
         if self.recipe.degraded and rng.random() < self.recipe.degraded:
             degraded, steps = self._degraded(crops_NHWC[0], rng)
             visit = visit._replace(degraded=torch.from_numpy(degraded), steps=steps)
@@ -106,6 +106,12 @@ class RandomCrops(Dataset[_Visit]):
             size = self.contract.crop_size
             visit = visit._replace(blank=torch.from_numpy(distortions.blank(size, size, kind, rng)))
         return visit
+
+    def _label(self, sample: Sample, rng: np.random.Generator) -> float:
+        if not self.recipe.label_noise:
+            return sample.mos
+        scale = self.contract.scale
+        return sample.mos + self.recipe.label_noise * (scale.max - scale.min) * rng.standard_normal()
 
     def _degraded(
         self, crop_HWC: NDArray[np.uint8], rng: np.random.Generator

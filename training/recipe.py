@@ -38,7 +38,7 @@ class Recipe:
     """Left out, the preset's."""
     drop_path: Share | None = None
     """Stochastic depth; left out, the preset's."""
-    options: dict[str, int | float | bool | str] = Field(default_factory=dict)
+    options: dict[str, int | float | bool | str | tuple[int, ...]] = Field(default_factory=dict)
     """Other fields of the network's config."""
 
     dataset: str
@@ -83,6 +83,10 @@ class Recipe:
     label_range: tuple[float, float] | None = None
     """Numbers to learn instead of the lowest and highest label; left out, the labels as they are (and when starting
     from a checkpoint, what its network answers there)."""
+
+    label_noise: Share = 0.0
+    """Standard deviation of noise added to a label at every visit, as a share of the range of labels: a mean of few raters
+    is off by about so much."""
 
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     """``adam`` decays weights through its gradients; ``sgd`` has a momentum of 0.9."""

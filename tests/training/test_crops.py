@@ -79,6 +79,15 @@ def test_colour_jitter_is_off_unless_asked_for(samples: list[Sample], contract: 
     assert torch.equal(first, jittered[Draw(1, 0, 0)][0].float())
 
 
+def test_noise_of_labels(samples: list[Sample], contract: Contract) -> None:
+    crops = RandomCrops(samples, contract, replace(RECIPE, label_noise=0.05))
+    labels = np.array([crops[Draw(epoch, 4, 0)].label for epoch in range(200)])
+    scale = contract.scale
+    assert labels.mean() == pytest.approx(0.4, abs=0.015 * (scale.max - scale.min))
+    assert labels.std() == pytest.approx(0.05 * (scale.max - scale.min), rel=0.2)
+    assert crops[Draw(7, 4, 0)].label == labels[7]
+
+
 def test_degraded_crops_and_blanks(samples: list[Sample], contract: Contract) -> None:
     crops = RandomCrops(samples, contract, replace(RECIPE, degraded=0.5, blank=0.3))
     visits = [crops[Draw(epoch, picture, 0)] for epoch in range(4) for picture in range(10)]

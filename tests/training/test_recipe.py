@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from model import registry
+from model.networks.smart import SmartIQA
 from training import datasets, recipe, sweep
 from training.recipe import SHIPPED, Recipe
 
@@ -50,6 +51,16 @@ def test_fields_are_changed_one_by_one() -> None:
     )
     plain = recipe.load(Path("smart-tiny-koniq"))
     assert changed == dataclasses.replace(plain, epochs=3, loss="l2", labels="MOS", frozen=("layers_0",), flip=False)
+
+
+def test_options_of_a_network(tmp_path: Path) -> None:
+    made = recipe.load(Path("smart-mobile-biq2021"), ["options={trunk=[64], attention=false}"])
+    (tmp_path / "recipe.toml").write_text(recipe.dump(made))
+    again = recipe.load(tmp_path / "recipe.toml")
+    assert again == made
+    network = registry.build(again.network, pretrained=False, **again.network_changes())
+    assert isinstance(network, SmartIQA)
+    assert (network.config.trunk, network.config.attention) == ((64,), False)
 
 
 @pytest.mark.parametrize(
