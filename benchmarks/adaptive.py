@@ -182,7 +182,10 @@ def difference(
 
 def show(table: dict[str, dict[str, Any]]) -> None:
     """Print the figures."""
-    print("plan        srcc    halves          +-srcc             plcc   crops  batches  |own| mean, 95 %  |25|       ms")
+    print(
+        "plan        srcc    halves          +-srcc             plcc   crops  batches  |own| mean, 95 %  |25|",
+        "     ms",
+    )
     for plan, row in table.items():
         halves = " ".join(f"{value:.4f}" for value in row["srcc_halves"])
         low, high = row["srcc_difference"]
