@@ -85,8 +85,8 @@ class Recipe:
     from a checkpoint, what its network answers there)."""
 
     label_noise: Share = 0.0
-    """Standard deviation of noise added to a label at every visit, as a share of the range of labels: about what the mean
-    of a few raters is off by."""
+    """Standard deviation of noise added to a label at every visit, as a share of the range of labels: what the mean of
+    a few raters is off by, about."""
 
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     """``adam`` decays weights through its gradients; ``sgd`` has a momentum of 0.9."""
