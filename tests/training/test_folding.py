@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from timm.layers.norm_act import BatchNormAct2d
@@ -10,7 +12,7 @@ from training.learner import Learner
 from training.recipe import Recipe
 
 
-def learning(network: str, frozen: tuple[str, ...], **options: int | float | bool | str) -> registry.Network:
+def learning(network: str, frozen: tuple[str, ...], **options: Any) -> registry.Network:
     """A network with statistics that are not the initial ones, set to learn."""
     recipe = Recipe(network=network, dataset="csv", freeze_bn=True, frozen=frozen, dropout=0.3, options=options)
     torch.manual_seed(0)
