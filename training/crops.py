@@ -116,7 +116,7 @@ class RandomCrops(Dataset[_Visit]):
     def _degraded(
         self, crop_HWC: NDArray[np.uint8], rng: np.random.Generator
     ) -> tuple[NDArray[np.uint8], tuple[float, float]]:
-        kind = rng.choice(list(distortions.LEVELS))
+        kind = rng.choice(distortions.DRAWN)
         weak, strong = sorted(rng.uniform(1, distortions.STRONGEST, 2))
         # The same noise in both: more of it is then worse whatever it hits.
         seed = rng.integers(2**32)

@@ -43,6 +43,8 @@ LEVELS: Mapping[Kind, tuple[float, float, float, float, float]] = {
 }
 """From slight to severe."""
 STRONGEST = 5.0
+DRAWN = (*LEVELS, *2 * ("underexposure", "overexposure"))
+"""Kinds that training draws from: how much light a photo should have takes the most examples to learn."""
 
 
 def degrade(pixels_HWC: NDArray[np.uint8], kind: Kind, level: float, rng: Rng) -> NDArray[np.uint8]:

@@ -84,6 +84,11 @@ def at_most(x_N: Tensor, highest: float) -> Tensor:
     return _mean(F.relu(x_N - highest))
 
 
+def at_least(x_N: Tensor, lowest: float) -> Tensor:
+    """Cost of predictions below a number."""
+    return _mean(F.relu(lowest - x_N))
+
+
 def _pairs(x_N: Tensor, y_N: Tensor, *, equal_labels: bool = False) -> tuple[Tensor, Tensor]:
     """Differences over all ordered pairs; by default of those whose labels differ."""
     dx, dy = x_N[:, None] - x_N, y_N[:, None] - y_N
