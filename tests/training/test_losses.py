@@ -93,3 +93,8 @@ def test_ladders_must_fall() -> None:
 def test_at_most() -> None:
     assert losses.at_most(torch.tensor([0.5, 2.0]), 1.0).item() == pytest.approx(0.5)
     assert losses.at_most(torch.zeros(0), 1.0).item() == 0
+
+
+def test_at_least() -> None:
+    assert losses.at_least(torch.tensor([-0.5, 2.0]), 0.0).item() == pytest.approx(0.25)
+    assert losses.at_least(torch.zeros(0), 1.0).item() == 0
