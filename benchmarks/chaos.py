@@ -37,7 +37,7 @@ from tests.e2e.conftest import free_port
 RESULTS = Path(__file__).parent / "results" / "chaos.json"
 SETTLE_SECONDS = 12.0
 """Longer than the service bears with a slow client."""
-CROPS = 8
+CROPS = 4
 JPEG = {"Content-Type": "image/jpeg"}
 ADMIN_KEY = "chaos"
 KINDS = {"good": 56, "repeat": 5, "bulk": 8, "batch": 5, "broken": 10, "leaving": 12, "slow": 4}

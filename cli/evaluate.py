@@ -31,7 +31,8 @@ def evaluate(
         str,
         typer.Option(
             help="train, validation, test or all; auto takes what the checkpoint was not trained on: the test part, "
-            "else the validation part of its split, all of another data set without an official split."
+            "else the validation part of its split, else what that does not name; all of another data set without an "
+            "official split."
         ),
     ] = "auto",
     split_file: Annotated[

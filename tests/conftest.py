@@ -1,5 +1,6 @@
 """Pictures and a checkpoint that the tests make for themselves."""
 
+import dataclasses
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +54,17 @@ def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory, contract: Contra
     """A checkpoint of the smallest network, with random weights and golden scores. Not to be changed."""
     folder = tmp_path_factory.mktemp("checkpoints") / "random"
     save_random(folder, contract)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sixteen_crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained checkpoint whose score is made of so many crops that ``auto`` can do with fewer. Not to be changed."""
+    folder = tmp_path_factory.mktemp("sixteen") / "sixteen"
+    loaded = checkpoint.load(checkpoint.DEFAULT)
+    contract = dataclasses.replace(loaded.contract, width=512, height=512, crop_size=224, crops=16)
+    checkpoint.save(folder, loaded.network, name="sixteen", contract=contract, card="# Sixteen crops\n")
+    golden.write(Scorer.load(folder, device="cpu", precision="fp32"))
     return folder
 
 

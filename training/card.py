@@ -66,15 +66,15 @@ def write(
     scale = contract.scale
     counts = {"training": split.train, "validation": split.validation, "testing": split.test}
     pictures = ", ".join(f"{len(names)} pictures for {part}" for part, names in counts.items() if names)
-    rows = "\n".join(
+    lines = [
         f"| {part} | {len(split.names(part))} | "
         + " | ".join(f"{getattr(agreement, figure):.4f}" for figure in FIGURES)
         + " |"
         for part, agreement in agreements.items()
-    )
+    ]
     if folds is not None:
         cells = (f"{folds.mean[figure]:.4f} ± {folds.spread[figure]:.4f}" for figure in FIGURES)
-        rows += f"\n| {folds.folds} folds | {folds.pictures} | " + " | ".join(cells) + " |"
+        lines.append(f"| {folds.folds} folds | {folds.pictures} | " + " | ".join(cells) + " |")
     size = f"{contract.crop_size}x{contract.crop_size}"
     views = (
         f"{recipe.visits * recipe.crops_per_picture} random {'and mirrored ' if recipe.flip else ''}{size} crops"
@@ -112,7 +112,7 @@ Measured through the serving path with {f"{contract.crops} crops" if contract.vi
 
 | part | pictures | SRCC | KRCC | PLCC | PLCC after logistic | RMSE | MAE |
 |---|---|---|---|---|---|---|---|
-{rows}
+{chr(10).join(lines)}
 
 RMSE and MAE are in units of the labels.{_folds(folds)}
 

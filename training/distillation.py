@@ -31,16 +31,14 @@ class Distiller(nn.Module):
         device: Where both compute.
 
     Raises:
-        ValueError: One of them has no stages, or the teacher sees other items.
+        ValueError: One of them has no stages, or the teacher cannot look at what the student sees.
     """
 
     def __init__(self, teacher: Checkpoint, student: Network, contract: Contract, device: torch.device) -> None:
         super().__init__()
-        if teacher.contract.item_shapes() != contract.item_shapes():
-            raise ValueError(
-                f"{teacher.folder} sees items of {teacher.contract.item_shapes()}, not those of the recipe"
-            )
         of_teacher, of_student = _backbone(teacher.network), _backbone(student)
+        if of_teacher.fixed_size and teacher.contract.crop_size != contract.crop_size:
+            raise ValueError(f"{teacher.folder} sees crops of {teacher.contract.crop_size} pixels, and no others")
         network = teacher.network.to(device).to(memory_format=torch.channels_last).requires_grad_(False)
         # In tuples, which are no parts of a module: only the maps are saved with the state of a run.
         self._teacher, self._of_student = (network, of_teacher), (of_student,)

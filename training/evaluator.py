@@ -78,7 +78,8 @@ def choose(checkpoint: Checkpoint, dataset: Dataset, which: WhichPart, file: Pat
     """Choose the pictures to evaluate a checkpoint on.
 
     ``auto`` takes what the checkpoint has not been trained on: of its own data set the test part of its split, or
-    without one the validation part; of another data set its official test part, or all of it.
+    without one the validation part, or without that what the split does not name; of another data set its official
+    test part, or all of it.
 
     Args:
         checkpoint: The checkpoint.
@@ -90,7 +91,7 @@ def choose(checkpoint: Checkpoint, dataset: Dataset, which: WhichPart, file: Pat
         What was chosen, in words, and the pictures.
 
     Raises:
-        DatasetError: There is no such part.
+        DatasetError: There is no such part, or nothing but training pictures.
     """
     split = None if which == "all" else _split(checkpoint, dataset, file)
     part: Part = ""
@@ -99,6 +100,12 @@ def choose(checkpoint: Checkpoint, dataset: Dataset, which: WhichPart, file: Pat
         part = next((name for name in held_out if split and split.names(name)), "")
     elif which != "all":
         part = which
+    if not part and split is not None:
+        known = set(split.train)
+        unseen = [sample for sample in dataset.samples if sample.name not in known]
+        if not unseen:
+            raise DatasetError(f"{checkpoint.folder} was trained on all of these pictures; take --split all")
+        return "unseen", unseen
     if not part:
         return "all", list(dataset.samples)
     if split is None or not split.names(part):

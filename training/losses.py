@@ -69,6 +69,21 @@ def hinge(x_N: Tensor, y_N: Tensor, margin: float) -> Tensor:
     return _mean(F.relu(margin - dx * dy.sign()))
 
 
+def made_up(x_ML: Tensor, blanks_N: Tensor, drops_ML: Tensor, *, lowest: float, weight: float) -> Tensor:
+    """Cost of what is wrong about predictions for pictures that nobody rated.
+
+    Args:
+        x_ML: Predictions for crops, each followed by the same crop more and more degraded, (M, L).
+        blanks_N: Predictions for pictures of nothing.
+        drops_ML: How far the next one of ``x_ML`` shall lie below, (M, L - 1).
+        lowest: Prediction of the lowest label, which blanks shall have. Degraded crops shall not lie below it: there
+            all scores are the same, and no order is left.
+        weight: Of the order.
+    """
+    without_label = torch.cat([x_ML[:, 1:].flatten(), blanks_N])
+    return weight * falling(x_ML, drops_ML) + at_most(blanks_N, lowest) + at_least(without_label, lowest)
+
+
 def falling(x_ML: Tensor, drops_ML: Tensor) -> Tensor:
     """Cost of rows that do not fall from each entry to the next by at least so much.
 

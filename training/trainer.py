@@ -182,10 +182,7 @@ def train(
                     first = scores.view_as(labels)[batch.origins, :1]
                     margins = (recipe.degraded_margin * label_range * batch.steps).to(device)
                     ladders = torch.cat([first, degraded.unflatten(0, (-1, 2))], dim=1)
-                    # Below the lowest label all scores are the same: there is no order any more.
-                    made_up = torch.cat([degraded, blanks])
-                    added = recipe.degraded_weight * losses.falling(ladders, margins)
-                    added = added + losses.at_most(blanks, lowest) + losses.at_least(made_up, lowest)
+                    added = losses.made_up(ladders, blanks, margins, lowest=lowest, weight=recipe.degraded_weight)
                     if distiller is not None:
                         added = added + recipe.distil_weight * distiller(items_N, prediction.score, maps[0])
                     loss = (loss + (added + sum(model.auxiliary.values())) / team.size) / len(step)

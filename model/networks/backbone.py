@@ -36,6 +36,7 @@ class Backbone(nn.Module):
         if len(self.channels) != LEVELS:
             raise ValueError(f"backbone {name!r} offers {len(self.channels)} feature levels, {LEVELS} are needed")
         self.channels_last = str(getattr(self.features, "output_fmt", "NCHW")).endswith("NHWC")
+        self.fixed_size = _has_fixed_size(name)
 
     def forward(self, crops_NCHW: Tensor) -> list[Tensor]:
         """Compute the four feature maps of normalised crops (N, 3, H, W), shallowest first, each (N, C_i, H_i, W_i)."""
@@ -46,8 +47,13 @@ class Backbone(nn.Module):
 def size_options(name: str) -> dict[str, Any]:
     """What ``timm.create_model`` must be told for a network that was made for pictures of one other size."""
     origin = timm.get_pretrained_cfg(name)
-    fixed = origin is not None and origin.fixed_input_size and tuple(origin.input_size[1:]) != (CROP, CROP)
-    return {"img_size": CROP} if fixed else {}
+    other = origin is not None and tuple(origin.input_size[1:]) != (CROP, CROP)
+    return {"img_size": CROP} if other and _has_fixed_size(name) else {}
+
+
+def _has_fixed_size(name: str) -> bool:
+    origin = timm.get_pretrained_cfg(name)
+    return origin is not None and bool(origin.fixed_input_size)
 
 
 def _features(name: str, pretrained: bool, drop_path: float) -> nn.Module:

@@ -18,7 +18,6 @@ from app.rates import Rates
 from app.scoring import Order
 from app.settings import Settings
 from model.adaptive import AUTO
-from model.checkpoint import DEFAULT
 from model.scorer import Scorer
 from tests.app.conftest import served, wait_ready
 from tests.app.fakes import FakeEngine, until
@@ -47,14 +46,15 @@ def client(sixteen: dict[str, ServedModel]) -> Iterator[TestClient]:
         yield client
 
 
-def test_every_route_gives_the_offline_answer() -> None:
-    scorer = Scorer.load(device="cpu", precision="fp32")
+def test_every_route_gives_the_offline_answer(sixteen_crops: Path) -> None:
+    scorer = Scorer.load(sixteen_crops, device="cpu", precision="fp32")
     photos = [file.read_bytes() for file in EXAMPLES] + [
         FLAT,
         encode(Image.effect_noise((500, 400), 90).convert("RGB")),
     ]
     expected = [scorer.score(data, AUTO).to_dict() for data in photos]
-    settings = Settings(checkpoints=(DEFAULT,), device="cpu", precision="fp32", cache_crops=0)
+    assert len({answer["crops"] for answer in expected}) > 1
+    settings = Settings(checkpoints=(sixteen_crops,), device="cpu", precision="fp32", cache_crops=0)
     with TestClient(create_app(settings)) as client:
         wait_ready(client)
         with ThreadPoolExecutor(6) as pool:

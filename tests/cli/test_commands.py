@@ -53,9 +53,10 @@ def test_score_as_csv(folder: Path, checkpoint_folder: Path, scorer: Scorer) -> 
     assert result.returncode == 1
 
 
-def test_score_with_as_many_crops_as_it_takes() -> None:
-    scorer = Scorer.load(device="cpu", precision="fp32")
-    result = smart_iqa("score", *EXAMPLES, "-f", "jsonl", "--crops", "auto", "--device", "cpu", "--precision", "fp32")
+def test_score_with_as_many_crops_as_it_takes(sixteen_crops: Path) -> None:
+    scorer = Scorer.load(sixteen_crops, device="cpu", precision="fp32")
+    options = ("-f", "jsonl", "--crops", "auto", "--device", "cpu", "--precision", "fp32")
+    result = smart_iqa("score", *EXAMPLES, "--checkpoint", sixteen_crops, *options)
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert lines == [{"path": str(file), **scorer.score(file, "auto").to_dict()} for file in EXAMPLES]
     assert min(line["crops"] for line in lines) < scorer.checkpoint.contract.crops

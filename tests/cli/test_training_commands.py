@@ -102,7 +102,7 @@ def test_benchmark_models() -> None:
     assert [cost["name"] for cost in costs] == list(names)
     assert costs[1]["parameters"] == costs[1]["trainable"] == 9_590_790
     [here] = [line for line in lines if line["kind"] == "measured"]
-    assert (here["dataset"], here["part"], here["chosen_on"]) == ("biq2021", "validation", True)
+    assert (here["dataset"], here["part"], here["chosen_on"]) == ("biq2021", "folds", False)
 
 
 def test_a_network_that_fails_leaves_the_others(tmp_path: Path) -> None:

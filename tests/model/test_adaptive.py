@@ -41,8 +41,8 @@ def gone_through(rounds: Rounds, rows_ND: NDArray[np.float32]) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def default() -> Scorer:
-    return Scorer.load(device="cpu", precision="fp32")
+def sixteen(sixteen_crops: Path) -> Scorer:
+    return Scorer.load(sixteen_crops, device="cpu", precision="fp32")
 
 
 @pytest.fixture(scope="module")
@@ -142,28 +142,28 @@ def test_the_scale_decides_what_is_sure() -> None:
         assert gone_through(started(contract, 16), rows_ND) == ends
 
 
-def test_flat_pictures_end_early_and_varied_ones_do_not(default: Scorer, varied: Image.Image) -> None:
-    flat = default.score(Image.new("RGB", (640, 480), (90, 120, 150)), AUTO)
+def test_flat_pictures_end_early_and_varied_ones_do_not(sixteen: Scorer, varied: Image.Image) -> None:
+    flat = sixteen.score(Image.new("RGB", (640, 480), (90, 120, 150)), AUTO)
     assert (len(flat.crops), flat.stderr) == (FIRST, 0)
-    whole = default.score(varied, AUTO)
-    assert whole == default.score(varied)
-    assert len(whole.crops) == default.checkpoint.contract.crops
+    whole = sixteen.score(varied, AUTO)
+    assert whole == sixteen.score(varied)
+    assert len(whole.crops) == sixteen.checkpoint.contract.crops
     # Hardly larger than a crop.
-    assert default.score(Image.new("RGB", (225, 224)), AUTO) == default.score(Image.new("RGB", (225, 224)))
+    assert sixteen.score(Image.new("RGB", (225, 224)), AUTO) == sixteen.score(Image.new("RGB", (225, 224)))
 
 
-def test_company_changes_nothing(default: Scorer, varied: Image.Image, tmp_path: Path) -> None:
+def test_company_changes_nothing(sixteen: Scorer, varied: Image.Image, tmp_path: Path) -> None:
     file = tmp_path / "broken.jpg"
     file.write_bytes(b"no picture")
     varied.save(tmp_path / "varied.png")
     sources = [EXAMPLES[0], file, tmp_path / "varied.png", *EXAMPLES, tmp_path / "varied.png"]
-    scored = dict(default.score_many(sources, AUTO))
+    scored = dict(sixteen.score_many(sources, AUTO))
     assert isinstance(scored.pop(file), images.UnsupportedFormat)
     counts = set()
     for source, result in scored.items():
         assert isinstance(result, QualityScore)
-        assert result == default.score(source, AUTO)
-        whole = default.score(source)
+        assert result == sixteen.score(source, AUTO)
+        whole = sixteen.score(source)
         assert {crop.box: crop for crop in whole.crops}.items() >= {crop.box: crop for crop in result.crops}.items()
         counts.add(len(result.crops))
     assert counts >= {FIRST, 16}

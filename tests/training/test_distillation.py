@@ -7,6 +7,8 @@ import torch
 from model import checkpoint, registry
 from model.contract import Contract
 from model.engine import mean_std, network_inputs
+from model.networks.backbone import Backbone
+from model.networks.smart import SmartIQA
 from tests.training.conftest import RECIPE
 from training import run, trainer
 from training.distillation import Distiller
@@ -52,9 +54,28 @@ def test_a_network_without_weights_learns_to_see_what_its_teacher_sees(
         trainer.train(recipe, root, tmp_path / "run", init=RANDOM, teacher=tmp_path / "run" / "checkpoint", workers=0)
 
 
+def test_crops_of_another_size_than_the_teacher_learned_on(finished: Path, contract: Contract) -> None:
+    teacher, student = (checkpoint.load(finished / "checkpoint") for _ in range(2))
+    distiller = Distiller(teacher, student.network, replace(contract, crop_size=192), torch.device("cpu"))
+    crops = torch.randint(0, 256, (1, 192, 192, 3), dtype=torch.uint8)
+    with distiller.watching() as maps:
+        answered = student.network(network_inputs(crops, mean_std(contract, "cpu"))).score
+    distiller(crops, answered, maps[0]).backward()
+    assert [map_.shape[-1] for map_ in maps[0]] == [48, 24, 12, 6]
+
+
+def test_networks_that_take_crops_of_one_size() -> None:
+    assert {name: Backbone(name).fixed_size for name in ("resnet10t", "swin_tiny_patch4_window7_224")} == {
+        "resnet10t": False,
+        "swin_tiny_patch4_window7_224": True,
+    }
+
+
 def test_what_cannot_teach_or_learn(finished: Path, root: Path, tmp_path: Path, contract: Contract) -> None:
     teacher = checkpoint.load(finished / "checkpoint")
-    with pytest.raises(ValueError, match="sees items of"):
+    assert isinstance(teacher.network, SmartIQA)
+    teacher.network.backbone.fixed_size = True
+    with pytest.raises(ValueError, match="crops of 224 pixels, and no others"):
         Distiller(teacher, teacher.network, replace(contract, crop_size=192), torch.device("cpu"))
     musiq = registry.build("musiq", width=48, depth=1, heads=4, hidden=64)
     with pytest.raises(ValueError, match="no stages"):

@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,24 @@ def test_what_a_checkpoint_is_judged_on(scorer: Scorer, root: Path, finished: Pa
     (tmp_path / "split.json").write_text(splits.dump(splits.Split(dataset="x", train=("00.jpg",), test=("03.jpg",))))
     part, samples = evaluator.choose(scorer.checkpoint, data, "test", tmp_path / "split.json")
     assert [sample.name for sample in samples] == ["03.jpg"]
+
+
+def test_a_checkpoint_that_was_trained_on_everything(
+    scorer: Scorer, root: Path, finished: Path, tmp_path: Path
+) -> None:
+    data = datasets.read("csv", root)
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(finished / "checkpoint", folder)
+    everything = dataclasses.replace(scorer.checkpoint, folder=folder)
+    names = tuple(sample.name for sample in data.samples)
+    for known in (names[:-2], names):
+        split = splits.load(finished / run.SPLIT)
+        (folder / run.SPLIT).write_text(splits.dump(splits.Split(dataset=split.dataset, train=known)))
+        if known == names:
+            with pytest.raises(DatasetError, match="trained on all of these pictures"):
+                evaluator.choose(everything, data, "auto", None)
+        else:
+            assert evaluator.choose(everything, data, "auto", None) == ("unseen", list(data.samples[-2:]))
 
 
 def test_raw_scores_are_mapped_between_known_scales_alone() -> None:

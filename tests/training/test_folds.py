@@ -47,7 +47,7 @@ def test_a_checkpoint_carries_them(folded: Path, root: Path, init: Path, tmp_pat
     config, _ = checkpoint.inspect(folder)
     assert config.figures == {"csv-folds": folds.read(folded).figures()}
     card = (folder / checkpoint.CARD).read_text()
-    assert f"| 3 folds | 12 | {folds.read(folded).mean['srcc']:.4f} ± " in card
+    assert f"---|\n| 3 folds | 12 | {folds.read(folded).mean['srcc']:.4f} ± " in card
     assert "points of 100 away" in card
 
 
