@@ -7,12 +7,14 @@
 # make chaos   put a service under fire for ten minutes
 # make mutants change the batcher in hundreds of small ways, and list those that its tests do not notice
 # make openapi rewrite docs/openapi.json after a change of the API
+# make docs    build the documents into site/, without the internet
+# make wheel   build what pipx or an empty environment installs, into dist/
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test check coverage bench fuzz chaos mutants openapi
+.PHONY: serve test check coverage bench fuzz chaos mutants openapi docs wheel
 serve: $(VENV)/serve.stamp
 	$(BIN)/smart-iqa serve
 
@@ -44,6 +46,12 @@ mutants: $(VENV)/mutants.stamp
 
 openapi: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.app.openapi > docs/openapi.json
+
+docs: $(VENV)/dev.stamp
+	$(BIN)/mkdocs build --strict --quiet
+
+wheel: $(VENV)/dev.stamp
+	$(BIN)/python -m build
 
 $(VENV)/serve.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'

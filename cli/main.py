@@ -20,7 +20,7 @@ from training.errors import TrainingError
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 EXTRAS = {
     "train": ("matplotlib", "openpyxl", "pandas", "scipy", "tensorboard"),
-    "export": ("onnx", "onnxruntime", "onnxscript"),
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "otel": ("opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.exporter.otlp"),
 }
 

@@ -6,12 +6,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
 import pytest
+
+
+PROGRAM = (sys.executable, "-c", "from cli.main import main; main()")
 
 
 def free_port() -> int:
@@ -24,16 +27,18 @@ def free_port() -> int:
 class Service:
     """A running ``smart-iqa serve``."""
 
-    def __init__(self, log: Path, **settings: object) -> None:
+    def __init__(
+        self, log: Path, *, program: Sequence[str] = PROGRAM, cwd: Path | None = None, **settings: object
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         # Without the cache: every request is to reach the device.
         settings = {"cache_crops": 0, **settings}
         variables = {f"SMARTIQA_{name.upper()}": str(value) for name, value in settings.items()}
-        command = [sys.executable, "-c", "from cli.main import main; main()", "serve", "--port", str(self.port)]
+        command = [*program, "serve", "--port", str(self.port)]
         with log.open("wb") as stderr:
             environment = {**os.environ, **variables}
-            self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stderr=stderr)
+            self.process = subprocess.Popen(command, env=environment, cwd=cwd, stdin=subprocess.DEVNULL, stderr=stderr)
 
     def wait_ready(self) -> None:
         for _ in range(1200):
@@ -59,8 +64,10 @@ class Service:
 
 
 @contextmanager
-def running(log: Path, **settings: object) -> Iterator[Service]:
-    service = Service(log, **settings)
+def running(
+    log: Path, *, program: Sequence[str] = PROGRAM, cwd: Path | None = None, **settings: object
+) -> Iterator[Service]:
+    service = Service(log, program=program, cwd=cwd, **settings)
     try:
         service.wait_ready()
         yield service
