@@ -46,7 +46,7 @@ def render(preview: Image.Image, score: "QualityScore") -> bytes:
     norm_HW1 = np.full((rows, columns, 1), 1e-6)
     for crop in score.crops:
         left, top, right, bottom = crop.box
-        window_HW = np.outer(_hat((y - top) / (bottom - top)), _hat((x - left) / (right - left)))
+        window_HW = np.outer(hat((y - top) / (bottom - top)), hat((x - left) / (right - left)))
         total_HW4 += window_HW[:, :, None] * np.array(crop.stage_weights)
         norm_HW1 += window_HW[:, :, None]
     colours_HW3 = (total_HW4 / norm_HW1) @ STAGE_COLOURS
@@ -56,7 +56,7 @@ def render(preview: Image.Image, score: "QualityScore") -> bytes:
     return buffer.getvalue()
 
 
-def _hat(position: NDArray[np.float64]) -> NDArray[np.float64]:
+def hat(position: NDArray[np.float64]) -> NDArray[np.float64]:
     """1 in the middle of a crop (position 0.5), falling to 0 at its edges (0 and 1) and beyond."""
     height: NDArray[np.float64] = np.maximum(1 - np.abs(2 * position - 1), 0)
     return height

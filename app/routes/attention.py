@@ -68,7 +68,7 @@ async def attention(
         crops=crops,
         priority=priority,
         deadline_ms=deadline_ms,
-        preview=overlay is not None,
+        extra="overlay" if overlay is not None else "map" if detail == "map" else None,
     )
     scored = await picture.score_upload(request, response, service, asked, "attention", str(detail), str(overlay))
     if scored.preview is not None:
