@@ -27,8 +27,8 @@ export function comparison(pair, model, error, close) {
       "section",
       { class: "side" },
       element("h3", {}, photo.name),
-      viewers[place].element,
       dial(photo.answer, model, error),
+      viewers[place].element,
     ),
   );
   const scored = pair.map(({ name, answer }) => ({ name, score: answer.score }));

@@ -42,14 +42,13 @@ export function dial(answer, model, error) {
   const low = Math.max(score - (error ?? 0), 0);
   const high = Math.min(score + (error ?? 0), 100);
   const label = [`Score ${Math.round(score)} of 100`, grade, error && `typically off by ${Math.round(error)}`];
-  const hand = drawing("g", { class: "hand", transform: `rotate(${START + (SWEEP * score) / 100})` });
-  hand.append(drawing("path", { d: `M0 ${-RADIUS + 17}l7 12h-14z` }));
+  const [x, y] = point(score, RADIUS);
   return drawing(
     "svg",
     { class: "dial", viewBox: "-100 -96 200 158", role: "img", "aria-label": label.filter(Boolean).join(", ") },
     bands,
-    error ? arc(low, high, RADIUS - 13, { class: "doubt" }) : null,
-    hand,
+    error ? arc(low, high, RADIUS - 14, { class: "doubt" }) : null,
+    drawing("circle", { class: "hand", cx: x, cy: y, r: 7 }),
     drawing("text", { class: "number", y: 18 }, String(Math.round(score))),
     drawing("text", { class: "grade", y: 44 }, grade ? capital(grade) : "of 100"),
     drawing("text", { class: "end", x: -72, y: 60 }, "0"),

@@ -2,7 +2,7 @@
 
 import { ofGrade } from "./colours.js";
 import { element, icon } from "./elements.js";
-import { capital, count, ofProblem } from "./words.js";
+import { CAUTIONS, capital, count, ofProblem } from "./words.js";
 
 /** Values to sort by; photos without one come last. */
 const ORDERS = {
@@ -54,19 +54,26 @@ export class List {
     const tick = element("input", { type: "checkbox", "aria-label": `Compare ${photo.name}`, change: () => this.#ticked(tick) });
     const name = element("button", { type: "button", class: "name", click: () => this.#open(photo) }, photo.name);
     const cells = Object.fromEntries(["thumbnail", "score", "stderr", "size", "notes"].map((key) => [key, element("td", { class: key })]));
-    const row = element("tr", {});
-    row.append(element("td", { class: "tick" }, tick), cells.thumbnail, element("th", { scope: "row" }, name), cells.score, cells.stderr, cells.size, cells.notes);
+    const more = element("span", { class: "more" });
+    const row = element(
+      "tr",
+      {},
+      element("td", { class: "tick" }, tick),
+      cells.thumbnail,
+      element("th", { scope: "row" }, name, more),
+      [cells.score, cells.stderr, cells.size, cells.notes],
+    );
     row.addEventListener("click", (event) => {
       if (!event.target.closest("button, input, .tick")) this.#open(photo);
     });
-    this.#rows.set(photo, { row, tick, name, cells });
+    this.#rows.set(photo, { row, tick, name, more, cells });
     this.#body.append(row);
     this.update(photo);
   }
 
   /** Show what has become of a photo. */
   update(photo) {
-    const { row, tick, cells } = this.#rows.get(photo);
+    const { row, tick, more, cells } = this.#rows.get(photo);
     const { answer, state } = photo;
     row.className = state;
     tick.disabled = state !== "done";
@@ -74,7 +81,8 @@ export class List {
     cells.score.replaceChildren(...score(photo));
     cells.stderr.textContent = answer?.stderr ? `±${answer.stderr.toFixed(1)}` : "";
     cells.size.textContent = answer ? `${answer.image.width} × ${answer.image.height}` : "";
-    cells.notes.textContent = state === "failed" ? ofProblem(photo.problem) : photo.delay || (answer?.warnings.length ? count(answer.warnings.length, "note") : "");
+    cells.notes.textContent = notes(photo);
+    more.textContent = state === "failed" ? ofProblem(photo.problem) : photo.delay;
     if (state === "done" || state === "failed") this.#arrange();
   }
 
@@ -128,6 +136,11 @@ export class List {
     const order = typeof left === "string" ? left.localeCompare(right, "en", { numeric: true }) : left - right;
     return (this.#descending ? -order : order) || one.number - other.number;
   }
+}
+
+function notes({ answer }) {
+  if (!answer?.warnings.length) return "";
+  return answer.warnings.some((code) => code in CAUTIONS) ? "Take care" : count(answer.warnings.length, "note");
 }
 
 function score({ state, answer }) {

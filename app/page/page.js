@@ -184,12 +184,15 @@ function progress() {
   if (!photos.length || done < photos.length) return;
   const [only] = photos;
   if (photos.length > 1) announce(`${count(done - failed, "photo")} scored${failed ? `, ${failed} could not be` : ""}.`);
-  else if (failed) announce(`${only.name}: ${ofProblem(only.problem)}`);
-  else announce(`${only.name}: ${Math.round(only.answer.score)} of 100${only.answer.grade ? `, ${only.answer.grade}` : ""}.`);
+  else if (failed) announce(`${only.name}: ${ofProblem(only.problem)}`, true);
+  else announce(`${only.name}: ${Math.round(only.answer.score)} of 100${only.answer.grade ? `, ${only.answer.grade}` : ""}.`, true);
 }
 
-function announce(words) {
-  if (byId("status").textContent !== words) byId("status").textContent = words;
+/** Tell something: to ears only where eyes see it anyway. */
+function announce(words, seen = false) {
+  const status = byId("status");
+  status.classList.toggle("hidden", seen || !words);
+  if (status.textContent !== words) status.textContent = words;
 }
 
 function clear() {

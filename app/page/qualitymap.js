@@ -2,7 +2,10 @@
 
 import { quality } from "./colours.js";
 
-const LEAST_SPAN = 10;
+/** Colours that run over fewer points would make much of what the model hardly tells apart. */
+const LEAST_SPAN = 20;
+/** In the middle of the colours the photo shines through most. */
+const CLEAREST = 0.3;
 /** Fewer points between the best and the worst part are no difference worth a word. */
 const EVEN = 3;
 const ROWS = ["upper", "middle", "lower"];
@@ -30,7 +33,9 @@ export function span(...maps) {
 export function paint(canvas, map, [low, high]) {
   const cells = new ImageData(map.columns, map.rows);
   map.scores.flat().forEach((score, cell) => {
-    cells.data.set([...quality((score - low) / (high - low)), 255], 4 * cell);
+    const place = (score - low) / (high - low);
+    const opacity = CLEAREST + (1 - CLEAREST) * Math.min(Math.abs(2 * place - 1), 1);
+    cells.data.set([...quality(place), 255 * opacity], 4 * cell);
   });
   let drawn = new OffscreenCanvas(map.columns, map.rows);
   drawn.getContext("2d").putImageData(cells, 0, 0);
@@ -44,6 +49,7 @@ export function paint(canvas, map, [low, high]) {
 
 function enlarge(canvas, drawn) {
   const context = canvas.getContext("2d");
+  context.clearRect(0, 0, canvas.width, canvas.height);
   context.imageSmoothingEnabled = true;
   context.imageSmoothingQuality = "high";
   context.drawImage(drawn, 0, 0, canvas.width, canvas.height);

@@ -17,9 +17,9 @@ export function report(photo, model, error, again) {
   const viewer = new Viewer(photo);
   const look = element("div", { class: "look" }, viewer.element);
   const heading = element("h2", { tabindex: -1 }, photo.name);
-  if (photo.state !== "done") {
-    return element("article", { class: "report" }, heading, state(photo, again), look);
-  }
+  const page = (tell, show) =>
+    element("article", { class: "report" }, heading, element("div", { class: "side-tell" }, tell), element("div", { class: "side-look" }, show));
+  if (photo.state !== "done") return page(state(photo, again), look);
   const { answer } = photo;
   if (photo.map) {
     const range = span(photo.map);
@@ -29,14 +29,8 @@ export function report(photo, model, error, again) {
     look.append(element("p", { class: "quiet" }, photo.map === null ? PROBLEMS.map_not_supported : "The quality map is on its way…"));
   }
   look.append(crops(answer, viewer));
-  return element(
-    "article",
-    { class: "report" },
-    heading,
-    verdict(answer, model, error),
-    look,
-    element("div", { class: "rest" }, notes(answer), answer.stage_weights && stages(answer.stage_weights), facts(photo)),
-  );
+  const tell = [verdict(answer, model, error), notes(answer), answer.stage_weights && stages(answer.stage_weights)];
+  return page(tell, [look, facts(photo)]);
 }
 
 function state(photo, again) {
@@ -80,8 +74,8 @@ function notes({ warnings }) {
   const list = (codes) => element("ul", {}, codes.map((code) => element("li", {}, CAUTIONS[code] ?? CONVERSIONS[code] ?? code)));
   return [
     cautions.length > 0 &&
-      element("section", { class: "card caution" }, element("h3", {}, icon("caution"), "Take this score with care"), list(cautions)),
-    others.length > 0 && element("section", { class: "card" }, element("h3", {}, "What was done to the picture first"), list(others)),
+      element("section", { class: "card notes caution" }, element("h3", {}, icon("caution"), "Take this score with care"), list(cautions)),
+    others.length > 0 && element("section", { class: "card notes" }, element("h3", {}, "What was done to the picture first"), list(others)),
   ];
 }
 
@@ -120,7 +114,7 @@ function crops({ crop_scores: found }, viewer) {
     "section",
     { class: "crops" },
     element("h3", {}, "Crops"),
-    element("p", { class: "quiet" }, "The score is the mean of these. Point at one, or step to it, to see where it lies."),
+    element("p", { class: "quiet" }, "The model looks at these parts of the photo; the score is their mean. Point at one, or step to it, to see it."),
     element("ul", {}, chips),
   );
 }
@@ -129,18 +123,23 @@ function facts({ answer, file, roundTrip }) {
   const { image, model, timing_ms: timing } = answer;
   return element(
     "section",
-    { class: "card" },
+    { class: "card facts" },
     element("h3", {}, "Facts"),
     element(
       "dl",
       {},
       fact("Exact score", `${answer.score.toFixed(2)} of 100`),
       fact("Picture", `${image.width} × ${image.height} ${image.format}, ${size(file.size)}`),
-      fact("Time", `${duration(roundTrip)} there and back: ${duration(timing.decode)} decoding, ${duration(timing.queue)} waiting, ${duration(timing.compute)} computing`),
+      fact("Time", `${duration(roundTrip)} there and back${spent(timing)}`),
       fact("Model", `${model.name}, ${count(answer.crops, "crop")}`),
       fact("SHA-256", element("code", {}, image.sha256)),
     ),
   );
+}
+
+function spent({ decode, queue, compute }) {
+  if (!compute) return ", from the service's memory";
+  return `: ${duration(decode)} decoding, ${duration(queue)} waiting, ${duration(compute)} computing`;
 }
 
 function size(bytes) {

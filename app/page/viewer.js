@@ -119,9 +119,7 @@ export function mapControls(viewers, [low, high]) {
       apply();
     },
   });
-  const stops = Array.from({ length: 33 }, (_, place) =>
-    drawing("rect", { x: place, width: 1.1, height: 1, fill: css(place / 32) }),
-  );
+  const stops = [0, 0.25, 0.5, 0.75, 1].map((place) => drawing("stop", { offset: place, "stop-color": css(place) }));
   return element(
     "div",
     { class: "mapcontrols" },
@@ -131,7 +129,12 @@ export function mapControls(viewers, [low, high]) {
       "p",
       { class: "legend", id: "legend" },
       element("span", {}, "weaker ", element("b", {}, low.toFixed(0))),
-      drawing("svg", { viewBox: "0 0 33 1", preserveAspectRatio: "none", "aria-hidden": "true" }, stops),
+      drawing(
+        "svg",
+        { "aria-hidden": "true" },
+        drawing("linearGradient", { id: "ramp" }, stops),
+        drawing("rect", { width: "100%", height: "100%", fill: "url(#ramp)" }),
+      ),
       element("span", {}, element("b", {}, high.toFixed(0)), " stronger"),
     ),
   );
