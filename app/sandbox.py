@@ -210,8 +210,8 @@ class _Worker:
         spots: bool,
     ) -> Resized:
         """See ``Sandbox``."""
-        asked = {"contract": contract.to_dict(), "limits": asdict(limits), "sha256": sha256}
-        asked |= {"preview": preview, "spots": spots}
+        asked = {"contract": contract.to_dict(), "limits": asdict(limits), "preview": preview, "spots": spots}
+        asked["sha256"] = sha256
         text = json.dumps(asked).encode()
         self.listens = False
         until = time.monotonic() + self._wall

@@ -25,6 +25,7 @@ from app.work import DeadlineExceeded, EngineFailed, Place
 from model import adaptive
 from model.adaptive import AUTO, Rounds
 from model.images import Limits
+from model.overlay import render_activity
 from model.scorer import QualityScore, aggregate
 from model.spots import Spots
 
@@ -191,6 +192,32 @@ class Scoring:
         if upload.known is None:
             self._trace(timing, crops)
         return Scored(score, timing, upload.known is not None, decoded.preview if decoded else None, score_map)
+
+    async def activity(self, upload: Upload, order: Order, stage: int) -> Callable[[], bytes]:
+        """Map the activity of a stage over a decoded upload.
+
+        Args:
+            upload: From ``decode``.
+            order: One of ``stages``.
+            stage: Which one, from 1.
+
+        Raises:
+            BatcherError: The batcher's reasons.
+            Problem: The model failed on this picture lately.
+
+        Returns:
+            What draws it as a PNG, in some ten milliseconds of any thread.
+        """
+        assert upload.decoded is not None
+        preview, spots = upload.decoded.preview, upload.decoded.spots
+        assert preview is not None
+        assert spots is not None
+        with self._passage(upload, order, (spots,)) as passage:
+            rows_ND = await passage.rows(order.model.stages_key, spots.items)
+        self._rates.give_back(order.owner, order.count, spots.count)
+        self._trace(passage.timing, spots.count)
+        maps_NHW = order.model.stage_engines[0].read(rows_ND, stage)
+        return lambda: render_activity(preview, spots.activity_map(maps_NHW))
 
     @contextmanager
     def _passage(

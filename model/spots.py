@@ -46,11 +46,6 @@ class Layout(NamedTuple):
     tops: tuple[int, ...]
     side: int
 
-    @property
-    def count(self) -> int:
-        """How many spots there are."""
-        return len(self.lefts) * len(self.tops)
-
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreMap:
@@ -116,6 +111,32 @@ class Spots:
         across = _shares(where.lefts, where.side, where.width, columns)
         map_HW = down @ scores_N.reshape(len(where.tops), len(where.lefts)) @ across.T
         return ScoreMap(scores=tuple(tuple(round(float(score), 2) for score in row) for row in map_HW))
+
+    def activity_map(self, maps_NHW: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Lay maps of the spots over each other, scaled to 0..1 (SMART-IQA, long paper, Eq. 18).
+
+        Args:
+            maps_NHW: A map of each spot, of any size.
+
+        Returns:
+            A map (H, W) of the copy's size.
+        """
+        where = self.layout
+        shape = (where.height, where.width)
+        # Crops count less towards their edges, so that no seam shows.
+        window_H = hat((np.arange(where.side) + 0.5) / where.side)
+        window_HW = np.outer(window_H, window_H).astype(np.float32)
+        total_HW, weight_HW = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        corners = [(top, left) for top in where.tops for left in where.lefts]
+        for (top, left), map_HW in zip(corners, maps_NHW, strict=True):
+            large = Image.fromarray(map_HW).resize((where.side, where.side), Image.Resampling.BILINEAR)
+            place = (slice(top, top + where.side), slice(left, left + where.side))
+            total_HW[place] += np.asarray(large) * window_HW
+            weight_HW[place] += window_HW
+        mean_HW = total_HW / weight_HW
+        low, high = mean_HW.min(), mean_HW.max()
+        scaled: NDArray[np.float32] = (mean_HW - low) / max(high - low, np.float32(1e-12))
+        return scaled
 
 
 def layout(contract: Contract, width: int, height: int) -> Layout:

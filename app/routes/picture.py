@@ -1,7 +1,8 @@
 """What the routes that take pictures share: reading one, scoring it, and the words for OpenAPI."""
 
 import hashlib
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Depends, Header, Query, Request, Response
 from pydantic import Field
@@ -9,7 +10,7 @@ from pydantic import Field
 from app import errors
 from app.errors import NotModified, Problem
 from app.models import ServedModel
-from app.orders import REFUSALS, Extra, Order, Scored, refusal
+from app.orders import REFUSALS, Extra, Order, Scored, Upload, refusal
 from app.service import Service
 from app.upload import FIELD, read_picture, while_connected
 from app.work import Priority
@@ -17,6 +18,7 @@ from model import spots
 from model.adaptive import TOLERANCE, Crops
 from model.contract import MAX_CROPS
 
+T = TypeVar("T")
 BINARY = {"type": "string", "format": "binary"}
 FORM: dict[str, Any] = {"type": "object", "required": [FIELD], "additionalProperties": False}
 """A few other fields do no harm; how many and how large they may be is nobody's business."""
@@ -157,6 +159,20 @@ async def score_upload(request: Request, response: Response, service: Service, a
         NotModified: The client has that answer.
         ImageError: The picture cannot be scored.
     """
+    scored = await work_on_upload(request, response, service, asked, service.scoring.score, *variant)
+    response.headers["X-Cache"] = "hit" if scored.cached else "miss"
+    return scored
+
+
+async def work_on_upload(
+    request: Request,
+    response: Response,
+    service: Service,
+    asked: Order,
+    work: Callable[[Upload, Order], Coroutine[Any, Any, T]],
+    *variant: str,
+) -> T:
+    """Read the upload, and have something done with it; otherwise like ``score_upload``."""
     scoring, settings = service.scoring, service.settings
     try:
         scoring.check_room(asked)
@@ -165,16 +181,15 @@ async def score_upload(request: Request, response: Response, service: Service, a
             data = await read_picture(request, settings, take)
             deadline = scoring.deadline(asked)
             name = await scoring.name(data, asked)
-            response.headers["ETag"] = tag = entity_tag(*map(str, name), *variant, *[spots.PLAN] * asked.spots)
+            variant = (*variant, spots.PLAN) if asked.spots else variant
+            response.headers["ETag"] = tag = entity_tag(*map(str, name), *variant)
             if tag in request.headers.get("if-none-match", ""):
                 raise NotModified(tag)
             upload = await while_connected(request, scoring.decode(data, asked, name, deadline))
             del data
-        scored = await while_connected(request, scoring.score(upload, asked))
+        return await while_connected(request, work(upload, asked))
     except REFUSALS as error:
         raise refusal(error, asked) from error
-    response.headers["X-Cache"] = "hit" if scored.cached else "miss"
-    return scored
 
 
 def entity_tag(*parts: str) -> str:
