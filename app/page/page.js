@@ -15,6 +15,9 @@ const AT_ONCE = 3;
 /** More photos than this step back behind those of others, and get their maps only when they are looked at. */
 const A_FEW = 3;
 
+/** Problems that a request without a map may not have. */
+const WITHOUT_MAP = new Set(["map_not_supported", "engine_failed", "internal_error", "deadline_exceeded"]);
+
 const byId = (id) => document.getElementById(id);
 const list = new List(byId("photos"), open, ticked);
 const queue = new Queue(AT_ONCE);
@@ -67,12 +70,14 @@ function score(photo, bulk = false) {
 
 async function scored(photo, bulk, signal) {
   photo.state = "scoring";
+  if (!models.length) photo.delay = "Waiting for the service…";
   changed(photo);
-  await photo.shrink();
+  const small = photo.shrink().then(() => signal.aborted || list.update(photo));
   try {
     if (!photo.isPicture) throw new Problem({ code: "unsupported_format" });
     await known;
-    Object.assign(photo, await ask(photo, bulk, signal), { state: "done" });
+    photo.delay = "";
+    Object.assign(photo, await answerFor(photo, bulk, signal), { state: "done" });
   } catch (problem) {
     if (!(problem instanceof Problem)) throw problem;
     Object.assign(photo, { problem, state: "failed" });
@@ -80,32 +85,46 @@ async function scored(photo, bulk, signal) {
   signal.throwIfAborted();
   photo.delay = "";
   changed(photo);
+  await small;
 }
 
-async function ask(photo, bulk, signal) {
-  const asked = model();
+/** The score, with the map where it is wanted and there is one. */
+async function answerFor(photo, bulk, signal) {
   const began = performance.now();
+  const took = () => ({ roundTrip: performance.now() - began });
+  if (!bulk && !model().mapless) {
+    try {
+      const answer = await ask(photo, "map", false, signal);
+      return { answer, map: answer.map, ...took() };
+    } catch (problem) {
+      // A score is worth having without its map, too.
+      if (!WITHOUT_MAP.has(problem.code)) throw problem;
+    }
+  }
+  const answer = await ask(photo, "crops", bulk, signal);
+  return { answer, map: bulk && !model().mapless ? undefined : null, ...took() };
+}
+
+async function ask(photo, detail, bulk, signal) {
+  const asked = model();
   const onWait = (problem, seconds) => {
     photo.delay = `${ofProblem(problem)} Trying again in ${Math.ceil(seconds)} s.`;
     changed(photo);
   };
-  const detail = bulk || asked.mapless ? "crops" : "map";
   const wish = { model: asked.name, attention: asked.stage_attention, detail, bulk };
   try {
-    const answer = await service.score(photo.file, wish, { signal, onWait });
-    const map = answer.map ?? (asked.mapless ? null : undefined);
-    return { answer, map, roundTrip: performance.now() - began };
+    return await service.score(photo.file, wish, { signal, onWait });
   } catch (problem) {
-    if (problem.code !== "map_not_supported") throw problem;
-    asked.mapless = true;
-    return ask(photo, bulk, signal);
+    if (problem.code === "map_not_supported") asked.mapless = true;
+    throw problem;
   }
 }
 
 /** Get the map of a photo that was scored without one; once, however often it is asked for. */
 function chart(photo) {
-  photo.charting ??= ask(photo, false, leaving.signal).then(
-    ({ map }) => (photo.map = map ?? null),
+  const { signal } = leaving;
+  photo.charting ??= ask(photo, "map", false, signal).then(
+    ({ map }) => (photo.map = map),
     () => (photo.map = null),
   );
   return photo.charting;
@@ -123,7 +142,7 @@ function show(photo) {
   if (shown !== photo) shown?.release();
   shown = photo;
   list.current = photo;
-  if (photo.state === "done" && photo.map === undefined) chart(photo).then(() => photo === shown && render(photo));
+  if (photo.state === "done" && photo.map === undefined) chart(photo).then(() => photo === shown && changed(photo));
   render(photo);
 }
 

@@ -26,11 +26,15 @@ export function report(photo, model, error, again) {
     viewer.showMap(photo.map, range);
     look.append(mapControls([viewer], range));
   } else {
-    look.append(element("p", { class: "quiet" }, photo.map === null ? PROBLEMS.map_not_supported : "The quality map is on its way…"));
+    look.append(element("p", { class: "quiet" }, photo.map === null ? noMap(model) : "The quality map is on its way…"));
   }
   look.append(crops(answer, viewer));
   const tell = [verdict(answer, model, error), notes(answer), answer.stage_weights && stages(answer.stage_weights)];
   return page(tell, [look, facts(photo)]);
+}
+
+function noMap({ mapless }) {
+  return mapless ? PROBLEMS.map_not_supported : "There is no quality map of this photo.";
 }
 
 function state(photo, again) {
