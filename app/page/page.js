@@ -172,7 +172,9 @@ function goTo(heading) {
 }
 
 function ticked() {
-  byId("compare").disabled = list.pair.length !== 2;
+  const enough = list.pair.length === 2;
+  byId("compare").disabled = !enough;
+  byId("hint").hidden = enough;
 }
 
 async function compare() {
@@ -198,7 +200,7 @@ function progress() {
   byId("progress").hidden = done === photos.length;
   byId("progress").max = photos.length;
   byId("progress").value = done;
-  byId("count").textContent = done < photos.length ? `${done} of ${photos.length} done` : list.pair.length !== 2 ? "Tick two to compare them." : "";
+  byId("count").textContent = done < photos.length ? `${done} of ${photos.length} done` : "";
   ticked();
   if (!photos.length || done < photos.length) return;
   const [only] = photos;

@@ -2,7 +2,9 @@
 
 import csv
 import io
+import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -16,6 +18,9 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sy
 from tests.app.test_keys import entry
 from tests.conftest import ROOT, encode, photo
 from tests.e2e.conftest import Service, running
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(not CHROMIUM and "CI" not in os.environ, reason="chromium is not installed")
 
 KEY = "a-key"
 AXE = Path(str(files("axe_playwright_python"))) / "axe.min.js"
@@ -35,7 +40,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
 
@@ -279,6 +284,7 @@ def test_two_photos_side_by_side(visit: Visit) -> None:
     all_done(page)
     compare = page.get_by_role("button", name="Compare two")
     expect(compare).to_be_disabled()
+    sees(page, "Tick two to compare them.")
     page.get_by_role("checkbox", name="Compare photo 0.jpg").check()
     page.get_by_role("checkbox", name="Compare astronaut.jpg").check()
     # The third takes the place of the first.
