@@ -13,7 +13,7 @@ from app.metrics import Metrics
 from app.middleware import HEADER, RequestMiddleware
 from app.models import load_models
 from app.reload import Load
-from app.routes import admin, attention, batch, health, metrics, models, score
+from app.routes import admin, attention, batch, health, metrics, models, page, score
 from app.service import Service
 from app.settings import Settings
 
@@ -93,5 +93,6 @@ def create_app(
             dependencies=[Depends(access.need_key_always)] if locked else [],
             responses=errors.responses(*access.PROBLEMS) if locked else {},
         )
+    app.include_router(page.router)
     document.install(app, open_to_all=not app.state.access.asks, max_files=settings.max_batch_files)
     return app

@@ -1,0 +1,132 @@
+/** Everything that is told in words: grades, stages, warnings, problems. */
+
+export const FORMATS = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF";
+
+export const GRADES = {
+  bad: "People would see its flaws at once.",
+  poor: "People would notice flaws.",
+  fair: "An ordinary photo: few would praise it, few would fault it.",
+  good: "A good photo, more pleasing than most.",
+  excellent: "Among the best: there is hardly anything to fault.",
+};
+
+export const STAGES = [
+  { name: "Fine detail", means: "Edges, grain and noise, from one pixel to the next." },
+  { name: "Texture", means: "Patterns and sharpness over a few pixels." },
+  { name: "Shapes", means: "Parts of things, and how light and blur lie on them." },
+  { name: "Content", means: "What the picture shows as a whole." },
+];
+
+/** Warnings that make a score less sure. */
+export const CAUTIONS = {
+  out_of_domain:
+    "This is unlike the photos that the model has learned from. It may be a screenshot, a drawing, noise or almost " +
+    "one colour. Do not rely on the score.",
+  upscaled_low_resolution: "The picture is so small that it had to be enlarged. What a larger copy shows cannot be told.",
+  extreme_aspect: "The picture is very long for its width, which makes its score less sure.",
+};
+
+/** Warnings that tell what was done on the way to the score. */
+export const CONVERSIONS = {
+  "16bit_scaled": "16 bits per colour were brought to 8.",
+  alpha_composited: "Transparent parts were laid on white.",
+  animated_first_frame: "Only the first frame of the animation was scored.",
+  cmyk_converted: "Colours for print (CMYK) were converted to colours for screens.",
+  exif_rotated: "The picture was turned upright, as the camera had noted.",
+  grayscale: "A picture in shades of grey; it was scored as a colour photo without colours.",
+  icc_converted: "Its colour profile was converted to sRGB, the usual one of screens.",
+  icc_invalid_ignored: "Its colour profile is broken and was ignored. Colours may be a little off.",
+  palette_expanded: "A picture with a palette of few colours; it was converted to full colour.",
+};
+
+/** What went wrong and what to do about it, by the service's codes. */
+export const PROBLEMS = {
+  attention_not_supported: "The model cannot tell how it weighed its stages.",
+  body_too_large: "The file is larger than this service takes. A smaller copy would do.",
+  deadline_exceeded: "The service did not answer in time. It has a lot to do; try again later.",
+  device_lost: "The service has lost its processor and must be restarted by whoever runs it.",
+  draining: "The service is about to stop and takes no new pictures.",
+  empty_body: "The file is empty.",
+  engine_failed: "The model failed on this picture. Other pictures are not affected.",
+  extreme_aspect: "The picture is too long for its width to be scored.",
+  head_too_large: "The request was too long. Is the key right?",
+  head_too_slow: "The connection is too slow, or was interrupted. Try again.",
+  image_quarantined: "The model has failed on this picture before, so it is left alone for a while.",
+  image_too_small: "The picture is too small to be scored.",
+  image_truncated: "The file is cut off: its end is missing. Was it fully copied or downloaded?",
+  image_undecodable: "The file is damaged, or of a rare kind that cannot be read.",
+  internal_error: "Something went wrong in the service. That is its fault, not the picture's.",
+  invalid_key: "This key is not known to the service.",
+  invalid_parameter: "The page asked for something that this service does not have. Reload the page.",
+  malformed_request: "The request arrived damaged. Try again.",
+  malformed_upload: "The picture arrived damaged. Try again.",
+  map_not_supported: "The model sees whole pictures only: it has no quality map.",
+  missing_file: "No picture arrived. Try again.",
+  missing_key: "This service asks for a key.",
+  not_ready: "The service is still loading its model.",
+  queue_full: "The service is busy.",
+  rate_limited: "This key has used up its rate for now.",
+  too_many_connections: "The service is talking to too many others.",
+  too_many_files: "There were too many pictures at once.",
+  too_many_pixels: "The picture has too many pixels. A smaller copy would do.",
+  unknown_model: "The model is no longer there. Choose another one.",
+  unsupported_format: `This is not a picture that can be read here. ${FORMATS} is taken; save HEIC or raw photos as JPEG.`,
+  unsupported_media_type: `This is not a picture that can be read here. ${FORMATS} is taken.`,
+  upload_too_slow: "The upload took too long. A smaller copy would do.",
+  // The page's own.
+  unreachable: "The service cannot be reached. Is it running, and are you online?",
+  unreadable: "The browser cannot read this file. Was it moved or deleted, or is it a folder?",
+};
+
+/** What to tell of a problem, also of one that this page has never heard of. */
+export function ofProblem({ code, title }) {
+  return PROBLEMS[code] ?? `${title || "Something unexpected went wrong"} (${code}).`;
+}
+
+/** "3 photos", "1 photo". */
+export function count(number, noun) {
+  return `${number} ${noun}${number === 1 ? "" : "s"}`;
+}
+
+/** "bad" to "Bad". */
+export function capital(word) {
+  return word.charAt(0).toUpperCase() + word.slice(1);
+}
+
+/** "12 ms", "1.4 s". */
+export function duration(milliseconds) {
+  if (milliseconds < 1) return "under 1 ms";
+  return milliseconds < 1000 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
+}
+
+/**
+ * How sure a score is.
+ * @param {Object} answer Of the service.
+ * @param {?number} error How many points this model is off on average.
+ */
+export function uncertainty(answer, error) {
+  const parts = [];
+  if (error) {
+    parts.push(`People's own opinion is typically about ${Math.round(error)} points from such a score.`);
+  }
+  if (answer.stderr !== null) {
+    parts.push(`The ${answer.crops} crops that it is the mean of agree to ±${answer.stderr.toFixed(1)}.`);
+  }
+  return parts.join(" ");
+}
+
+/**
+ * Which of two photos is the better one, and how sure that is.
+ * @param {Object} left  Name and score.
+ * @param {Object} right Name and score.
+ * @param {?number} error How many points the model is off on average.
+ */
+export function verdict(left, right, error) {
+  const gap = Math.abs(left.score - right.score);
+  const better = left.score >= right.score ? left : right;
+  if (gap < 0.05) return "Both score the same.";
+  const lead = `${better.name} scores ${gap.toFixed(1)} points higher`;
+  if (!error) return `${lead}.`;
+  if (gap < error) return `${lead}. That is less than the model's usual error of ${Math.round(error)} points: people may see it the other way round.`;
+  return `${lead}. That is more than the model's usual error of ${Math.round(error)} points: most people would likely agree.`;
+}
