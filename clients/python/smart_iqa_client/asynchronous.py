@@ -4,7 +4,7 @@ import asyncio
 import random as random_numbers
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import TypeVar, Unpack
 
@@ -86,7 +86,7 @@ class AsyncClient(Common):
         ordered: bool = True,
         retries: Retries = PATIENT,
         **options: Unpack[ScoreOptions],
-    ) -> AsyncIterator[Outcome[S]]:
+    ) -> AsyncGenerator[Outcome[S], None]:
         """Score many pictures, several at a time; as ``Client.score_many``.
 
         Whoever stops early cancels the requests that are under way, at once within ``contextlib.aclosing``.
@@ -131,7 +131,7 @@ class AsyncClient(Common):
         ordered: bool,
         retries: Retries,
         options: ScoreOptions,
-    ) -> AsyncIterator[Outcome[S]]:
+    ) -> AsyncGenerator[Outcome[S], None]:
         room = asyncio.Semaphore(concurrency)
         begun: deque[asyncio.Task[Outcome[S]]] = deque()
 

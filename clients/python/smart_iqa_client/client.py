@@ -4,7 +4,7 @@ import random as random_numbers
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import TypeVar, Unpack
@@ -123,7 +123,7 @@ class Client(Common):
         ordered: bool = True,
         retries: Retries = PATIENT,
         **options: Unpack[ScoreOptions],
-    ) -> Iterator[Outcome[S]]:
+    ) -> Generator[Outcome[S], None, None]:
         """Score many pictures, several at a time.
 
         Sources are taken and files are read as results are: memory does not grow with their number. Whoever stops early
@@ -187,7 +187,7 @@ class Client(Common):
 
     def _many(
         self, sources: Iterable[S], concurrency: int, ordered: bool, retries: Retries, options: ScoreOptions
-    ) -> Iterator[Outcome[S]]:
+    ) -> Generator[Outcome[S], None, None]:
         stopped = threading.Event()
         begun: deque[Future[Outcome[S]]] = deque()
 

@@ -45,7 +45,8 @@ class Retries:
     longest_seconds: float = 8.0
 
     def __post_init__(self) -> None:
-        if self.attempts < 1 or not min(self.total_seconds, self.first_seconds, self.longest_seconds) >= 0:
+        times = (self.total_seconds, self.first_seconds, self.longest_seconds)
+        if self.attempts < 1 or not all(seconds >= 0 for seconds in times):
             raise ValueError("retries: there must be an attempt, and no time may be negative")
 
     def pause(self, failed: int, asked: float | None, chance: float) -> float:
