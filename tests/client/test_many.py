@@ -213,6 +213,6 @@ def test_sources_that_break_stop_the_work(scene: Scene) -> None:
 def test_one_picture_is_not_many(scene: Scene) -> None:
     for one in ("photo.jpg", b"bytes"):
         with pytest.raises(TypeError, match="several"):
-            scene.many(one)  # type: ignore[arg-type]
+            scene.many(one)
     with pytest.raises(ValueError, match="concurrency"):
         scene.many([], concurrency=0)

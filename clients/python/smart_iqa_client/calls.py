@@ -15,6 +15,10 @@ from smart_iqa_client.errors import BadAnswer
 
 T = TypeVar("T")
 
+CONNECT_SECONDS = 10.0
+GRACE_SECONDS = 5.0
+"""Added to a deadline, to hear the service's own word that it was missed."""
+
 
 class Readable(Protocol):
     """A file that was opened in binary mode."""
@@ -76,28 +80,25 @@ class Call(Generic[T]):
     content: bytes | None = field(default=None, repr=False)
     deadline: float | None = None
 
-    def arguments(self, left: float | None, timeout: httpx2.Timeout) -> dict[str, Any]:
+    def arguments(self, left: float | None, timeout: float) -> dict[str, Any]:
         """Arguments for ``request`` of httpx2's clients.
 
         Args:
             left: Seconds to the deadline, if there is one.
-            timeout: Of the client.
+            timeout: Seconds without a byte after which to give up.
         """
         headers = dict(self.headers)
         if left is not None:
             left = max(left, 0.001)
             headers["X-Deadline-Ms"] = str(math.ceil(left * 1000))
-            # A little longer, for the service's own word that it was not done in time.
-            timeout = httpx2.Timeout(
-                **{phase: min(bound, left + 1) for phase, bound in timeout.as_dict().items() if bound is not None}
-            )
+            timeout = min(timeout, left + GRACE_SECONDS)
         return {
             "method": self.method,
             "url": self.path,
             "params": dict(self.query),
             "headers": headers,
             "content": self.content,
-            "timeout": timeout,
+            "timeout": httpx2.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS)),
         }
 
 

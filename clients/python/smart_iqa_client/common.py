@@ -16,8 +16,6 @@ __version__ = "0.1.0"
 T = TypeVar("T")
 S = TypeVar("S", bound=Source)
 
-CONNECT_SECONDS = 10.0
-
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome(Generic[S]):
@@ -66,7 +64,7 @@ class Common:
         self.url = url
         self.retries = retries
         self._api_key = api_key
-        self._timeout = httpx2.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
+        self._timeout = timeout
         self._clock = clock
         self._random = random
 

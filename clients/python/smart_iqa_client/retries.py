@@ -88,7 +88,7 @@ Steps = Generator[Send | Wait, Met | None, T]
 def exchange(
     call: Call[T],
     retries: Retries,
-    timeout: httpx2.Timeout,
+    timeout: float,
     *,
     clock: Callable[[], float],
     random: Callable[[], float],
