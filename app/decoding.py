@@ -18,12 +18,14 @@ from app.metrics import Metrics
 from app.pixels import CallerGone, PixelBudget
 from app.sandbox import Resized, Sandbox
 from model import adaptive, images, overlay
+from model import spots as spotting
 from model.adaptive import Crops, Rounds
 from model.contract import Contract
+from model.spots import Spots
 
 
 class Decoded(NamedTuple):
-    """An upload, decoded: the facts, the work items in rounds, and a small copy of the picture if one was asked for.
+    """An upload, decoded: the facts, the work items in rounds, and if asked for a small copy and the spots.
 
     The full picture is gone by now: while crops wait for the device, they are all that takes memory.
     """
@@ -31,6 +33,7 @@ class Decoded(NamedTuple):
     facts: images.Facts
     rounds: Rounds
     preview: Image.Image | None
+    spots: Spots | None
 
 
 class DecoderFull(Exception):
@@ -101,6 +104,7 @@ class Decoder:
         crops: Crops | None,
         *,
         preview: bool,
+        spots: bool = False,
         reserved: bool = False,
     ) -> Decoded:
         """Decode a picture by a contract and cut its crops.
@@ -111,6 +115,7 @@ class Decoder:
             contract: How it is decoded, resized and cut.
             crops: How many crops; the contract's count if None.
             preview: Whether to keep a small copy of the picture.
+            spots: Whether to cut its spots too.
             reserved: Whether it is let in by the place that was kept with ``reserve``, rather than by one of its own.
 
         Raises:
@@ -121,7 +126,7 @@ class Decoder:
             self._take_place()
         call = _Call(data)
         del data
-        future = self._pool.submit(self._decode, call, sha256, contract, crops, preview)
+        future = self._pool.submit(self._decode, call, sha256, contract, crops, preview, spots)
         # A caller that leaves takes its upload along, but keeps its place until a thread has seen that it is gone.
         if not reserved:
             loop = asyncio.get_running_loop()
@@ -155,7 +160,7 @@ class Decoder:
         self._pending -= 1
 
     def _decode(
-        self, call: _Call, sha256: str, contract: Contract, crops: Crops | None, preview: bool
+        self, call: _Call, sha256: str, contract: Contract, crops: Crops | None, preview: bool, spots: bool
     ) -> Decoded | None:
         data = call.data
         if call.gone:
@@ -168,14 +173,17 @@ class Decoder:
                 held.enter_context(self._pixels.hold(pixels, lambda: call.gone))
 
             try:
-                facts, pixels_HWC, small = decode(data, sha256, contract, self._limits, admit, preview=preview)
+                facts, pixels_HWC, small, copy_HWC = decode(
+                    data, sha256, contract, self._limits, admit, preview=preview, spots=spots
+                )
             except CallerGone:
                 return None
             views = contract.cut(pixels_HWC, facts.size, adaptive.most(crops, contract))
             rounds = Rounds(views, contract, crops)
+            cut = spotting.cut(copy_HWC, facts.size, contract) if copy_HWC is not None else None
         self._metrics.megapixels.observe(facts.width * facts.height / 1e6)
         self._metrics.input_format.labels(facts.format).inc()
-        return Decoded(facts, rounds, small)
+        return Decoded(facts, rounds, small, cut)
 
 
 def _decode_here(
@@ -186,8 +194,10 @@ def _decode_here(
     admit: Callable[[int], object],
     *,
     preview: bool,
+    spots: bool,
 ) -> Resized:
     """Decode in this thread; otherwise like ``Sandbox.decode``."""
     picture = contract.decode(data, limits, admit, sha256=sha256)
     small = overlay.shrink(picture.image) if preview else None
-    return Resized(picture.facts, np.asarray(contract.resized(picture)), small)
+    copy_HWC = np.asarray(spotting.resized(picture, contract)) if spots else None
+    return Resized(picture.facts, np.asarray(contract.resized(picture)), small, copy_HWC)

@@ -8,7 +8,7 @@ Problem
 |   |-- 404 not_found, unknown_model
 |   |-- 405 method_not_allowed
 |   |-- 408 head_too_slow, upload_too_slow
-|   |-- 409 attention_not_supported, reload_failed
+|   |-- 409 attention_not_supported, map_not_supported, stages_not_supported, reload_failed
 |   |-- 413 body_too_large, too_many_files
 |   |-- 415 unsupported_media_type
 |   |-- 422 invalid_parameter
@@ -53,6 +53,8 @@ TABLE: Mapping[str, tuple[int, str]] = {
     "head_too_slow": (408, "The request took too long to begin"),
     "upload_too_slow": (408, "The upload took too long"),
     "attention_not_supported": (409, "The model has no stage weights"),
+    "map_not_supported": (409, "The model sees whole pictures only"),
+    "stages_not_supported": (409, "The model has no stages to show"),
     "reload_failed": (409, "The models were not exchanged"),
     "body_too_large": (413, "The upload is too large"),
     "too_many_files": (413, "There are too many pictures in one request"),

@@ -17,6 +17,11 @@ class _Generation:
     models: Mapping[str, ServedModel]
     holders: int = 0
 
+    @property
+    def keys(self) -> set[str]:
+        """What the batcher knows its models by."""
+        return {key for model in self.models.values() for key in model.replicas}
+
 
 class Generations:
     """The current models, and older ones that may still be in use.
@@ -53,6 +58,6 @@ class Generations:
     def _retire(self) -> None:
         # In order: who came in an early generation may have found its model in a later one.
         while len(self._generations) > 1 and not self._generations[0].holders:
-            gone = {model.key for model in self._generations.popleft().models.values()}
-            if keys := gone - {model.key for kept in self._generations for model in kept.models.values()}:
+            gone = self._generations.popleft().keys
+            if keys := gone.difference(*(kept.keys for kept in self._generations)):
                 self._forget(sorted(keys))

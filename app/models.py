@@ -12,6 +12,7 @@ import torch
 from app.settings import Settings
 from app.work import Engine
 from model import checkpoint, golden, registry
+from model.activations import StageEngine
 from model.calibration import calibrate
 from model.checkpoint import Checkpoint, Config
 from model.engine import Engine as TorchEngine
@@ -37,6 +38,7 @@ class ServedModel:
         precision: Precision it computes in.
         batch_shapes: Crops per batch that it runs at.
         reproducible: Whether scores depend neither on batch company nor on the lane, to the last bit.
+        stage_engines: What maps the activity of its stages, one for each lane; empty for networks without stages.
     """
 
     config: Config
@@ -47,11 +49,22 @@ class ServedModel:
     precision: str
     batch_shapes: tuple[int, ...]
     reproducible: bool
+    stage_engines: Sequence[StageEngine] = ()
 
     @property
     def key(self) -> str:
         """What the batcher knows it by: during an exchange two models may have one name."""
         return f"{self.config.name}@{self.digest}"
+
+    @property
+    def stages_key(self) -> str:
+        """What the batcher knows its stages by."""
+        return f"{self.key}#stages"
+
+    @property
+    def replicas(self) -> Mapping[str, Sequence[Engine]]:
+        """All that the batcher is to know of it, by key."""
+        return {self.key: self.engines} | ({self.stages_key: self.stage_engines} if self.stage_engines else {})
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -132,6 +145,7 @@ def load_models(settings: Settings, lanes: Sequence[str] = ()) -> Mapping[str, S
             stage_attention=stage_attention,
             precision=engines[0].precision,
             batch_shapes=engines[0].shapes,
+            stage_engines=[one for engine in engines if (one := StageEngine.of(engine)) is not None],
             reproducible=all(engine.reproducible and _agree(engine, engines[0], loaded) for engine in engines),
         )
         if not model.reproducible:

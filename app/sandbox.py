@@ -30,6 +30,7 @@ from app.sandbox_worker import ANSWER, ERROR, FACTS, GO, OUT_OF_MEMORY, PIXELS, 
 from model import images, overlay
 from model.contract import Contract
 from model.images import Facts, Limits, UndecodableImage, Warning
+from model.spots import layout
 
 log = logging.getLogger("smart_iqa.sandbox")
 
@@ -43,11 +44,12 @@ _ERRORS = {error.__name__: error for error in IMAGE_CODES}
 
 
 class Resized(NamedTuple):
-    """A picture that was decoded and resized by a contract, and a small copy of it if one was asked for."""
+    """A picture, decoded and resized by a contract; if asked for, a small copy, and one that spots are cut from."""
 
     facts: Facts
     pixels_HWC: NDArray[np.uint8]
     preview: Image.Image | None
+    spots_HWC: NDArray[np.uint8] | None
 
 
 class _Broken(Exception):
@@ -86,6 +88,7 @@ class Sandbox:
         admit: Callable[[int], object],
         *,
         preview: bool,
+        spots: bool = False,
     ) -> Resized:
         """Decode a picture and resize it by a contract.
 
@@ -96,6 +99,7 @@ class Sandbox:
             limits: Dimensions to accept.
             admit: As for ``images.decode``; the worker waits while it runs.
             preview: Whether to bring a small copy of the picture.
+            spots: Whether to bring the copy that its spots are cut from.
 
         Raises:
             ImageError: The picture cannot be scored; ``UndecodableImage`` also if it cost the worker.
@@ -106,7 +110,7 @@ class Sandbox:
             worker = self._sound(worker)
             self._busy.add(worker)
             try:
-                return worker.decode(data, sha256, contract, limits, admit, preview=preview)
+                return worker.decode(data, sha256, contract, limits, admit, preview=preview, spots=spots)
             except _Broken as error:
                 log.warning("a decoder process is replaced: %s", error)
                 self._replaced.labels(str(error)).inc()
@@ -203,9 +207,11 @@ class _Worker:
         admit: Callable[[int], object],
         *,
         preview: bool,
+        spots: bool,
     ) -> Resized:
         """See ``Sandbox``."""
-        asked = {"contract": contract.to_dict(), "limits": asdict(limits), "preview": preview, "sha256": sha256}
+        asked = {"contract": contract.to_dict(), "limits": asdict(limits), "preview": preview, "spots": spots}
+        asked["sha256"] = sha256
         text = json.dumps(asked).encode()
         self.listens = False
         until = time.monotonic() + self._wall
@@ -226,7 +232,7 @@ class _Worker:
             until = time.monotonic() + self._wall
             self._send(GO, until)
             kind = self._receive(1, until)
-        return self._take_answer(kind, contract, limits, sha256, pixels, until, preview=preview)
+        return self._take_answer(kind, contract, limits, sha256, pixels, until, preview=preview, spots=spots)
 
     def _ended(self) -> _Broken:
         """Why the other end is closed."""
@@ -251,6 +257,7 @@ class _Worker:
         until: float,
         *,
         preview: bool,
+        spots: bool,
     ) -> Resized:
         json_bytes, pixel_bytes = ANSWER.unpack(self._receive(ANSWER.size, until))
         if json_bytes > JSON_BYTES:
@@ -270,13 +277,20 @@ class _Worker:
                 raise
             raise _Broken("nonsense") from error
         size = contract.target_size(facts.width, facts.height)
+        larger = layout(contract, facts.width, facts.height)[:2] if spots else (0, 0)
         # Pixels beyond what was let in would be outside the budget.
-        if facts.width * facts.height != pixels or pixel_bytes != 3 * (size[0] * size[1] + small[0] * small[1]):
+        due = sum(width * height for width, height in (size, small, larger))
+        if facts.width * facts.height != pixels or pixel_bytes != 3 * due:
             raise _Broken("nonsense")
-        pixels_HWC = np.frombuffer(self._receive(3 * size[0] * size[1], until), np.uint8).reshape(size[1], size[0], 3)
+        pixels_HWC = self._receive_pixels(size, until)
         copy = Image.frombytes("RGB", small, self._receive(3 * small[0] * small[1], until)) if preview else None
+        spots_HWC = self._receive_pixels(larger, until) if spots else None
         self.listens = True
-        return Resized(facts, pixels_HWC, copy)
+        return Resized(facts, pixels_HWC, copy, spots_HWC)
+
+    def _receive_pixels(self, size: tuple[int, int], until: float) -> NDArray[np.uint8]:
+        width, height = size
+        return np.frombuffer(self._receive(3 * width * height, until), np.uint8).reshape(height, width, 3)
 
     def _send(self, data: bytes, until: float) -> None:
         try:

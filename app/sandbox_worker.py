@@ -5,7 +5,7 @@ descriptor beyond the three it has, no file that grows, no core dump, no new pri
 kernel lets it have one. It knows nothing of the service: its environment is empty, torch and the service's modules
 are not loaded. It takes requests from its standard input, a socket, until that closes.
 
-    request   REQUEST header, a JSON object (contract, limits, preview, sha256), the picture
+    request   REQUEST header, a JSON object (contract, limits, preview, spots, sha256), the picture
     answer    SIZE and 8 bytes, when the header has told the pixels; the service sends GO or STOP
               then FACTS or ERROR, ANSWER header, a JSON object, the raw pixels
 """
@@ -24,7 +24,7 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
-from model import images, overlay
+from model import images, overlay, spots
 from model.allocator import keep_freed_memory
 from model.contract import Contract
 
@@ -138,7 +138,8 @@ def answer(connection: socket.socket, request: dict[str, Any], data: bytes) -> N
         "warnings": facts.warnings,
         "preview": preview.size if preview else None,
     }
-    send(connection, FACTS, told, pixels, preview.tobytes() if preview else b"")
+    copy = spots.resized(picture, contract).tobytes() if request["spots"] else b""
+    send(connection, FACTS, told, pixels, preview.tobytes() if preview else b"", copy)
 
 
 def send(connection: socket.socket, kind: bytes, told: dict[str, Any], *pixels: bytes) -> None:

@@ -56,6 +56,18 @@ class CropAnswer(BaseModel):
     stage_weights: tuple[float, ...] | None = Field(None, examples=[[0.1, 0.2, 0.4, 0.3]])
 
 
+class MapAnswer(BaseModel):
+    """Where a picture is good and where it is bad: local scores in cells of equal size, over all of the picture."""
+
+    rows: int = Field(description="Cells from top to bottom.", examples=[2], ge=1)
+    columns: int = Field(description="Cells from left to right; the longer side has 32.", examples=[3], ge=1)
+    scores: list[list[float]] = Field(
+        description="0 (worst) to 100 (best), row by row from the top left. They come from closer crops than the "
+        "picture's score does, and need not average to it.",
+        examples=[[[71.2, 72.9, 74.1], [44.8, 58.3, 73.6]]],
+    )
+
+
 class ScoreAnswer(BaseModel):
     """The quality of a picture."""
 
@@ -79,7 +91,8 @@ class ScoreAnswer(BaseModel):
     image: ImageFacts
     warnings: list[str] = Field(description="What was done to the picture on its way.", examples=[["exif_rotated"]])
     timing_ms: TimingMs
-    crop_scores: list[CropAnswer] | None = Field(None, description="With `detail=crops`.")
+    crop_scores: list[CropAnswer] | None = Field(None, description="With `detail=crops` and `detail=map`.")
+    map: MapAnswer | None = Field(None, description="With `detail=map`.")
 
 
 class AttentionAnswer(ScoreAnswer):

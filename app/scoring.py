@@ -3,99 +3,34 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import NamedTuple
 
 from opentelemetry import trace
-from PIL import Image
 
 from app import tracing
 from app.batcher import Batcher
 from app.cache import Name, ScoreCache
-from app.decoding import Decoded, Decoder, DecoderFull
+from app.decoding import Decoder
 from app.errors import Problem
 from app.metrics import Metrics
-from app.models import ServedModel
+from app.orders import Order, Scored, Timing, Upload
+from app.passage import Passage
 from app.quarantine import Quarantine
-from app.rates import RateExceeded, Rates
+from app.rates import Rates
 from app.sandbox import Sandbox
 from app.settings import Settings
 from app.upload import UploadBudget
-from app.work import BatcherError, DeadlineExceeded, EngineFailed, Place, Priority, QueueFull
+from app.work import DeadlineExceeded, EngineFailed, Place
 from model import adaptive
-from model.adaptive import AUTO, Crops
+from model.adaptive import AUTO, Rounds
 from model.images import Limits
+from model.overlay import render_activity
 from model.scorer import QualityScore, aggregate
+from model.spots import Spots
 
-REFUSALS = (BatcherError, DecoderFull, RateExceeded)
-"""Why a picture that may be sound gets no score."""
 INLINE_BYTES = 2**18
 """Uploads up to this size are hashed on the event loop, in well under a millisecond."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """What is asked of a picture.
-
-    Attributes:
-        model: Which model is to score it.
-        crops: How many crops; None for the contract's count, ``auto`` for as many of those as it needs.
-        priority: Its class.
-        owner: Name of the key that asks; "" where there are no keys.
-        seconds: How long it may take from the arrival of the bytes to the answer.
-        preview: Whether a small copy of the picture is wanted too.
-    """
-
-    model: ServedModel
-    crops: Crops | None = None
-    priority: Priority = Priority.INTERACTIVE
-    owner: str = ""
-    seconds: float
-    preview: bool = False
-
-    @property
-    def count(self) -> int:
-        """Work items that one picture makes at most."""
-        contract = self.model.config.contract
-        return adaptive.most(self.crops, contract) if contract.view == "crops" else 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Timing:
-    """Where the time of an answer went, in seconds."""
-
-    decode: float = 0.0
-    queue: float = 0.0
-    compute: float = 0.0
-
-
-class Upload(NamedTuple):
-    """A picture that has arrived.
-
-    Attributes:
-        name: What its score is kept under.
-        deadline: When its score is of no use any more.
-        known: Its score, if it was given before.
-        decoded: Its work items; None if the score alone is enough.
-        decode_seconds: How long the decoding took, and the waiting for it.
-    """
-
-    name: Name
-    deadline: float
-    known: QualityScore | None
-    decoded: Decoded | None
-    decode_seconds: float
-
-
-class Scored(NamedTuple):
-    """A score, where the time went, a small copy of the picture if one was asked for, and if the score was known."""
-
-    score: QualityScore
-    timing: Timing
-    preview: Image.Image | None
-    cached: bool
 
 
 class Scoring:
@@ -201,8 +136,8 @@ class Scoring:
             DecoderFull: Too many pictures are being decoded.
             DeadlineExceeded: It took too long.
         """
-        known = self._cache.get(name)
-        if known is not None and not order.preview:
+        known = self._cache.get(name) if order.extra != "stages" else None
+        if known is not None and order.extra is None:
             return Upload(name, deadline, known, None, 0.0)
         began = self._clock()
         if began >= deadline:
@@ -215,6 +150,7 @@ class Scoring:
                     order.model.config.contract,
                     order.crops,
                     preview=order.preview,
+                    spots=order.spots,
                     reserved=place is not None,
                 )
         except TimeoutError as error:
@@ -222,7 +158,7 @@ class Scoring:
         return Upload(name, deadline, known, decoded, self._clock() - began)
 
     async def score(self, upload: Upload, order: Order, place: Place | None = None) -> Scored:
-        """Score a decoded upload.
+        """Score a decoded upload, and map its quality if that was asked for.
 
         Args:
             upload: From ``decode``.
@@ -233,56 +169,92 @@ class Scoring:
             BatcherError: The batcher's reasons.
             Problem: The model failed on this picture lately.
         """
-        preview = upload.decoded.preview if upload.decoded else None
-        if upload.known is not None:
-            self._count(upload.known, order)
-            return Scored(upload.known, Timing(decode=upload.decode_seconds), preview, cached=True)
-        assert upload.decoded is not None, "what is not known has been decoded"
-        facts, rounds = upload.decoded.facts, upload.decoded.rounds
+        decoded, score, score_map = upload.decoded, upload.known, None
+        contract = order.model.config.contract
+        spots = decoded.spots if decoded is not None else None
+        # A known score is not made again for the sake of what goes with it.
+        rounds = decoded.rounds if decoded is not None and score is None else None
+        timing = Timing(decode=upload.decode_seconds)
+        if rounds is not None or spots is not None:
+            with self._passage(upload, order, (rounds, spots), place) as passage:
+                while rounds is not None and (items := rounds.items) is not None:
+                    rounds.add(await passage.rows(order.model.key, items))
+                if spots is not None:
+                    score_map = spots.score_map(await passage.rows(order.model.key, spots.items), contract)
+            timing = passage.timing
+        if rounds is not None:
+            assert decoded is not None
+            score = aggregate(rounds, decoded.facts, contract, order.model.id)
+            self._cache.put(upload.name, score)
+        assert score is not None, "what is not known has been decoded"
+        crops = len(score.crops) + (spots.count if spots is not None else 0)
+        self._count(score, order, crops)
+        if upload.known is None:
+            self._trace(timing, crops)
+        return Scored(score, timing, upload.known is not None, decoded.preview if decoded else None, score_map)
+
+    async def activity(self, upload: Upload, order: Order, stage: int) -> Callable[[], bytes]:
+        """Map the activity of a stage over a decoded upload.
+
+        Args:
+            upload: From ``decode``.
+            order: One of ``stages``.
+            stage: Which one, from 1.
+
+        Raises:
+            BatcherError: The batcher's reasons.
+            Problem: The model failed on this picture lately.
+
+        Returns:
+            What draws it as a PNG, in some ten milliseconds of any thread.
+        """
+        assert upload.decoded is not None
+        preview, spots = upload.decoded.preview, upload.decoded.spots
+        assert preview is not None
+        assert spots is not None
+        with self._passage(upload, order, (spots,)) as passage:
+            rows_ND = await passage.rows(order.model.stages_key, spots.items)
+        self._rates.give_back(order.owner, order.count, spots.count)
+        self._trace(passage.timing, spots.count)
+        maps_NHW = order.model.stage_engines[0].read(rows_ND, stage)
+        return lambda: render_activity(preview, spots.activity_map(maps_NHW))
+
+    @contextmanager
+    def _passage(
+        self, upload: Upload, order: Order, parts: Sequence[Rounds | Spots | None], place: Place | None = None
+    ) -> Iterator[Passage]:
+        """Keep room for parts of a picture on the device, and remember a picture that the model fails on."""
         failing = upload.name.sha256, order.model.digest
         if failing in self._quarantine:
             raise Problem(
                 "image_quarantined", "the model failed on this picture; it is not tried again for five minutes"
             )
-        queue = compute = 0.0
+        there = [part for part in parts if part is not None]
+        count, size = sum(part.count for part in there), sum(part.nbytes for part in there)
         try:
-            with self._batcher.reserve(rounds.count, rounds.nbytes, place) as own:
-                while (items := rounds.items) is not None:
-                    answer = await self._batcher.submit(
-                        order.model.key,
-                        items,
-                        deadline=upload.deadline,
-                        priority=order.priority,
-                        owner=order.owner,
-                        place=own,
-                    )
-                    rounds.add(answer.rows_ND)
-                    queue += answer.queue_seconds
-                    compute += answer.compute_seconds
+            with self._batcher.reserve(count, size, place) as own:
+                yield Passage(self._batcher, upload, order, own)
         except EngineFailed:
             self._quarantine.failed(failing)
             raise
         self._quarantine.went_well(failing)
-        score = aggregate(rounds, facts, order.model.config.contract, order.model.id)
-        self._cache.put(upload.name, score)
-        self._count(score, order)
-        timing = Timing(decode=upload.decode_seconds, queue=queue, compute=compute)
+
+    def _trace(self, timing: Timing, crops: int) -> None:
         tracing.record(
             self._tracer,
             time.time_ns(),
             decode=timing.decode,
             queue=timing.queue,
             compute=timing.compute,
-            crops=len(score.crops),
+            crops=crops,
         )
-        return Scored(score, timing, preview, cached=False)
 
-    def _count(self, score: QualityScore, order: Order) -> None:
-        """Report a score, and charge its crops alone to the owner."""
+    def _count(self, score: QualityScore, order: Order, used: int) -> None:
+        """Report a score, and charge the crops that were used alone to the owner."""
         self._metrics.score.labels(order.model.config.name).observe(score.score)
         if order.crops == AUTO:
             self._metrics.auto_crops.observe(len(score.crops))
-        self._rates.give_back(order.owner, order.count, len(score.crops))
+        self._rates.give_back(order.owner, order.count, used)
 
 
 def _sandbox(settings: Settings, metrics: Metrics) -> Sandbox | None:
@@ -294,22 +266,3 @@ def _sandbox(settings: Settings, metrics: Metrics) -> Sandbox | None:
         seconds=settings.decoder_seconds,
         replaced=metrics.decoders_replaced,
     )
-
-
-def refusal(error: BatcherError | DecoderFull | RateExceeded, order: Order) -> Problem:
-    """What to tell the client of one of ``REFUSALS``."""
-    match error:
-        case QueueFull():
-            detail = f"too much work waits; come again in {error.retry_after} s"
-            return Problem("queue_full", detail, {"Retry-After": str(error.retry_after)})
-        case RateExceeded():
-            detail = f"this key has asked for too much; come again in {error.retry_after} s"
-            return Problem("rate_limited", detail, {"Retry-After": str(error.retry_after)})
-        case DecoderFull():
-            detail = "too many pictures are being decoded; come again in 1 s"
-            return Problem("queue_full", detail, {"Retry-After": "1"})
-        case DeadlineExceeded():
-            return Problem("deadline_exceeded", f"there was no answer within {order.seconds:g} s")
-        case EngineFailed():
-            return Problem("engine_failed", "the model failed on this picture twice; others are not affected")
-    return Problem("device_lost", "nothing can be computed until the service is restarted")

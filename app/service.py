@@ -108,7 +108,8 @@ class Service:
     def _install(self, models: Mapping[str, ServedModel]) -> None:
         """Let requests have these models from now on."""
         for model in models.values():
-            self._batcher.put_engine(model.key, model.engines)
+            for key, replicas in model.replicas.items():
+                self._batcher.put_engine(key, replicas)
         self._broken, self._loaded = "", True
         self._metrics.model_info.clear()
         for model in models.values():

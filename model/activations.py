@@ -3,76 +3,102 @@
 Source: SMART-IQA, long paper, Eq. 18: the mean over channels of the features' magnitudes, scaled to 0..1 by stage.
 """
 
-import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
+from model import spots
 from model.checkpoint import Checkpoint
-from model.engine import mean_std, normalise
+from model.contract import Items
+from model.engine import Engine, mean_std, normalise
 from model.images import Picture
 
-CHUNK = 16
-"""Crops that the network sees at once."""
+CAP = 4
+"""Crops that a network sees at once: it is to give up all its feature maps, so their memory counts."""
+
+
+class StageEngine:
+    """Has the stages of an engine's network answer instead of its head.
+
+    To lanes and batcher it is an engine like any other. It shares weights, device and stream with the one that it is
+    made from, so one thread at a time may call either.
+
+    Args:
+        engine: A warmed engine, of a network with stages.
+
+    Attributes:
+        cap: Crops that fit one batch; every batch is padded to it.
+        device: Name of the device.
+        shapes: Height and width of the maps of each stage.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.cap = CAP
+        self.device = engine.device
+        self._engine = engine
+        probed = engine.stages(engine.contract.probe(CAP, engine.item_shapes[0]))
+        self.shapes: tuple[tuple[int, int], ...] = tuple((maps.shape[1], maps.shape[2]) for maps in probed)
+
+    @classmethod
+    def of(cls, engine: Engine) -> "StageEngine | None":
+        """Make and warm the stage engine of an engine, None if its network has no stages."""
+        return cls(engine) if engine.has_stages else None
+
+    def run(self, parts: Sequence[Items]) -> NDArray[np.float32]:
+        """Map a batch.
+
+        Args:
+            parts: Crops, each (n, side, side, 3) uint8; together at most ``cap``.
+
+        Returns:
+            (N, D) rows, the maps of all stages end to end; ``read`` takes them apart.
+
+        Raises:
+            RuntimeError: It failed; another batch may go well.
+            DeviceBroken: Nothing will go well any more.
+        """
+        crops_NHWC = np.concatenate(list(parts))
+        count = len(crops_NHWC)
+        padded = np.concatenate([crops_NHWC, np.zeros((self.cap - count, *crops_NHWC.shape[1:]), np.uint8)])
+        maps = [stage_NHW.reshape(self.cap, -1) for stage_NHW in self._engine.stages(padded)]
+        return np.concatenate(maps, axis=1)[:count]
+
+    def read(self, rows_ND: NDArray[np.float32], stage: int) -> NDArray[np.float32]:
+        """Take the maps (N, H, W) of one stage, counted from 1, out of rows."""
+        sizes = [height * width for height, width in self.shapes]
+        begin = sum(sizes[: stage - 1])
+        return rows_ND[:, begin : begin + sizes[stage - 1]].reshape(-1, *self.shapes[stage - 1])
 
 
 @torch.inference_mode()
 def stage_activations(checkpoint: Checkpoint, picture: Picture) -> tuple[Image.Image, list[NDArray[np.float32]]]:
-    """Map the activity of the four stages over a whole picture.
-
-    The network sees crops; their maps are laid over each other, those of overlapping crops averaged.
+    """Map the activity of the four stages over a whole picture, by the network as it was trained.
 
     Args:
         checkpoint: Whose backbone.
-        picture: A decoded picture.
+        picture: From ``Contract.decode``.
 
     Raises:
         ValueError: The network has no stages.
 
     Returns:
-        The picture as the contract resizes it, and for each stage a map (H, W) of its size, from 0 to 1.
+        The copy of the picture that the network saw, and for each stage a map (H, W) of its size, from 0 to 1.
     """
-    contract = checkpoint.contract
-    resized = contract.resized(picture)
-    size = contract.crop_size
-    pixels_HWC = np.asarray(resized)
-    corners = [(left, top) for top in _starts(resized.height, size) for left in _starts(resized.width, size)]
-    network = checkpoint.network
+    contract, network = checkpoint.contract, checkpoint.network
+    if contract.view != "crops":
+        raise ValueError(f"{checkpoint.config.name} has no stages to map")
+    copy = spots.resized(picture, contract)
+    cut = spots.cut(np.asarray(copy), picture.facts.size, contract)
     device = next(network.parameters()).device
     statistics = mean_std(contract, str(device))
-    chunks: list[list[Tensor]] = []
-    for start in range(0, len(corners), CHUNK):
-        crops_NHWC = np.stack(
-            [pixels_HWC[top : top + size, left : left + size] for left, top in corners[start : start + CHUNK]]
-        )
-        maps = network.stages(normalise(torch.from_numpy(crops_NHWC).to(device), statistics))
+    chunks = []
+    for start in range(0, cut.count, CAP):
+        crops_NHWC = torch.from_numpy(cut.items[start : start + CAP]).to(device)
+        maps = network.activity(normalise(crops_NHWC, statistics))
         if maps is None:
             raise ValueError(f"{checkpoint.config.name} has no stages to map")
-        chunks.append([map_NCHW.float().abs().mean(dim=1, keepdim=True) for map_NCHW in maps])
-    # Crops count less towards their edges, so that no seam shows.
-    hat = 1 - torch.linspace(-1, 1, size + 2, device=device)[1:-1].abs()
-    window_HW = torch.outer(hat, hat)
-    activations = []
-    for stage in zip(*chunks, strict=True):
-        small_N1HW = torch.cat(stage)
-        large_NHW = F.interpolate(small_N1HW, size=(size, size), mode="bilinear", align_corners=False).squeeze(1)
-        total_HW = torch.zeros(resized.height, resized.width, device=device)
-        weight_HW = torch.zeros_like(total_HW)
-        for (left, top), crop_HW in zip(corners, large_NHW, strict=True):
-            place = (slice(top, top + size), slice(left, left + size))
-            total_HW[place] += crop_HW * window_HW
-            weight_HW[place] += window_HW
-        mean_HW = total_HW / weight_HW
-        low, high = mean_HW.min(), mean_HW.max()
-        activations.append(((mean_HW - low) / (high - low).clamp_min(1e-12)).cpu().numpy())
-    return resized, activations
-
-
-def _starts(side: int, size: int) -> list[int]:
-    """Starts of crops along a side, edge to edge, that overlap by a quarter at least."""
-    steps = math.ceil((side - size) / (0.75 * size))
-    return [index * (side - size) // steps for index in range(steps + 1)] if steps else [0]
+        chunks.append([stage_NHW.cpu().numpy() for stage_NHW in maps])
+    return copy, [cut.activity_map(np.concatenate(stage)) for stage in zip(*chunks, strict=True)]

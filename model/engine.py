@@ -22,6 +22,7 @@ from model.contract import Contract, Items
 from model.inference import inference_form
 from model.inference.captured import Captured
 from model.inference.quantised import Ranges
+from model.networks.network import Network
 
 log = logging.getLogger("smart_iqa.engine")
 
@@ -218,6 +219,30 @@ class Engine:
             ends = np.cumsum([len(groups[place]) for place in alike])
             rows |= dict(zip(alike, np.split(packed, ends[:-1]), strict=True))
         return [rows[place] for place in range(len(groups))]
+
+    @property
+    def has_stages(self) -> bool:
+        """Whether the network has stages, whose activity can be shown."""
+        return self.contract.view == "crops" and getattr(self._network, "backbone", None) is not None
+
+    @torch.inference_mode()
+    def stages(self, crops_NHWC: Items) -> list[NDArray[np.float32]]:
+        """Map the activity of the network's stages over crops, as many as its memory bears: each (N, H_i, W_i).
+
+        Raises:
+            RuntimeError: It failed; another batch may go well.
+            DeviceBroken: Nothing will go well any more.
+        """
+        assert isinstance(self._network, Network)
+        try:
+            with torch.cuda.stream(self._stream):
+                crops = torch.from_numpy(crops_NHWC).to(self.device)
+                maps = self._network.activity(normalise(crops, self._mean_std))
+                assert maps is not None, "a network without stages"
+                return [stage_NHW.cpu().numpy() for stage_NHW in maps]
+        except RuntimeError as error:
+            self._check_device(error)
+            raise
 
     def _in_chunks(self, size: int, items: Items) -> NDArray[np.float32]:
         starts = range(0, len(items), size)

@@ -1,4 +1,4 @@
-"""Stage weights over a picture: which stages decided where."""
+"""Pictures about a picture: which stages decided where, and where one of them is active."""
 
 import io
 from typing import TYPE_CHECKING
@@ -16,6 +16,10 @@ CELL = 8
 """Side of a cell of the weight map, in pixels of the drawn picture."""
 STAGE_COLOURS = np.array([(0, 114, 178), (0, 158, 115), (240, 228, 66), (213, 94, 0)], np.float64)
 """Blue, green, yellow, vermilion for stages 1 to 4; told apart also by colour-blind eyes (Okabe and Ito)."""
+
+ACTIVITY_OPACITY = 0.6
+ACTIVITY_COLOURS = np.array([(12, 14, 60), (88, 24, 122), (190, 50, 92), (242, 132, 48), (252, 244, 164)], np.float64)
+"""From nothing to most: lightness grows all the way, so that it can be read without colours too."""
 
 
 def shrink(image: Image.Image) -> Image.Image:
@@ -46,17 +50,35 @@ def render(preview: Image.Image, score: "QualityScore") -> bytes:
     norm_HW1 = np.full((rows, columns, 1), 1e-6)
     for crop in score.crops:
         left, top, right, bottom = crop.box
-        window_HW = np.outer(_hat((y - top) / (bottom - top)), _hat((x - left) / (right - left)))
+        window_HW = np.outer(hat((y - top) / (bottom - top)), hat((x - left) / (right - left)))
         total_HW4 += window_HW[:, :, None] * np.array(crop.stage_weights)
         norm_HW1 += window_HW[:, :, None]
-    colours_HW3 = (total_HW4 / norm_HW1) @ STAGE_COLOURS
-    tint = Image.fromarray(np.rint(colours_HW3).astype(np.uint8)).resize(preview.size, Image.Resampling.BICUBIC)
+    return _tinted(preview, (total_HW4 / norm_HW1) @ STAGE_COLOURS, OPACITY)
+
+
+def render_activity(preview: Image.Image, activity_HW: NDArray[np.float32]) -> bytes:
+    """Colour a grey copy of a picture by the activity of a stage, from dark blue by red to light yellow.
+
+    Args:
+        preview: The upright picture, from ``shrink``.
+        activity_HW: From ``Spots.activity_map``.
+
+    Returns:
+        A freshly encoded PNG without metadata.
+    """
+    levels = np.linspace(0, 1, len(ACTIVITY_COLOURS))
+    colours_HW3 = np.stack([np.interp(activity_HW, levels, channel) for channel in ACTIVITY_COLOURS.T], axis=2)
+    return _tinted(preview.convert("L").convert("RGB"), colours_HW3, ACTIVITY_OPACITY)
+
+
+def _tinted(picture: Image.Image, colours_HW3: NDArray[np.float64], opacity: float) -> bytes:
+    tint = Image.fromarray(np.rint(colours_HW3).astype(np.uint8)).resize(picture.size, Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
-    Image.blend(preview, tint, OPACITY).save(buffer, "PNG")
+    Image.blend(picture, tint, opacity).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def _hat(position: NDArray[np.float64]) -> NDArray[np.float64]:
+def hat(position: NDArray[np.float64]) -> NDArray[np.float64]:
     """1 in the middle of a crop (position 0.5), falling to 0 at its edges (0 and 1) and beyond."""
     height: NDArray[np.float64] = np.maximum(1 - np.abs(2 * position - 1), 0)
     return height

@@ -10,14 +10,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from model import adaptive, checkpoint, images
+from model import adaptive, checkpoint, images, overlay
+from model import spots as spotting
+from model.activations import StageEngine
 from model.adaptive import Crops, Rounds
 from model.contract import Box, Contract
 from model.engine import DeviceName, Engine, Precision
+from model.sources import Source, open_picture
+from model.spots import ScoreMap, Spots
 
-Source = Path | str | bytes | Image.Image | NDArray[np.uint8]
 S = TypeVar("S", bound=Source)
 
 GROUP = 8
@@ -189,19 +191,17 @@ class Scorer:
         """Score one picture.
 
         Args:
-            source: A path, encoded bytes, a Pillow image, or a uint8 array (H, W, 3) or (H, W).
+            source: A path, encoded bytes, a Pillow image, a uint8 array (H, W, 3) or (H, W), or a uint8 tensor
+                (H, W, 3) or (3, H, W).
             crops: How many crops, 1 to 64; the contract's count if None. ``"auto"`` takes as many of those as it needs
                 for a standard error of ``adaptive.TOLERANCE``.
 
         Raises:
             ImageError: The picture cannot be scored.
             OSError: The path cannot be read.
-            ValueError: ``crops`` is out of range, or the array is not a picture.
+            ValueError: ``crops`` is out of range, or the array or tensor is not a picture.
         """
-        facts, rounds = self._prepare(source, crops)
-        while (items := rounds.items) is not None:
-            rounds.add(self.engine.predict(items))
-        return aggregate(rounds, facts, self.checkpoint.contract, self.model)
+        return self._score(open_picture(source, self.checkpoint.contract, self.limits), crops)
 
     def score_many(
         self, sources: Iterable[S], crops: Crops | None = None, *, decoders: int = 2
@@ -251,30 +251,68 @@ class Scorer:
                 facts, rounds = prepared[place]
                 yield source, aggregate(rounds, facts, self.checkpoint.contract, self.model)
 
-    def _prepare(self, source: Source, crops: Crops | None) -> tuple[images.Facts, Rounds]:
+    def map(self, source: Source) -> ScoreMap:
+        """Map where a picture is good and where it is bad.
+
+        Args:
+            source: As for ``score``.
+
+        Raises:
+            ImageError: The picture cannot be scored.
+            OSError: The path cannot be read.
+            ValueError: The network sees whole pictures only, or the array or tensor is not a picture.
+        """
+        _, spots = self._spots(source)
+        return spots.score_map(self.engine.predict(spots.items), self.checkpoint.contract)
+
+    def overlay(self, source: Source, stage: int | None = None) -> bytes:
+        """Draw over a picture which stages of the network decided where, or where one of them is active.
+
+        Args:
+            source: As for ``score``.
+            stage: 1 to 4; None tints by the weights of all.
+
+        Returns:
+            A freshly encoded PNG, 1024 pixels on its longer side at most, without metadata.
+
+        Raises:
+            ImageError: The picture cannot be scored.
+            OSError: The path cannot be read.
+            ValueError: The network has no stages, or no weights for them, ``stage`` is out of range, or the array or
+                tensor is not a picture.
+        """
+        if stage is None:
+            if not self.checkpoint.network.weighs_stages:
+                raise ValueError(f"{self.model.name} does not weigh its stages")
+            picture = open_picture(source, self.checkpoint.contract, self.limits)
+            return overlay.render(overlay.shrink(picture.image), self._score(picture, None))
+        stages = StageEngine.of(self.engine)
+        if stages is None:
+            raise ValueError(f"the network of {self.model.name} has no stages")
+        if not 1 <= stage <= len(stages.shapes):
+            raise ValueError(f"stage must be 1 to {len(stages.shapes)}, not {stage}")
+        picture, spots = self._spots(source)
+        chunks = [spots.items[start : start + stages.cap] for start in range(0, spots.count, stages.cap)]
+        rows_ND = np.concatenate([stages.run([chunk]) for chunk in chunks])
+        return overlay.render_activity(overlay.shrink(picture.image), spots.activity_map(stages.read(rows_ND, stage)))
+
+    def _spots(self, source: Source) -> tuple[images.Picture, Spots]:
         contract = self.checkpoint.contract
+        if contract.view != "crops":
+            raise ValueError(f"{self.model.name} sees whole pictures, so it has no local scores")
         picture = open_picture(source, contract, self.limits)
-        views = contract.views(picture, adaptive.most(crops, contract))
-        return picture.facts, Rounds(views, contract, crops)
+        return picture, spotting.cut(np.asarray(spotting.resized(picture, contract)), picture.facts.size, contract)
 
+    def _prepare(self, source: Source, crops: Crops | None) -> tuple[images.Facts, Rounds]:
+        picture = open_picture(source, self.checkpoint.contract, self.limits)
+        return picture.facts, self._rounds(picture, crops)
 
-def open_picture(source: Source, contract: Contract, limits: images.Limits) -> images.Picture:
-    """Decode whatever form a picture is handed over in.
+    def _rounds(self, picture: images.Picture, crops: Crops | None) -> Rounds:
+        contract = self.checkpoint.contract
+        return Rounds(contract.views(picture, adaptive.most(crops, contract)), contract, crops)
 
-    Pillow images and arrays come with all their pixels, also where the contract would decode their files at a smaller
-    scale.
-
-    Raises:
-        ImageError: The picture cannot be scored.
-        OSError: The path cannot be read.
-        ValueError: The array is not a picture.
-    """
-    if isinstance(source, bytes):
-        return contract.decode(source, limits)
-    if isinstance(source, (str, Path)):
-        return contract.decode(Path(source).read_bytes(), limits)
-    if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.ndim not in (2, 3) or (source.ndim == 3 and source.shape[2] != 3):
-            raise ValueError(f"an array must be uint8 (H, W, 3) or (H, W), not {source.dtype} {source.shape}")
-        return images.from_image(Image.fromarray(source), limits)
-    return images.from_image(source, limits)
+    def _score(self, picture: images.Picture, crops: Crops | None) -> QualityScore:
+        rounds = self._rounds(picture, crops)
+        while (items := rounds.items) is not None:
+            rounds.add(self.engine.predict(items))
+        return aggregate(rounds, picture.facts, self.checkpoint.contract, self.model)

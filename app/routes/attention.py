@@ -1,6 +1,8 @@
 """``POST /attention``: which stages of the network decided?"""
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -26,6 +28,15 @@ OverlayQuery = Annotated[
     Literal["png"] | None,
     Query(description="`png` answers with the picture, tinted by stage: blue 1, green 2, yellow 3, vermilion 4."),
 ]
+StageQuery = Annotated[
+    int | None,
+    Query(
+        ge=1,
+        le=4,
+        description="With `overlay=png`: the activity of that stage over the picture instead, from dark blue by red to "
+        "light yellow, whatever its weight.",
+    ),
+]
 
 
 @router.post(
@@ -35,7 +46,7 @@ OverlayQuery = Annotated[
     responses={
         **picture.PROBLEMS,
         **picture.TAGGED,
-        **errors.responses("attention_not_supported"),
+        **errors.responses("attention_not_supported", "stages_not_supported"),
         200: {
             **picture.TAGGED[200],
             "content": {"image/png": {"schema": picture.BINARY}},
@@ -53,28 +64,36 @@ async def attention(
     crops: CropsQuery = None,
     detail: DetailQuery = None,
     overlay: OverlayQuery = None,
+    stage: StageQuery = None,
     priority: PriorityHeader = "interactive",
     deadline_ms: DeadlineHeader = None,
     _if_none_match: IfNoneMatchHeader = None,
 ) -> dict[str, Any] | Response:
     """Score one picture and tell how the model weighed its four stages, from fine detail (1) to content (4)."""
     served = service.model(model)
+    order = partial(picture.order, request, service, served, priority=priority, deadline_ms=deadline_ms)
+    if stage is not None:
+        if overlay is None:
+            raise Problem("invalid_parameter", "stage: it goes with overlay=png")
+        if not served.stage_engines:
+            raise Problem("stages_not_supported", f"the network of {served.config.name} has no stages")
+        work = partial(service.scoring.activity, stage=stage)
+        asked = order(crops=None, extra="stages")
+        draw = await picture.work_on_upload(request, response, service, asked, work, "stage", str(stage))
+        response.headers["X-Cache"] = "miss"
+        return await _png(draw, response)
     if not served.stage_attention:
         raise Problem("attention_not_supported", f"{served.config.name} does not weigh its stages")
-    asked = picture.order(
-        request,
-        service,
-        served,
-        crops=crops,
-        priority=priority,
-        deadline_ms=deadline_ms,
-        preview=overlay is not None,
-    )
+    asked = order(crops=crops, extra="overlay" if overlay is not None else "map" if detail == "map" else None)
     scored = await picture.score_upload(request, response, service, asked, "attention", str(detail), str(overlay))
     if scored.preview is not None:
-        png = await asyncio.to_thread(render, scored.preview, scored.score)
-        return Response(png, media_type="image/png", headers=dict(response.headers))
+        return await _png(partial(render, scored.preview, scored.score), response)
     weights = scored.score.stage_weights
     assert weights is not None
     stages = [f"stage{number}" for number in range(1, len(weights) + 1)]
     return {**picture.body(scored, detail), "stage_weights": weights, "stages": stages}
+
+
+async def _png(draw: Callable[[], bytes], response: Response) -> Response:
+    png = await asyncio.to_thread(draw)
+    return Response(png, media_type="image/png", headers=dict(response.headers))

@@ -11,10 +11,11 @@ from fastapi.responses import Response, StreamingResponse
 
 from app import errors
 from app.errors import Problem
+from app.orders import REFUSALS, Order, refusal
 from app.routes import picture
-from app.routes.picture import CropsQuery, DeadlineHeader, DetailQuery, ModelQuery, ServiceDep
+from app.routes.picture import CropsQuery, DeadlineHeader, Detail, DetailQuery, ModelQuery, ServiceDep
 from app.schemas import BatchAnswer, BatchItem
-from app.scoring import REFUSALS, Order, Scoring, refusal
+from app.scoring import Scoring
 from app.upload import FIELD, Take, read_pictures, while_connected
 from app.work import Place
 from model.images import ImageError
@@ -84,7 +85,13 @@ async def score_batch(
     `Accept: application/x-ndjson` there is a line for each picture as soon as it is done, in any order.
     """
     asked = picture.order(
-        request, service, service.model(model), crops=crops, priority=priority, deadline_ms=deadline_ms
+        request,
+        service,
+        service.model(model),
+        crops=crops,
+        priority=priority,
+        deadline_ms=deadline_ms,
+        extra="map" if detail == "map" else None,
     )
     scoring, settings = service.scoring, service.settings
     try:
@@ -117,7 +124,7 @@ class _Batch:
         asked: Order,
         place: Place,
         take: Take,
-        detail: Literal["crops"] | None,
+        detail: Detail | None,
     ) -> None:
         self._request = request
         self._scoring = scoring

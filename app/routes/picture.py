@@ -1,21 +1,24 @@
 """What the routes that take pictures share: reading one, scoring it, and the words for OpenAPI."""
 
 import hashlib
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Depends, Header, Query, Request, Response
 from pydantic import Field
 
 from app import errors
-from app.errors import NotModified
+from app.errors import NotModified, Problem
 from app.models import ServedModel
-from app.scoring import REFUSALS, Order, Scored, refusal
+from app.orders import REFUSALS, Extra, Order, Scored, Upload, refusal
 from app.service import Service
 from app.upload import FIELD, read_picture, while_connected
 from app.work import Priority
+from model import spots
 from model.adaptive import TOLERANCE, Crops
 from model.contract import MAX_CROPS
 
+T = TypeVar("T")
 BINARY = {"type": "string", "format": "binary"}
 FORM: dict[str, Any] = {"type": "object", "required": [FIELD], "additionalProperties": False}
 """A few other fields do no harm; how many and how large they may be is nobody's business."""
@@ -39,6 +42,7 @@ PROBLEMS = errors.responses(
             "not_found",
             "method_not_allowed",
             "attention_not_supported",
+            "stages_not_supported",
             "client_disconnected",
             "admin_key_required",
             "reload_failed",
@@ -62,8 +66,13 @@ CropsQuery = Annotated[
         f"for a standard error of {TOLERANCE:g} points."
     ),
 ]
+Detail = Literal["crops", "map"]
 DetailQuery = Annotated[
-    Literal["crops"] | None, Query(description="`crops` adds each crop's box, score and stage weights.")
+    Detail | None,
+    Query(
+        description="`crops` adds each crop's box, score and stage weights; `map` also where the picture is good and "
+        f"where it is bad, for up to {spots.MOST} crops more, which have no part in the score."
+    ),
 ]
 PriorityHeader = Annotated[
     Literal["interactive", "bulk"], Header(alias="X-Priority", description="`bulk` waits behind interactive requests.")
@@ -112,9 +121,15 @@ def order(
     crops: Crops | None,
     priority: str,
     deadline_ms: int | None,
-    preview: bool = False,
+    extra: Extra | None = None,
 ) -> Order:
-    """Put together what is asked of the pictures of a request."""
+    """Put together what is asked of the pictures of a request.
+
+    Raises:
+        Problem: The model cannot give that.
+    """
+    if extra == "map" and model.config.contract.view != "crops":
+        raise Problem("map_not_supported", f"{model.config.name} sees whole pictures, so it has no local scores")
     seconds = service.settings.deadline_seconds
     if deadline_ms is not None:
         # Compared as they are: a float has no room for some of these integers.
@@ -125,7 +140,7 @@ def order(
         priority=Priority[priority.upper()],
         owner=getattr(request.state, "key", ""),
         seconds=seconds,
-        preview=preview,
+        extra=extra,
     )
 
 
@@ -144,6 +159,20 @@ async def score_upload(request: Request, response: Response, service: Service, a
         NotModified: The client has that answer.
         ImageError: The picture cannot be scored.
     """
+    scored = await work_on_upload(request, response, service, asked, service.scoring.score, *variant)
+    response.headers["X-Cache"] = "hit" if scored.cached else "miss"
+    return scored
+
+
+async def work_on_upload(
+    request: Request,
+    response: Response,
+    service: Service,
+    asked: Order,
+    work: Callable[[Upload, Order], Coroutine[Any, Any, T]],
+    *variant: str,
+) -> T:
+    """Read the upload, and have something done with it; otherwise like ``score_upload``."""
     scoring, settings = service.scoring, service.settings
     try:
         scoring.check_room(asked)
@@ -152,16 +181,15 @@ async def score_upload(request: Request, response: Response, service: Service, a
             data = await read_picture(request, settings, take)
             deadline = scoring.deadline(asked)
             name = await scoring.name(data, asked)
+            variant = (*variant, spots.PLAN) if asked.spots else variant
             response.headers["ETag"] = tag = entity_tag(*map(str, name), *variant)
             if tag in request.headers.get("if-none-match", ""):
                 raise NotModified(tag)
             upload = await while_connected(request, scoring.decode(data, asked, name, deadline))
             del data
-        scored = await while_connected(request, scoring.score(upload, asked))
+        return await while_connected(request, work(upload, asked))
     except REFUSALS as error:
         raise refusal(error, asked) from error
-    response.headers["X-Cache"] = "hit" if scored.cached else "miss"
-    return scored
 
 
 def entity_tag(*parts: str) -> str:
@@ -169,7 +197,7 @@ def entity_tag(*parts: str) -> str:
     return f'W/"{hashlib.sha256(" ".join(parts).encode()).hexdigest()[:32]}"'
 
 
-def body(scored: Scored, detail: str | None) -> dict[str, Any]:
+def body(scored: Scored, detail: Detail | None) -> dict[str, Any]:
     """What every answer with a score holds."""
     timing = scored.timing
     milliseconds = {
@@ -178,8 +206,10 @@ def body(scored: Scored, detail: str | None) -> dict[str, Any]:
         "compute": round(timing.compute * 1e3, 2),
     }
     answer = {**scored.score.to_dict(), "timing_ms": milliseconds}
-    if detail == "crops":
+    if detail is not None:
         answer["crop_scores"] = [
             {"box": crop.box, "score": crop.score, "stage_weights": crop.stage_weights} for crop in scored.score.crops
         ]
+    if scored.score_map is not None:
+        answer["map"] = scored.score_map.to_dict()
     return answer

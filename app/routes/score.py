@@ -40,7 +40,13 @@ async def score(
 ) -> dict[str, Any]:
     """Score one picture from 0 (worst) to 100 (best). The same bytes always get the same score."""
     asked = picture.order(
-        request, service, service.model(model), crops=crops, priority=priority, deadline_ms=deadline_ms
+        request,
+        service,
+        service.model(model),
+        crops=crops,
+        priority=priority,
+        deadline_ms=deadline_ms,
+        extra="map" if detail == "map" else None,
     )
     scored = await picture.score_upload(request, response, service, asked, "score", str(detail))
     return picture.body(scored, detail)

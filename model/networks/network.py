@@ -75,3 +75,8 @@ class Network(nn.Module, ABC):
         """Feature maps of the four stages of the backbone (N, C_i, H_i, W_i); None for networks without stages."""
         backbone = getattr(self, "backbone", None)
         return backbone(items) if backbone is not None else None
+
+    def activity(self, items: Tensor) -> list[Tensor] | None:
+        """Activity of the stages: their mean magnitudes over channels (N, H_i, W_i), fp32; None if there are none."""
+        maps = self.stages(items)
+        return [map_NCHW.float().abs().mean(dim=1) for map_NCHW in maps] if maps is not None else None

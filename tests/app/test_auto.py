@@ -14,8 +14,8 @@ from PIL import Image
 
 from app.main import create_app
 from app.models import ServedModel
+from app.orders import Order
 from app.rates import Rates
-from app.scoring import Order
 from app.settings import Settings
 from model.adaptive import AUTO
 from model.scorer import Scorer

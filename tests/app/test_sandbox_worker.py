@@ -24,8 +24,9 @@ class Service:
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
 
-    def ask(self, data: bytes, contract: Contract, *, preview: bool = False) -> None:
-        asked = {"contract": contract.to_dict(), "limits": asdict(images.Limits()), "preview": preview, "sha256": ""}
+    def ask(self, data: bytes, contract: Contract, *, preview: bool = False, spots: bool = False) -> None:
+        asked = {"contract": contract.to_dict(), "limits": asdict(images.Limits()), "preview": preview, "spots": spots}
+        asked["sha256"] = ""
         text = json.dumps(asked).encode()
         self.connection.sendall(REQUEST.pack(len(text), len(data)) + text + data)
 

@@ -1,0 +1,50 @@
+"""One picture's way over the device, in one part or several."""
+
+from app.batcher import Batcher
+from app.orders import Order, Timing, Upload
+from app.work import Items, Place, Rows
+
+
+class Passage:
+    """Takes the parts of one picture to their rows.
+
+    Args:
+        batcher: Groups them with those of others.
+        upload: The picture.
+        order: What is asked of it.
+        place: The room that is kept for all its parts.
+    """
+
+    def __init__(self, batcher: Batcher, upload: Upload, order: Order, place: Place) -> None:
+        self._batcher = batcher
+        self._upload = upload
+        self._order = order
+        self._place = place
+        self._queue = self._compute = 0.0
+
+    @property
+    def timing(self) -> Timing:
+        """Where the time went so far."""
+        return Timing(decode=self._upload.decode_seconds, queue=self._queue, compute=self._compute)
+
+    async def rows(self, key: str, items: Items) -> Rows:
+        """The rows of a part.
+
+        Args:
+            key: Names the engine.
+            items: At least one.
+
+        Raises:
+            BatcherError: The batcher's reasons.
+        """
+        answer = await self._batcher.submit(
+            key,
+            items,
+            deadline=self._upload.deadline,
+            priority=self._order.priority,
+            owner=self._order.owner,
+            place=self._place,
+        )
+        self._queue += answer.queue_seconds
+        self._compute += answer.compute_seconds
+        return answer.rows_ND
