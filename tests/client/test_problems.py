@@ -45,6 +45,7 @@ REQUEST = {
     "unknown_model": UnknownModel,
     "attention_not_supported": NotSupported,
     "map_not_supported": NotSupported,
+    "stages_not_supported": NotSupported,
 }
 NEVER_HERE = {"reload_failed", "too_many_files", "client_disconnected"}
 

@@ -66,7 +66,17 @@ def test_attention_and_its_drawing(client: Client) -> None:
     answer = client.attention(EXAMPLES[0], crops=2)
     assert sum(answer.stage_weights) == pytest.approx(1, abs=1e-5)
     assert answer.stages == ("stage1", "stage2", "stage3", "stage4")
-    assert client.overlay(EXAMPLES[0], crops=2).startswith(b"\x89PNG")
+    drawings = {client.overlay(EXAMPLES[0], crops=2), client.overlay(EXAMPLES[0], stage=1)}
+    assert len(drawings) == 2
+    assert all(drawing.startswith(b"\x89PNG") for drawing in drawings)
+
+
+def test_a_map(client: Client) -> None:
+    answer = client.score(EXAMPLES[0], crops=1, detail="map")
+    assert answer.map is not None
+    assert answer.crop_scores is not None
+    assert max(answer.map.rows, answer.map.columns) == 32
+    assert [len(row) for row in answer.map.scores] == [answer.map.columns] * answer.map.rows
 
 
 def test_readiness(client: Client) -> None:

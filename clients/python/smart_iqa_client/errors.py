@@ -8,7 +8,7 @@ SmartIQAError
     |-- RequestProblem    the same request will always fail
     |   |-- KeyRefused    401, 403: missing_key, invalid_key, admin_key_required
     |   |-- UnknownModel    404: unknown_model
-    |   `-- NotSupported    409: attention_not_supported, map_not_supported
+    |   `-- NotSupported    409: attention_not_supported, map_not_supported, stages_not_supported
     |-- PictureProblem    this picture cannot be scored; others can
     `-- ServiceProblem    500, 408: another time it may work
         |-- Overloaded    429: queue_full, rate_limited
@@ -90,7 +90,7 @@ class UnknownModel(RequestProblem):
 
 
 class NotSupported(RequestProblem):
-    """The model has no stage weights, or no map."""
+    """The model has no stage weights, no stages, or no map."""
 
 
 class PictureProblem(Problem):
