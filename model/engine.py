@@ -236,7 +236,7 @@ class Engine:
         assert isinstance(self._network, Network)
         try:
             with torch.cuda.stream(self._stream):
-                crops = torch.from_numpy(crops_NHWC).to(self.device)
+                crops = torch.from_numpy(crops_NHWC).to(self._mean_std[0].device)
                 maps = self._network.activity(normalise(crops, self._mean_std))
                 assert maps is not None, "a network without stages"
                 return [stage_NHW.cpu().numpy() for stage_NHW in maps]

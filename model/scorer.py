@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -286,7 +287,7 @@ class Scorer:
                 raise ValueError(f"{self.model.name} does not weigh its stages")
             picture = open_picture(source, self.checkpoint.contract, self.limits)
             return overlay.render(overlay.shrink(picture.image), self._score(picture, None))
-        stages = StageEngine.of(self.engine)
+        stages = self._stages
         if stages is None:
             raise ValueError(f"the network of {self.model.name} has no stages")
         if not 1 <= stage <= len(stages.shapes):
@@ -295,6 +296,10 @@ class Scorer:
         chunks = [spots.items[start : start + stages.cap] for start in range(0, spots.count, stages.cap)]
         rows_ND = np.concatenate([stages.run([chunk]) for chunk in chunks])
         return overlay.render_activity(overlay.shrink(picture.image), spots.activity_map(stages.read(rows_ND, stage)))
+
+    @cached_property
+    def _stages(self) -> StageEngine | None:
+        return StageEngine.of(self.engine)
 
     def _spots(self, source: Source) -> tuple[images.Picture, Spots]:
         contract = self.checkpoint.contract

@@ -16,8 +16,8 @@ Source = Path | str | bytes | Image.Image | NDArray[np.uint8] | Tensor
 def open_picture(source: Source, contract: Contract, limits: images.Limits) -> images.Picture:
     """Decode whatever form a picture is handed over in.
 
-    Pillow images, arrays and tensors come with all their pixels, also where the contract would decode their files at a smaller
-    scale.
+    Pillow images, arrays and tensors come with all their pixels, also where the contract would decode their files at
+    a smaller scale.
 
     Raises:
         ImageError: The picture cannot be scored.

@@ -200,7 +200,7 @@ def _spread(free: int, count: int) -> tuple[int, ...]:
 def _shares(starts: tuple[int, ...], side: int, length: int, cells: int) -> NDArray[np.float64]:
     """How much each crop along a side counts in each cell, (cells, crops); rows sum to 1."""
     # Where crops lie further apart than half of their side, each reaches as far as the middle of the next.
-    reach = max(side, *(2 * (after - before) for before, after in itertools.pairwise(starts)))
+    reach = max([side, *(2 * (after - before) for before, after in itertools.pairwise(starts))])
     middles = np.array(starts) + side / 2
     centres = (np.arange(cells) + 0.5) / cells * length
     weights = hat((centres[:, None] - middles) / reach + 0.5)

@@ -33,8 +33,8 @@ StageQuery = Annotated[
     Query(
         ge=1,
         le=4,
-        description="With `overlay=png`: the activity of that stage over the picture instead, from dark blue by red to "
-        "light yellow, whatever its weight.",
+        description="Answers with the picture, coloured by how active that stage is there, whatever its weight: from "
+        "dark blue by red to light yellow. It goes with `overlay=png`, and without it means the same.",
     ),
 ]
 
@@ -73,8 +73,6 @@ async def attention(
     served = service.model(model)
     order = partial(picture.order, request, service, served, priority=priority, deadline_ms=deadline_ms)
     if stage is not None:
-        if overlay is None:
-            raise Problem("invalid_parameter", "stage: it goes with overlay=png")
         if not served.stage_engines:
             raise Problem("stages_not_supported", f"the network of {served.config.name} has no stages")
         work = partial(service.scoring.activity, stage=stage)

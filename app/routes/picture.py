@@ -134,7 +134,7 @@ def order(
     if deadline_ms is not None:
         # Compared as they are: a float has no room for some of these integers.
         seconds = min(deadline_ms, seconds * 1000) / 1000
-    return Order(
+    asked = Order(
         model=model,
         crops=crops,
         priority=Priority[priority.upper()],
@@ -142,6 +142,12 @@ def order(
         seconds=seconds,
         extra=extra,
     )
+    if asked.count > service.settings.max_queue_crops:
+        # 429 would have the client come again for ever.
+        raise Problem(
+            "invalid_parameter", f"crops: the queue never has room for {asked.count}, those of the map included"
+        )
+    return asked
 
 
 async def score_upload(request: Request, response: Response, service: Service, asked: Order, *variant: str) -> Scored:
