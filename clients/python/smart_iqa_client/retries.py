@@ -63,7 +63,7 @@ class Retries:
 
 PROMPT = Retries()
 """For a picture that somebody waits for."""
-PATIENT = Retries(attempts=20, total_seconds=600.0)
+PATIENT = Retries(attempts=50, total_seconds=600.0)
 """For many pictures, which nobody waits for one by one."""
 
 
