@@ -1,0 +1,235 @@
+"""What the service answers with, as frozen dataclasses.
+
+Fields that this version does not know are left in ``json``, the answer as it came.
+"""
+
+import dataclasses
+import functools
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from smart_iqa_client.errors import BadAnswer
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """Ends and direction of the public scale."""
+
+    min: float
+    max: float
+    higher_is_better: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawScale(Scale):
+    """The scale of the labels that the model was trained on."""
+
+    dataset: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelId:
+    """Which checkpoint answered."""
+
+    name: str
+    digest: str
+    contract: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFacts:
+    """The picture as it was decoded, upright; sides in pixels."""
+
+    width: int
+    height: int
+    format: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Where the service's time went, in milliseconds."""
+
+    decode: float
+    queue: float
+    compute: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropScore:
+    """One crop's part in a score.
+
+    Attributes:
+        box: Left, top, right, bottom in pixels of the upright picture.
+        score: 0 to 100.
+        stage_weights: Weights of the four stages; None where the model has none.
+    """
+
+    box: tuple[int, int, int, int]
+    score: float
+    stage_weights: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreMap:
+    """Local scores (0 to 100) over the whole upright picture, at the centres of evenly spaced cells.
+
+    Attributes:
+        rows: Cells from top to bottom.
+        columns: Cells from left to right.
+        scores: A tuple of columns for each row.
+    """
+
+    rows: int
+    columns: int
+    scores: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """The quality of a picture.
+
+    Attributes:
+        score: 0 (worst) to 100 (best).
+        scale: Of ``score``.
+        grade: ``bad``, ``poor``, ``fair``, ``good`` or ``excellent``; None where the model has no grades.
+        percentile: How many of 100 training photos score lower; None where that is not known.
+        raw_score: On the scale of the training labels.
+        raw_scale: That scale.
+        std: Standard deviation over the crops in points; None for one crop.
+        stderr: Standard error of the mean in points; None for one crop.
+        crops: Crops that were scored.
+        model: Which checkpoint answered.
+        image: The picture as it was decoded.
+        warnings: What was done to the picture on its way.
+        timing_ms: Where the service's time went.
+        crop_scores: Each crop, with ``detail="crops"`` or ``detail="map"``.
+        map: With ``detail="map"``.
+        json: The answer as it came.
+    """
+
+    score: float
+    scale: Scale
+    grade: str | None = None
+    percentile: float | None = None
+    raw_score: float
+    raw_scale: RawScale
+    std: float | None = None
+    stderr: float | None = None
+    crops: int
+    model: ModelId
+    image: ImageFacts
+    warnings: tuple[str, ...] = ()
+    timing_ms: Timing
+    crop_scores: tuple[CropScore, ...] | None = None
+    map: ScoreMap | None = None
+    json: Mapping[str, Any] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention(Score):
+    """The quality of a picture, and what the model looked at.
+
+    Attributes:
+        stage_weights: Mean over the crops, from fine detail (first) to content (last); they sum to 1.
+        stages: Their names.
+    """
+
+    stage_weights: tuple[float, ...]
+    stages: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A loaded checkpoint.
+
+    Attributes:
+        name: For the option ``model``.
+        digest: Of its files.
+        contract: How pictures are prepared for it.
+        network: What it is built of.
+        parameters: How many it has.
+        stage_attention: Whether ``attention`` works with it.
+        trained_on: Its data set.
+        licence: Terms of its weights.
+        figures: How good it is: measures by test set.
+        devices: Where it runs.
+        precision: In which it computes.
+        batch_shapes: Sizes of its batches.
+        reproducible: Whether scores do not depend on batch company, to the last bit.
+        json: The answer as it came.
+    """
+
+    name: str
+    digest: str
+    contract: Mapping[str, Any]
+    network: Mapping[str, Any]
+    parameters: int
+    stage_attention: bool
+    trained_on: str
+    licence: str
+    figures: Mapping[str, Mapping[str, float]]
+    devices: tuple[str, ...]
+    precision: str
+    batch_shapes: tuple[int, ...]
+    reproducible: bool
+    json: Mapping[str, Any] = field(repr=False, compare=False)
+
+
+def parse(kind: type[T], data: object) -> T:
+    """Read an answer.
+
+    Args:
+        kind: One of the classes above.
+        data: Decoded JSON.
+
+    Raises:
+        BadAnswer: A field is missing or of another type.
+    """
+    made: T = _read(kind, data, kind.__name__)
+    return made
+
+
+def _read(kind: Any, data: Any, place: str) -> Any:
+    """Bring a JSON value into the form that a type hint asks for."""
+    if dataclasses.is_dataclass(kind):
+        return _read_object(kind, _expect(dict, data, place), place)
+    origin = get_origin(kind)
+    if origin in (Union, types.UnionType):  # all here are of the form "X | None"
+        return None if data is None else _read(get_args(kind)[0], data, place)
+    if origin is tuple:
+        first, *rest = get_args(kind)
+        items = _expect(list, data, place)
+        if Ellipsis not in rest and len(items) != 1 + len(rest):
+            raise BadAnswer(f"{place} is not of {1 + len(rest)} items")
+        return tuple(_read(first, item, place) for item in items)
+    if kind is float:
+        return float(_expect((int, float), data, place))
+    return _expect(origin or kind, data, place)
+
+
+def _read_object(kind: Any, data: Mapping[str, Any], place: str) -> Any:
+    values: dict[str, Any] = {}
+    for one in dataclasses.fields(kind):
+        if one.name == "json":
+            values["json"] = data
+        elif one.name in data:
+            values[one.name] = _read(_hints(kind)[one.name], data[one.name], f"{place}.{one.name}")
+        elif one.default is dataclasses.MISSING:
+            raise BadAnswer(f"{place}.{one.name} is missing")
+    return kind(**values)
+
+
+def _expect(kind: Any, data: Any, place: str) -> Any:
+    if not isinstance(data, kind) or (isinstance(data, bool) and kind is not bool):
+        raise BadAnswer(f"{place} is of another type")
+    return data
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
