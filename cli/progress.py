@@ -1,0 +1,64 @@
+"""The progress bar: how many pictures, how many a second, and how long it will take."""
+
+import contextlib
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from cli.console import notes
+from cli.found import Found
+
+
+class Rate(ProgressColumn):
+    """Pictures a second, over the last half minute."""
+
+    def render(self, task: Task) -> Text:
+        """Show the rate, once there is one."""
+        return Text("" if task.speed is None else f"{task.speed:,.1f} pictures/s")
+
+
+@contextlib.contextmanager
+def progress(counted: Callable[[], Iterator[Found]] | None, *, done: int) -> Iterator[Callable[[], None]]:
+    """Show a bar on stderr, if that is a terminal.
+
+    Args:
+        counted: Finds all pictures, so that they can be counted beside the scoring; None if nobody knows them.
+        done: How many an earlier run has scored.
+
+    Yields:
+        What is to be called for each further one.
+    """
+    bar = Progress(
+        TextColumn("scoring"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=notes,
+        transient=True,
+        disable=not notes.is_terminal,
+        # Results that go to the same terminal are put above the bar; any others are none of its business.
+        redirect_stdout=sys.stdout.isatty(),
+    )
+    with bar:
+        task = bar.add_task("", total=None, completed=done)
+        if counted is not None and not bar.disable:
+            count = counted
+            # Folders may be slow, and a compressed archive has to be read to its end.
+            threading.Thread(
+                target=lambda: bar.update(task, total=sum(1 for _ in count())), name="count", daemon=True
+            ).start()
+        yield lambda: bar.advance(task)
