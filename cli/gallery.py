@@ -8,9 +8,10 @@ import contextlib
 import hashlib
 import io
 import itertools
+from bisect import bisect
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +22,16 @@ from cli.journal import Journal
 from cli.selection import Order, Selection
 from cli.stream import Record
 
+if TYPE_CHECKING:
+    from model.contract import Contract
+
 SHOWN = 200
 """Pictures on the page; about 10 kB each."""
 FAILED_SHOWN = 100
 BIN_WIDTH = 5
 """Points in a bar of the histogram."""
-BANDS = 5
-"""Colours from worst to best, of 20 points each."""
+BANDS = (20.0, 40.0, 60.0, 80.0)
+"""Scores from which on each colour but the first is taken, where a contract has no grades."""
 THUMBNAIL = (320, 240)
 SUFFIXES = (".html", ".htm")
 
@@ -44,7 +48,16 @@ def check(file: Path) -> None:
         raise ValueError(f"{file.parent}: no such folder")
 
 
-def write(file: Path, journal: Journal, selection: Selection, order: Order, *, model: str, crops: int | str) -> None:
+def write(
+    file: Path,
+    journal: Journal,
+    selection: Selection,
+    order: Order,
+    contract: "Contract",
+    *,
+    model: str,
+    crops: int | str,
+) -> None:
     """Write the page.
 
     Args:
@@ -52,11 +65,13 @@ def write(file: Path, journal: Journal, selection: Selection, order: Order, *, m
         journal: The results.
         selection: Which pictures to show; the histogram is of all.
         order: Which ones to show first.
+        contract: Its grades have the colours.
         model: The model's name.
         crops: How many crops were asked for.
     """
     import jinja2
 
+    bands = contract.grades or BANDS
     scores_N = np.array(journal.scores)
     known_N = scores_N[~np.isnan(scores_N)]
     failed_N = np.flatnonzero(np.isnan(scores_N))
@@ -73,12 +88,12 @@ def write(file: Path, journal: Journal, selection: Selection, order: Order, *, m
         style=style,
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         facts=_facts(known_N, selection, len(meant_N)) if len(known_N) else (),
-        bins=list(_bins(known_N, selection)),
+        bins=list(_bins(known_N, selection, bands)),
         bin_width=BIN_WIDTH,
         peak=int(_counts(known_N).max()),
-        selection=str(selection),
+        caption=_caption(selection, bool(contract.grades)),
         heading=_heading(len(meant_N), selection, order),
-        cards=(_card(record, thumbnails.get(record["path"])) for record in shown),
+        cards=(_card(record, bands, thumbnails.get(record["path"])) for record in shown),
         more=len(meant_N) - len(shown),
         failed_count=len(failed_N),
         failed=[(printable(one["path"]), one["error"]) for one in journal.records(failed_N[:FAILED_SHOWN])],
@@ -98,29 +113,36 @@ def _heading(count: int, selection: Selection, order: Order) -> str:
     return f"{which}, {order} first"
 
 
+def _caption(selection: Selection, graded: bool) -> str:
+    colours = ", coloured by grade" if graded else ""
+    return f"Pictures by score, {BIN_WIDTH} points a bar{colours}{f'; pale if not {selection}' if selection else ''}."
+
+
 def _counts(known_N: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.histogram(known_N, bins=100 // BIN_WIDTH, range=(0, 100))[0]
 
 
-def _bins(known_N: NDArray[np.float64], selection: Selection) -> Iterator[dict[str, Any]]:
+def _bins(known_N: NDArray[np.float64], selection: Selection, bands: tuple[float, ...]) -> Iterator[dict[str, Any]]:
     counts = _counts(known_N)
     for place, count in enumerate(counts.tolist()):
         low = place * BIN_WIDTH
         # So that a single picture beside thousands is seen at all.
         height = max(100 * count / counts.max(), 1.5) if count else 0
-        meant = selection.takes(low + BIN_WIDTH / 2)
-        yield {"low": low, "count": count, "height": height, "band": _band(low), "meant": meant}
+        middle = low + BIN_WIDTH / 2
+        yield {
+            "low": low,
+            "count": count,
+            "height": height,
+            "band": bisect(bands, middle),
+            "meant": selection.takes(middle),
+        }
 
 
-def _band(score: float) -> int:
-    return min(int(score * BANDS / 100), BANDS - 1)
-
-
-def _card(record: Record, thumbnail: tuple[str, tuple[int, int]] | None) -> dict[str, Any]:
+def _card(record: Record, bands: tuple[float, ...], thumbnail: tuple[str, tuple[int, int]] | None) -> dict[str, Any]:
     return {
         "name": printable(record["path"]),
         "score": f"{record['score']:.1f}",
-        "band": _band(record["score"]),
+        "band": bisect(bands, record["score"]),
         "grade": record["grade"],
         "spread": None if record["stderr"] is None else f"{record['stderr']:.1f}",
         "width": record["image"]["width"],

@@ -169,8 +169,9 @@ class Run:
         plan = self._plan
         if plan.html is not None:
             with notes.status(f"writing {plan.html} ..."):
-                model, order = self._scorer.model.name, plan.sort or Order.WORST
-                gallery.write(plan.html, journal, plan.selection, order, model=model, crops=self._crops)
+                order, contract = plan.sort or Order.WORST, self._scorer.checkpoint.contract
+                model = self._scorer.model.name
+                gallery.write(plan.html, journal, plan.selection, order, contract, model=model, crops=self._crops)
             notes.print(f"the report is {plan.html}", markup=False, soft_wrap=True)
         if plan.out is not None:
             with outputs.to_file(plan.out) as output:
