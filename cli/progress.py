@@ -4,6 +4,7 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 from rich.progress import (
     BarColumn,
@@ -13,7 +14,6 @@ from rich.progress import (
     Task,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.text import Text
 
@@ -21,12 +21,25 @@ from cli.console import notes
 from cli.found import Found
 
 
-class Rate(ProgressColumn):
-    """Pictures a second, over the last half minute."""
+class Pace(ProgressColumn):
+    """Pictures a second since the start, and the time that the others will take.
+
+    Results come in bursts, of which rich's own rate over the last few steps would make thousands a second.
+    """
+
+    def __init__(self, done: int) -> None:
+        super().__init__()
+        self._done = done
 
     def render(self, task: Task) -> Text:
-        """Show the rate, once there is one."""
-        return Text("" if task.speed is None else f"{task.speed:,.1f} pictures/s")
+        """Show both, once they are known."""
+        count, seconds = task.completed - self._done, task.elapsed
+        if not count or not seconds:
+            return Text("")
+        rate = f"{count / seconds:,.1f} pictures/s"
+        if task.remaining is None:
+            return Text(rate)
+        return Text(f"{rate}, {timedelta(seconds=round(task.remaining * seconds / count))} left")
 
 
 @contextlib.contextmanager
@@ -44,9 +57,8 @@ def progress(counted: Callable[[], Iterator[Found]] | None, *, done: int) -> Ite
         TextColumn("scoring"),
         BarColumn(),
         MofNCompleteColumn(),
-        Rate(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        Pace(done),
         console=notes,
         transient=True,
         disable=not notes.is_terminal,
