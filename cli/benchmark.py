@@ -142,10 +142,10 @@ def precision(
 
     from cli import precision as precisions
     from cli.console import fail, notes, results
-    from cli.score import find
+    from cli.sources import find_files
     from model import checkpoint as checkpoints
 
-    files = precisions.some(list(find(photos)), pictures)
+    files = precisions.some(list(find_files(photos)), pictures)
     if not files:
         fail("there are no pictures in " + ", ".join(map(str, photos)))
     loaded = checkpoints.load(checkpoint or checkpoints.DEFAULT)
@@ -187,7 +187,7 @@ def behaviour(
 
     from cli.console import fail, notes, results
     from cli.precision import some
-    from cli.score import find
+    from cli.sources import find_files
     from model.scorer import Scorer
     from training import behaviour as behaviours
     from training import splits
@@ -196,7 +196,7 @@ def behaviour(
     scorer = Scorer.load(checkpoint)
     split = checkpoint / SPLIT
     known = set(splits.load(split).train) if split.is_file() else set()
-    files = some([file for file in find(photos) if file.name not in known], pictures)
+    files = some([file for file in find_files(photos) if file.name not in known], pictures)
     if not files:
         fail("there are no photos that it was not trained on in " + ", ".join(map(str, photos)))
     found = behaviours.measure(

@@ -17,3 +17,8 @@ def fail(message: str, *, status: int = USAGE_ERROR) -> NoReturn:
     notes.print("[bold red]error:[/] ", end="")
     notes.print(message, markup=False, soft_wrap=True)
     sys.exit(status)
+
+
+def printable(name: str) -> str:
+    """A file's name for people: what would steer a terminal, or is no text, is spelled out."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in name)

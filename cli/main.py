@@ -21,6 +21,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 EXTRAS = {
     "train": ("matplotlib", "openpyxl", "pandas", "scipy", "tensorboard"),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "parquet": ("pyarrow",),
     "otel": ("opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.exporter.otlp"),
 }
 
@@ -34,14 +35,21 @@ app = typer.Typer(
 
 def _print_version(asked: bool) -> None:
     if asked:
-        results.print(f"smart-iqa {metadata.version('smart-iqa')}")
+        for name in ("smart-iqa", "torch"):
+            results.print(f"{name} {metadata.version(name)}")
         raise typer.Exit
 
 
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Show versions and exit.",
+        ),
     ] = False,
 ) -> None:
     pass

@@ -90,10 +90,10 @@ def quantise(
 
     from cli import precision
     from cli.console import fail, notes, results
-    from cli.score import find
+    from cli.sources import find_files
     from model import checkpoint
 
-    files = precision.some(list(find(photos)), pictures)
+    files = precision.some(list(find_files(photos)), pictures)
     if len(files) < 4:
         fail("at least four pictures are needed")
     loaded = checkpoint.load(folder)

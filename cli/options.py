@@ -1,8 +1,11 @@
 """Options that several commands share."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
 import typer
+
+import training
 
 if TYPE_CHECKING:
     from model.adaptive import Crops
@@ -45,6 +48,22 @@ def crops_option(value: str | None) -> "Crops | None":
     if not value.isdecimal() or not 1 <= int(value) <= MAX_CROPS:
         raise typer.BadParameter(f"{value!r} is neither 1 to {MAX_CROPS} nor {AUTO}", param_hint="--crops")
     return int(value)
+
+
+def shipped_recipes(incomplete: str) -> list[str]:
+    """Complete the name of a shipped recipe."""
+    return _shipped("*.toml", incomplete)
+
+
+def shipped_sweeps(incomplete: str) -> list[str]:
+    """Complete the name of a shipped sweep."""
+    return _shipped("sweeps/*.toml", incomplete)
+
+
+def _shipped(pattern: str, incomplete: str) -> list[str]:
+    # Without training.recipe, which waits for torch.
+    files = Path(training.__path__[0], "recipes").glob(pattern)
+    return sorted(file.stem for file in files if file.stem.startswith(incomplete))
 
 
 def _one_of(value: str, known: tuple[str, ...], option: str) -> str:

@@ -6,11 +6,14 @@ from typing import Annotated
 
 import typer
 
+from cli.options import shipped_sweeps
 from cli.train import workers_option
 
 
 def sweep(
-    file: Annotated[Path, typer.Argument(help="Sweep file (TOML), or the name of a shipped one.")],
+    file: Annotated[
+        Path, typer.Argument(help="Sweep file (TOML), or the name of a shipped one.", autocompletion=shipped_sweeps)
+    ],
     root: Annotated[Path, typer.Option(help="The data set: its folder, or a CSV file.")],
     out: Annotated[Path, typer.Option(help="Folder for the runs; finished ones in it are not trained again.")],
     init: Annotated[Path | None, typer.Option(help="First weights of all runs, as for train.")] = None,

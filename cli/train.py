@@ -6,9 +6,14 @@ from typing import Annotated
 
 import typer
 
+from cli.options import shipped_recipes
+
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="Recipe file (TOML), or the name of a shipped one.")],
+    recipe: Annotated[
+        Path,
+        typer.Argument(help="Recipe file (TOML), or the name of a shipped one.", autocompletion=shipped_recipes),
+    ],
     root: Annotated[Path, typer.Option(help="The data set: its folder, or a CSV file.")],
     out: Annotated[Path, typer.Option(help="Run folder; an interrupted run in it goes on where it stopped.")],
     init: Annotated[

@@ -151,4 +151,5 @@ def test_help_and_version_do_not_wait_for_torch(option: str) -> None:
 
 
 def test_version() -> None:
-    assert smart_iqa("--version").stdout == f"smart-iqa {metadata.version('smart-iqa')}\n"
+    versions = [f"{name} {metadata.version(name)}" for name in ("smart-iqa", "torch")]
+    assert smart_iqa("--version").stdout.splitlines() == versions
