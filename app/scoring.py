@@ -279,7 +279,10 @@ class Scoring:
 
     def _count(self, score: QualityScore, order: Order) -> None:
         """Report a score, and charge its crops alone to the owner."""
-        self._metrics.score.labels(order.model.config.name).observe(score.score)
+        name = order.model.config.name
+        self._metrics.score.labels(name).observe(score.score)
+        for warning in score.warnings:
+            self._metrics.image_warnings.labels(name, warning).inc()
         if order.crops == AUTO:
             self._metrics.auto_crops.observe(len(score.crops))
         self._rates.give_back(order.owner, order.count, len(score.crops))
