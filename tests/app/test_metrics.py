@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from fastapi.testclient import TestClient
-from prometheus_client.parser import text_string_to_metric_families
 from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
 
 from app.errors import TABLE
 from app.main import create_app
