@@ -7,12 +7,14 @@
 # make chaos   put a service under fire for ten minutes
 # make mutants change the batcher in hundreds of small ways, and list those that its tests do not notice
 # make openapi rewrite docs/openapi.json after a change of the API
+# make dashboard       rewrite the Grafana dashboard after a change in deploy/grafana
+# make prometheusrule  rewrite the rules for the Prometheus operator after a change in deploy/prometheus/rules
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test check coverage bench fuzz chaos mutants openapi
+.PHONY: serve test check coverage bench fuzz chaos mutants openapi dashboard prometheusrule
 serve: $(VENV)/serve.stamp
 	$(BIN)/smart-iqa serve
 
@@ -44,6 +46,12 @@ mutants: $(VENV)/mutants.stamp
 
 openapi: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.app.openapi > docs/openapi.json
+
+dashboard: $(VENV)/dev.stamp
+	$(BIN)/python -m deploy.grafana.dashboard > deploy/grafana/dashboards/smart-iqa.json
+
+prometheusrule: $(VENV)/dev.stamp
+	$(BIN)/python -m deploy.prometheus.operator > deploy/kubernetes/monitoring/prometheusrule.yaml
 
 $(VENV)/serve.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
