@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import promql_parser
@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 DASHBOARD = ROOT / "deploy" / "grafana" / "dashboards" / "smart-iqa.json"
 RULES = sorted((ROOT / "deploy" / "prometheus" / "rules").glob("*.yml"))
 
-Series = Mapping[str, list[Mapping[str, str]]]
+Series = Mapping[str, Sequence[Mapping[str, str]]]
 """Labels of all series, by name."""
 TARGET = {"job", "instance"}
 """Labels that Prometheus adds to whatever it scrapes."""

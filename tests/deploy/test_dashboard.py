@@ -53,7 +53,7 @@ def test_variables() -> None:
 
 
 def test_panels_lie_beside_each_other_on_the_grid() -> None:
-    taken = set()
+    taken: set[tuple[int, int]] = set()
     for panel in panels():
         place = panel["gridPos"]
         cells = set(

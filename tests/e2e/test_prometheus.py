@@ -183,6 +183,7 @@ def test_rules_do_what_they_shall(file: Path) -> None:
 
 
 def test_promtool_finds_no_fault() -> None:
-    for command in (["rules", "--lint=all", "--lint-fatal", *RULES], ["config", DEPLOY / "prometheus.yml"]):
+    rules_, config = map(str, RULES), str(DEPLOY / "prometheus.yml")
+    for command in (["rules", "--lint=all", "--lint-fatal", *rules_], ["config", config]):
         done = subprocess.run(["promtool", "check", *command], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
