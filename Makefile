@@ -9,12 +9,14 @@
 # make openapi rewrite docs/openapi.json after a change of the API
 # make docs    build the documents into site/, without the internet
 # make wheel   build what pipx or an empty environment installs, into dist/
+# make dashboard       rewrite the Grafana dashboard after a change in deploy/grafana
+# make prometheusrule  rewrite the rules for the Prometheus operator after a change in deploy/prometheus/rules
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test check coverage bench fuzz chaos mutants openapi docs wheel
+.PHONY: serve test check coverage bench fuzz chaos mutants openapi docs wheel dashboard prometheusrule
 serve: $(VENV)/serve.stamp
 	$(BIN)/smart-iqa serve
 
@@ -52,6 +54,12 @@ docs: $(VENV)/dev.stamp
 
 wheel: $(VENV)/dev.stamp
 	$(BIN)/python -m build
+
+dashboard: $(VENV)/dev.stamp
+	$(BIN)/python -m deploy.grafana.dashboard > deploy/grafana/dashboards/smart-iqa.json
+
+prometheusrule: $(VENV)/dev.stamp
+	$(BIN)/python -m deploy.prometheus.operator > deploy/kubernetes/monitoring/prometheusrule.yaml
 
 $(VENV)/serve.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'

@@ -39,6 +39,7 @@ def create_app(
         ModuleNotFoundError: Traces are asked for, but OpenTelemetry's SDK is not installed.
     """
     measured = Metrics()
+    measured.build_info.labels(version("smart-iqa")).set(1)
     telemetry = tracing.telemetry(settings)
 
     @asynccontextmanager

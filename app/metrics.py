@@ -1,6 +1,6 @@
 """Prometheus metrics, prefix ``smartiqa_``, seconds and base units."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 # 1 ms to 33 s, doubling.
 _SECONDS = tuple(0.001 * 2**power for power in range(16))
@@ -12,8 +12,12 @@ class Metrics:
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
 
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"smartiqa_{name}", text, labels, registry=registry)
+        def counter(name: str, text: str, *labels: str, values: tuple[str, ...] = ()) -> Counter:
+            made = Counter(f"smartiqa_{name}", text, labels, registry=registry)
+            # From 0 on, where the label's values are known: else the first of a kind would not count as an increase.
+            for value in values:
+                made.labels(value)
+            return made
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"smartiqa_{name}", text, labels, registry=registry)
@@ -26,7 +30,10 @@ class Metrics:
             "rejections", "Requests, and pictures of a batch, answered with a problem, by its code.", "reason"
         )
         self.dropped = counter(
-            "dropped", "Accepted requests dropped before the device: disconnect, deadline.", "reason"
+            "dropped",
+            "Accepted requests dropped before the device: disconnect, deadline.",
+            "reason",
+            values=("disconnect", "deadline"),
         )
         self.in_flight = gauge("requests_in_flight", "Requests being worked on.")
 
@@ -41,6 +48,7 @@ class Metrics:
             "decoders_replaced",
             "Decoder processes replaced by why: died, overran, memory, nonsense; idle if no picture is to blame.",
             "reason",
+            values=("died", "overran", "memory", "nonsense", "idle"),
         )
         self.queue_seconds = histogram("queue_seconds", "From queued to the first crop on the device.", _SECONDS)
         self.compute_seconds = histogram("compute_seconds", "One batch on the device.", _SECONDS)
@@ -49,19 +57,31 @@ class Metrics:
         self.batch_fill = histogram(
             "batch_fill_ratio", "Crops of a batch by the most that fit.", tuple(tenth / 10 for tenth in range(1, 11))
         )
-        self.batch_flush = counter("batch_flush", "Batches by what sent them off: full, idle device, retry.", "reason")
+        self.batch_flush = counter(
+            "batch_flush",
+            "Batches by what sent them off: full, idle device, retry.",
+            "reason",
+            values=("full", "idle", "retry"),
+        )
         self.device_batches = counter("device_batches", "Batches that a device has computed.", "device")
         self.batch_failures = counter("batch_failures", "Batches that the engine failed on.", "kind")
+        self.lanes = gauge("lanes", "Batches that can be under way at a time, on all devices together.")
         self.queue_crops = gauge("queue_crops", "Crops waiting for the device.")
         self.queue_bytes = gauge("queue_bytes", "Memory of the crops waiting for the device.")
         self.queue_wait = gauge(
             "queue_drain_seconds", "Work waiting for the device, in seconds by what its models took lately."
         )
 
-        self.cache = counter("cache", "Pictures looked up among the scores given before: hit, miss.", "result")
+        self.cache = counter(
+            "cache", "Pictures looked up among the scores given before: hit, miss.", "result", values=("hit", "miss")
+        )
         self.cache_crops = gauge("cache_crops", "Crops whose scores are kept.")
 
         self.score = histogram("score", "Scores given.", tuple(float(edge) for edge in range(5, 101, 5)), "model")
+        self.training_score = gauge(
+            "training_score", "Scores that a share of the training photos reach at most.", "model", "quantile"
+        )
+        self.image_warnings = counter("image_warnings", "Warnings in answers.", "model", "warning")
         self.auto_crops = histogram(
             "auto_crops", "Crops behind the answers to crops=auto.", tuple(float(2**power) for power in range(7))
         )
@@ -72,7 +92,11 @@ class Metrics:
         self.model_info = gauge(
             "model_info", "Loaded models; always 1.", "name", "digest", "contract", "device", "precision"
         )
+        self.reloads = counter("reloads", "Exchanges of the models: done, failed.", "result", values=("done", "failed"))
         self.ready = gauge("ready", "1 while the service is ready.")
+        self.build_info = gauge("build_info", "The release; always 1.", "version")
+        # Memory, processor time, files and start of this process; decoder processes are not in it.
+        ProcessCollector(namespace="smartiqa", registry=registry)
 
     def render(self) -> bytes:
         """Write all metrics in the Prometheus text format."""

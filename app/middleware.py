@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import headers
 from app.document import ID_PATTERN
-from app.errors import Problem
+from app.errors import TABLE, Problem
 from app.metrics import Metrics
 
 HEADER = "X-Request-ID"
@@ -33,6 +33,9 @@ class RequestMiddleware:
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
         self.metrics = metrics
+        # From 0 on: else the first problem of a kind would not count as an increase.
+        for code in TABLE:
+            metrics.rejections.labels(code)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""

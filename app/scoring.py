@@ -251,7 +251,10 @@ class Scoring:
 
     def _count(self, score: QualityScore, order: Order, used: int) -> None:
         """Report a score, and charge the crops that were used alone to the owner."""
-        self._metrics.score.labels(order.model.config.name).observe(score.score)
+        name = order.model.config.name
+        self._metrics.score.labels(name).observe(score.score)
+        for warning in score.warnings:
+            self._metrics.image_warnings.labels(name, warning).inc()
         if order.crops == AUTO:
             self._metrics.auto_crops.observe(len(score.crops))
         self._rates.give_back(order.owner, order.count, used)

@@ -19,6 +19,8 @@ from app.scoring import Scoring
 from app.settings import Settings
 from app.work import DeviceLost
 from model.allocator import keep_freed_memory
+from model.contract import PERCENTILE_STEP
+from model.images import Warning
 
 log = logging.getLogger("smart_iqa.service")
 
@@ -111,12 +113,21 @@ class Service:
             for key, replicas in model.replicas.items():
                 self._batcher.put_engine(key, replicas)
         self._broken, self._loaded = "", True
-        self._metrics.model_info.clear()
-        for model in models.values():
-            self._metrics.model_info.labels(
-                model.config.name, model.digest, model.config.contract.id, ",".join(model.devices), model.precision
-            ).set(1)
+        self._report(models)
         self.generations.replace(models)
+
+    def _report(self, models: Mapping[str, ServedModel]) -> None:
+        metrics = self._metrics
+        metrics.lanes.set(len(self._lanes))
+        metrics.model_info.clear()
+        metrics.training_score.clear()
+        for model in models.values():
+            name, contract = model.config.name, model.config.contract
+            metrics.model_info.labels(name, model.digest, contract.id, ",".join(model.devices), model.precision).set(1)
+            for step, score in enumerate(contract.percentiles):
+                metrics.training_score.labels(name, f"{step * PERCENTILE_STEP / 100:g}").set(score)
+            for warning in Warning:
+                metrics.image_warnings.labels(name, warning)
 
     def _forget(self, keys: list[str]) -> None:
         for key in keys:
@@ -143,12 +154,15 @@ class Service:
             try:
                 models = await load_again(self._load, self.settings, folders, self.models, self._lanes)
             except DeviceLost as error:
+                self._metrics.reloads.labels("failed").inc()
                 raise Problem("device_lost", "nothing can be loaded until the service is restarted") from error
             except Exception as error:
+                self._metrics.reloads.labels("failed").inc()
                 log.error("the models that are loaded stay: %s: %s", type(error).__name__, error)
                 detail = f"the models that are loaded stay; the reason is {type(error).__name__}, the log says more"
                 raise Problem("reload_failed", detail) from error
             self._install(models)
+            self._metrics.reloads.labels("done").inc()
             new = {name: model.digest for name, model in models.items()}
             log.info("the models are now %s", ", ".join(f"{name} {digest[:19]}" for name, digest in new.items()))
             return old, new

@@ -29,7 +29,7 @@ from tests.app.conftest import served, wait_ready
 from tests.app.fakes import FakeEngine
 from tests.app.test_admin import ADMIN, eventually
 from tests.app.test_keys import entry
-from tests.app.test_pictures import post, problem
+from tests.app.test_pictures import metric, post, problem
 from tests.conftest import save_random
 
 
@@ -108,6 +108,8 @@ def test_reload_exchanges_the_model(shop: Shop, jpeg: bytes) -> None:
         assert len(info) == 1
         assert after["model"]["digest"] in info[0]
         assert client.get("/models").json()["models"][0]["licence"] == "3"
+        assert metric(client, 'smartiqa_reloads_total{result="done"}') == 3
+        assert metric(client, 'smartiqa_reloads_total{result="failed"}') == 0
 
 
 def test_the_old_model_is_given_back(shop: Shop, jpeg: bytes) -> None:
@@ -224,6 +226,7 @@ def test_a_bad_checkpoint_is_refused_and_the_old_model_stays(
         shop.misbehave = lambda _: None
         (folder / checkpoint.WEIGHTS).write_bytes(b"damaged")
         assert "CheckpointError" in problem(reload(client), 409, "reload_failed")["detail"]
+        assert metric(client, 'smartiqa_reloads_total{result="failed"}') == 2
         assert post(client, jpeg).json()["model"]["digest"] == digest
         assert client.get("/health/ready").status_code == 200
         eventually(lambda: all(engine() is None for engine in shop.engines[1:]))
