@@ -146,7 +146,8 @@ def send(connection: socket.socket, kind: bytes, told: dict[str, Any], *pixels: 
     """Send an answer."""
     text = json.dumps(told).encode()
     connection.sendall(kind + ANSWER.pack(len(text), sum(map(len, pixels))) + text)
-    for part in pixels:
+    # Not even an empty part may follow the last byte that is waited for: the other end may have gone by then.
+    for part in filter(None, pixels):
         connection.sendall(part)
 
 

@@ -69,10 +69,15 @@ class Pool:
         )
 
     def decode(
-        self, data: bytes, admit: Callable[[int], object] = lambda _: None, *, preview: bool = False
+        self,
+        data: bytes,
+        admit: Callable[[int], object] = lambda _: None,
+        *,
+        preview: bool = False,
+        spots: bool = False,
     ) -> sandbox.Resized:
         sha256 = hashlib.sha256(data).hexdigest()
-        return self.sandbox.decode(data, sha256, self.contract, Limits(), admit, preview=preview)
+        return self.sandbox.decode(data, sha256, self.contract, Limits(), admit, preview=preview, spots=spots)
 
     def works(self) -> None:
         """Check that pictures are decoded."""
@@ -156,12 +161,14 @@ def test_processes_and_threads_give_the_same_bits(kind: str) -> None:
     fields: dict[str, Any] = CONTRACTS[kind]
     contract = Contract(scale=Scale(dataset="made-up", min=0.0, max=1.0), **fields)
     pictures = {**SEEDS, **turned(), **large()}
+    spots = contract.view == "crops"
 
     async def every(decoder: Decoder) -> list[Decoded | str]:
         results: list[Decoded | str] = []
         for data in pictures.values():
             try:
-                results.append(await decoder.decode(data, "", contract, None, preview=True))
+                decoded = await decoder.decode(data, "", contract, None, preview=True, spots=spots)
+                results.append(decoded)
             except images.ImageError as error:
                 results.append(f"{type(error).__name__}: {error}")
         return results
@@ -195,6 +202,11 @@ def test_processes_and_threads_give_the_same_bits(kind: str) -> None:
         assert there.preview is not None
         assert here.preview.size == there.preview.size, name
         assert here.preview.tobytes() == there.preview.tobytes(), name
+        if spots:
+            assert here.spots is not None
+            assert there.spots is not None
+            assert here.spots.layout == there.spots.layout, name
+            assert np.array_equal(here.spots.items, there.spots.items), name
 
 
 def test_the_service_answers_the_same(checkpoint_folder: Path, jpeg: bytes) -> None:
@@ -373,6 +385,23 @@ def test_nonsense_costs_one_upload(pools: Callable[..., Pool], monkeypatch: pyte
     assert process.poll() is not None
     assert pool.decode(b"say " + SOUND, preview=True).facts.width == 512
     assert pool.replaced("nonsense") == 1
+
+
+def test_the_copy_for_spots_is_as_large_as_it_must_be(
+    pools: Callable[..., Pool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "PROGRAM", ("-c", ECHO))
+    pool = pools()
+    size = 3 * 512 * 512
+    whole = LET_IN + frame(FACTS, {**FACTS_TOLD, "preview": None}, bytes(size) + b"\1" * size)
+    got = pool.decode(b"say " + whole, spots=True)
+    assert got.preview is None
+    assert got.spots_HWC is not None
+    assert (got.spots_HWC.shape, got.spots_HWC.min(), got.pixels_HWC.max()) == ((512, 512, 3), 1, 0)
+    for lying in (SOUND, LET_IN + frame(FACTS, FACTS_TOLD, bytes(2 * size + 3))):
+        with pytest.raises(UndecodableImage, match="time and memory"):
+            pool.decode(b"say " + lying, spots=True)
+    assert pool.replaced("nonsense") == 2
 
 
 TRIALS = """

@@ -13,7 +13,7 @@ import pytest
 
 from app import sandbox_worker
 from app.sandbox_worker import ANSWER, ERROR, FACTS, GO, OUT_OF_MEMORY, PIXELS, READY, REQUEST, SIZE, STOP
-from model import images, overlay
+from model import images, overlay, spots
 from model.contract import Contract
 from tests.conftest import encode, photo
 
@@ -73,13 +73,16 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
 
 def test_pictures_come_resized(service: Service, contract: Contract) -> None:
     data = encode(photo(400, 300))
-    for preview in (False, True):
-        service.ask(data, contract, preview=preview)
+    for preview, asks_spots in ((False, False), (True, False), (False, True), (True, True)):
+        service.ask(data, contract, preview=preview, spots=asks_spots)
         assert service.admit(GO) == 400 * 300
         kind, told, pixels = service.answer()
         picture = images.decode(data)
         small = overlay.shrink(picture.image)
-        expected = contract.resized(picture).tobytes() + (small.tobytes() if preview else b"")
+        copy = spots.resized(picture, contract)
+        assert copy.size == (400, 300)
+        expected = contract.resized(picture).tobytes()
+        expected += (small.tobytes() if preview else b"") + (copy.tobytes() if asks_spots else b"")
         assert (kind, pixels) == (FACTS, expected)
         assert told == {
             "width": 400,
