@@ -119,12 +119,14 @@ export class List {
   }
 
   #arrange() {
+    const focused = document.activeElement;
     const wanted = this.photos.map((photo) => this.#rows.get(photo).row);
     wanted.forEach((row, place) => {
       const there = this.#body.children[place];
-      // Rows that are in place stay there: moving one would take the focus from it.
       if (there !== row) this.#body.insertBefore(row, there);
     });
+    // A row that moves lets go of the focus.
+    if (focused !== document.activeElement) focused.focus({ preventScroll: true });
   }
 
   #compare(one, other) {
