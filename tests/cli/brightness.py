@@ -88,5 +88,5 @@ if __name__ == "__main__":
     from model.scorer import Scorer
 
     killed = Brightness(int(sys.argv.pop(1)), lambda: os.kill(os.getpid(), signal.SIGKILL))
-    Scorer.load = lambda *_, **__: killed  # type: ignore[method-assign,assignment,return-value]
+    Scorer.load = lambda *_, **__: killed  # type: ignore[method-assign,assignment]
     main()

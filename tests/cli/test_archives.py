@@ -3,7 +3,7 @@ import io
 import json
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,15 +15,15 @@ from tests.cli.conftest import Score
 MEMBERS = {"a.png": 80.0, "deep/b.PNG": 10.0}
 
 
-def write_zip(file: Path, **contents: bytes) -> Path:
+def write_zip(file: Path, contents: Mapping[str, bytes]) -> Path:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in contents.items():
             archive.writestr(name, data)
     return file
 
 
-def write_tar(file: Path, mode: str = "w", **contents: bytes) -> Path:
-    with tarfile.open(file, mode) as archive:  # type: ignore[call-overload]
+def write_tar(file: Path, contents: Mapping[str, bytes], compression: str = "") -> Path:
+    with tarfile.open(file, f"w:{compression}") as archive:  # type: ignore[call-overload]
         for name, data in contents.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
@@ -46,21 +46,27 @@ def errors(file: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "mode"),
+    ("name", "compression"),
     [
-        ("x.zip", ""),
-        ("x.ZIP", ""),
-        ("x.tar", "w"),
-        ("x.tar.gz", "w:gz"),
-        ("x.tgz", "w:gz"),
-        ("x.tar.bz2", "w:bz2"),
-        ("x.txz", "w:xz"),
+        ("x.zip", None),
+        ("x.ZIP", None),
+        ("x.tar", ""),
+        ("x.tar.gz", "gz"),
+        ("x.tgz", "gz"),
+        ("x.tar.bz2", "bz2"),
+        ("x.txz", "xz"),
     ],
 )
-def test_members_are_scored_where_they_are(name: str, mode: str, tmp_path: Path, score: Score) -> None:
+def test_members_are_scored_where_they_are(name: str, compression: str | None, tmp_path: Path, score: Score) -> None:
     contents = {member: grey(percent) for member, percent in MEMBERS.items()}
-    contents |= {"notes.txt": b"no picture", "__MACOSX/._a.png": b"resources"} if not mode else {"notes.txt": b"none"}
-    file = write_tar(tmp_path / name, mode, **contents) if mode else write_zip(tmp_path / name, **contents)
+    contents["notes.txt"] = b"no picture"
+    if compression is None:
+        contents["__MACOSX/._a.png"] = b"resources"
+    file = (
+        write_tar(tmp_path / name, contents, compression)
+        if compression is not None
+        else write_zip(tmp_path / name, contents)
+    )
     told = score(file, "-f", "jsonl")
     lines = [json.loads(line) for line in told.stdout.splitlines()]
     assert told.status == 0
@@ -71,12 +77,12 @@ def test_members_are_scored_where_they_are(name: str, mode: str, tmp_path: Path,
 
 
 def test_archives_in_a_folder_are_not_opened(tmp_path: Path, score: Score) -> None:
-    write_zip(tmp_path / "x.zip", a=b"")
+    write_zip(tmp_path / "x.zip", {"a.png": grey(1)})
     assert "there are no pictures" in score(tmp_path).stderr
 
 
 def test_encrypted_members(tmp_path: Path) -> None:
-    file = write_zip(tmp_path / "x.zip", **{"a.png": grey(1)})
+    file = write_zip(tmp_path / "x.zip", {"a.png": grey(1)})
     data = bytearray(file.read_bytes())
     data[data.index(b"PK\x01\x02") + 8] |= 1
     file.write_bytes(data)
@@ -84,7 +90,7 @@ def test_encrypted_members(tmp_path: Path) -> None:
 
 
 def test_damaged_members_leave_the_others(tmp_path: Path) -> None:
-    file = write_zip(tmp_path / "x.zip", **{"a.png": bytes(range(256)) * 9, "b.png": grey(2)})
+    file = write_zip(tmp_path / "x.zip", {"a.png": bytes(range(256)) * 9, "b.png": grey(2)})
     data = bytearray(file.read_bytes())
     data[40:60] = bytes(20)
     file.write_bytes(data)
@@ -102,14 +108,14 @@ def test_what_is_no_archive(name: str, tmp_path: Path, score: Score) -> None:
 @pytest.mark.parametrize("write", [write_zip, write_tar])
 def test_members_are_bounded(write: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "MEMBER_BYTES", 1000)
-    file = write(tmp_path / ("x.zip" if write is write_zip else "x.tar"), **{"a.png": bytes(1001), "b.png": grey(2)})
+    file = write(tmp_path / ("x.zip" if write is write_zip else "x.tar"), {"a.png": bytes(1001), "b.png": grey(2)})
     assert errors(file) == {"/a.png": "the member has 1,001 bytes, more than the limit of 1,000"}
 
 
 def test_zip_bombs_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "EXPANSION_FLOOR", 10_000)
     monkeypatch.setattr(archives, "EXPANSION", 10)
-    file = write_zip(tmp_path / "x.zip", **{f"{place}.png": bytes(4000) for place in range(4)})
+    file = write_zip(tmp_path / "x.zip", {f"{place}.png": bytes(4000) for place in range(4)})
     assert [*errors(file)] == ["/2.png", "/3.png"]
     assert "expands to more than 10,000 bytes" in errors(file)["/2.png"]
 
@@ -119,7 +125,7 @@ def test_tar_bombs_are_given_up_also_where_they_are_no_pictures(
 ) -> None:
     monkeypatch.setattr(archives, "EXPANSION_FLOOR", 10_000)
     monkeypatch.setattr(archives, "EXPANSION", 10)
-    file = write_tar(tmp_path / "x.tgz", "w:gz", **{"a.png": grey(2), "zeros.bin": bytes(20_000), "b.png": grey(3)})
+    file = write_tar(tmp_path / "x.tgz", {"a.png": grey(2), "zeros.bin": bytes(20_000), "b.png": grey(3)}, "gz")
     assert errors(file) == {"": "the archive expands to more than 10,000 bytes; the rest is left out"}
 
 
@@ -133,7 +139,7 @@ def test_headers_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_links_in_archives(tmp_path: Path) -> None:
-    file = write_tar(tmp_path / "x.tar", **{"a.png": grey(2)})
+    file = write_tar(tmp_path / "x.tar", {"a.png": grey(2)})
     with tarfile.open(file, "a") as archive:
         info = tarfile.TarInfo("link.png")
         info.type, info.linkname = tarfile.LNKTYPE, "a.png"
@@ -144,7 +150,7 @@ def test_links_in_archives(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cut", ["header", "content", "stream"])
 def test_an_archive_that_breaks_off_is_told(cut: str, tmp_path: Path, score: Score) -> None:
     """tarfile itself takes a broken header for the end."""
-    file = write_tar(tmp_path / "x.tar", **{"a.png": grey(20), "b.png": grey(30)})
+    file = write_tar(tmp_path / "x.tar", {"a.png": grey(20), "b.png": grey(30)})
     data = bytearray(file.read_bytes())
     second = data.index(b"b.png")
     if cut == "header":

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cli.journal import Journal
+from model.scorer import ModelId
 from tests.cli import brightness
 from tests.cli.brightness import Brightness, folder_of, grey
 from tests.cli.conftest import Score
@@ -120,7 +121,7 @@ def test_another_run_is_not_gone_on_with(photos: Path, score: Score) -> None:
     assert told.status == 2
     assert "scores.csv.part was begun with crops 4, not 1;" in told.stderr.replace("\n", " ")
     other = Brightness()
-    other.model = brightness.ModelId(name="other", digest="sha256:1")
+    other.model = ModelId(name="other", digest="sha256:1")
     assert "begun with model brightness" in score(photos, "-o", "scores.csv", "--crops", "4", scorer=other).stderr
     assert Path("scores.csv.part").read_bytes() == part
     assert score(photos, "-o", "scores.csv", "--overwrite", scorer=interrupted()).status == 130

@@ -111,7 +111,7 @@ def test_paths_from_outside_stay_inside(photos: Path, score: Score, monkeypatch:
 
 
 def test_members_of_archives_stay_where_they_are(tmp_path: Path, score: Score) -> None:
-    file = write_zip(tmp_path / "x.zip", **{"a.png": grey(10)})
+    file = write_zip(tmp_path / "x.zip", {"a.png": grey(10)})
     told = score(file, "-f", "csv", "--below", "40", "--copy-to", tmp_path / "low")
     assert "x.zip/a.png: members of archives are not moved or copied" in told.stderr
     assert told.status == 1
@@ -175,7 +175,7 @@ def test_names_in_the_report_are_text(tmp_path: Path, score: Score) -> None:
 
 
 def test_pictures_in_archives_are_in_the_report(tmp_path: Path, score: Score) -> None:
-    file = write_zip(tmp_path / "x.zip", **{"a.png": grey(10), "b.png": grey(90)})
+    file = write_zip(tmp_path / "x.zip", {"a.png": grey(10), "b.png": grey(90)})
     score(file, "--html", tmp_path / "report.html", "-f", "csv")
     assert len(Page(tmp_path / "report.html").references) == 2
 
