@@ -186,7 +186,7 @@ class Settings(BaseSettings):
 
 
 def table() -> str:
-    """Draw the settings as the README's table."""
+    """Draw the settings as the table of docs/settings.md."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = "checkpoints/default" if name == "checkpoints" else field.default

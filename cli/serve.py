@@ -17,7 +17,7 @@ def serve(
 ) -> None:
     """Serve scores over HTTP.
 
-    Options beat the environment variables SMARTIQA_*, which the README lists in full.
+    Options beat the environment variables SMARTIQA_*, which docs/settings.md lists in full.
     """
     import uvicorn
     from pydantic import ValidationError

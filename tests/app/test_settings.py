@@ -42,9 +42,9 @@ def test_settings_cannot_be_changed() -> None:
         Settings().port = 1  # type: ignore[misc]
 
 
-def test_every_setting_is_described_and_the_readme_shows_them() -> None:
+def test_every_setting_is_described_and_their_page_shows_them() -> None:
     assert all(field.description for field in Settings.model_fields.values())
-    assert table() in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert table() in (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:12"])

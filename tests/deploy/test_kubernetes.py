@@ -19,7 +19,7 @@ VERSIONS = ("1.30", "1.34", "1.37")
 BYTES_A_PIXEL = 34
 """What decoding takes at most, by docs/operations.md."""
 RESIDENT_BYTES = 1.2e9
-"""What the service holds with the default checkpoint, apart from pictures, by the README."""
+"""What the service holds with the default checkpoint, apart from pictures, by docs/performance.md."""
 
 
 def read(path: str) -> dict[str, Any]:
