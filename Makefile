@@ -50,7 +50,7 @@ openapi: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.app.openapi > docs/openapi.json
 
 docs: $(VENV)/dev.stamp
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 wheel: $(VENV)/dev.stamp
 	$(BIN)/python -m build

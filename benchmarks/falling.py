@@ -2,8 +2,8 @@
 
     python -m benchmarks.falling
 
-draws ``docs/images/falling.png`` from the default checkpoint and the photos in ``examples/``, none of which it was trained
-on. ``smart-iqa benchmark behaviour`` prints such figures for any checkpoint and photos.
+draws ``docs/images/falling.png`` from the default checkpoint and the photos in ``examples/``, none of which it was
+trained on. ``smart-iqa benchmark behaviour`` prints such figures for any checkpoint and photos.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Diagrams of the pages: drawn beforehand, so that no page has to fetch a program that draws them.
 
-The pages hold Mermaid's text, which code hosts draw by themselves. For the site each text has a drawing beside it, named
-after its hash. After a change of a diagram, with chromium and with mermaid from npm:
+The pages hold Mermaid's text, which code hosts draw by themselves. For the site each text has a drawing beside it,
+named after its hash. After a change of a diagram, with chromium and with mermaid from npm:
 
     python docs/hooks/diagrams.py node_modules/mermaid/dist/mermaid.min.js
 """

@@ -1,6 +1,6 @@
 """The README's picture of the page, taken with chromium from a running service.
 
-    python docs/hooks/screenshot.py http://localhost:8000
+python docs/hooks/screenshot.py http://localhost:8000
 """
 
 import io

@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
-
 
 PROGRAM = (sys.executable, "-c", "from cli.main import main; main()")
 
@@ -28,14 +28,20 @@ class Service:
     """A running ``smart-iqa serve``."""
 
     def __init__(
-        self, log: Path, *, program: Sequence[str] = PROGRAM, cwd: Path | None = None, **settings: object
+        self,
+        log: Path,
+        *,
+        program: Sequence[str] = PROGRAM,
+        arguments: Sequence[str] = (),
+        cwd: Path | None = None,
+        **settings: object,
     ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         # Without the cache: every request is to reach the device.
         settings = {"cache_crops": 0, **settings}
         variables = {f"SMARTIQA_{name.upper()}": str(value) for name, value in settings.items()}
-        command = [*program, "serve", "--port", str(self.port)]
+        command = [*program, "serve", "--port", str(self.port), *arguments]
         with log.open("wb") as stderr:
             environment = {**os.environ, **variables}
             self.process = subprocess.Popen(command, env=environment, cwd=cwd, stdin=subprocess.DEVNULL, stderr=stderr)
@@ -64,10 +70,9 @@ class Service:
 
 
 @contextmanager
-def running(
-    log: Path, *, program: Sequence[str] = PROGRAM, cwd: Path | None = None, **settings: object
-) -> Iterator[Service]:
-    service = Service(log, program=program, cwd=cwd, **settings)
+def running(log: Path, **options: Any) -> Iterator[Service]:
+    """Start a service, wait until it is ready, and end it; options are those of ``Service``."""
+    service = Service(log, **options)
     try:
         service.wait_ready()
         yield service

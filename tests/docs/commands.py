@@ -1,0 +1,128 @@
+"""A ``smart-iqa`` and a ``python`` for shell scripts that do not wait for torch to be imported each time.
+
+One process has imported everything and waits at a socket. The two commands are small scripts on the PATH that hand it
+their arguments, folder, environment and open files; it forks, and the fork does what the command would have done. So a
+script with pipes and redirections is run by a real shell, and costs what its commands compute.
+"""
+
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from tests.conftest import ROOT
+
+_ASK = """#!{python} -IS
+import json, os, socket, sys
+asked = socket.socket(socket.AF_UNIX)
+asked.connect({address!r})
+what = json.dumps([{command!r}, sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+socket.send_fds(asked, [len(what).to_bytes(4, "big")], [0, 1, 2])
+asked.sendall(what)
+status = asked.recv(1)
+sys.exit(status[0] if status else 255)
+"""
+
+
+@contextmanager
+def installed(folder: Path) -> Iterator[Path]:
+    """Start the process, and make the commands.
+
+    Args:
+        folder: An empty folder with a short path.
+
+    Yields:
+        The folder of the commands, for the PATH.
+    """
+    address = str(folder / "s")
+    commands = folder / "bin"
+    commands.mkdir()
+    for command in ("smart-iqa", "python"):
+        (commands / command).write_text(_ASK.format(python=sys.executable, address=address, command=command))
+        (commands / command).chmod(0o755)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "clients" / "python")))}
+    start = [sys.executable, "-m", "tests.docs.commands", address]
+    with subprocess.Popen(
+        start, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment, cwd=ROOT
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            yield commands
+        finally:
+            process.kill()
+
+
+def wait(address: str) -> NoReturn:
+    """Do what is asked for at a socket, each in a process of its own."""
+    import training.figures.report
+    import training.trainer  # noqa: F401
+    from model import scorer  # noqa: F401
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen(16)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        # Children are reaped by the kernel.
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        while True:
+            asker, _ = listener.accept()
+            if os.fork() == 0:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                asker.sendall(bytes([_answer(asker)]))
+                os._exit(0)
+            asker.close()
+
+
+def _answer(asker: socket.socket) -> int:
+    length, files, _, _ = socket.recv_fds(asker, 4, 3)
+    what = b""
+    while len(what) < int.from_bytes(length, "big"):
+        what += asker.recv(65536)
+    command, arguments, cwd, environment = json.loads(what)
+    for place, file in enumerate(files):
+        os.dup2(file, place)
+        os.close(file)
+    sys.stdin, sys.stdout, sys.stderr = (open(place, mode, closefd=False) for place, mode in enumerate("rww"))
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = [command, *arguments]
+    try:
+        if command == "python":
+            sys.path.insert(0, cwd)
+            runpy.run_path(arguments[0], run_name="__main__")
+        else:
+            _smart_iqa()
+        status = 0
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    return status
+
+
+def _smart_iqa() -> None:
+    from app.server import Server
+    from cli.main import main
+
+    def serve(self: Server) -> None:
+        """Come as far as listening: a service would stay."""
+
+    Server.run = serve  # type: ignore[method-assign,assignment]
+    main()
+
+
+if __name__ == "__main__":
+    wait(sys.argv[1])
