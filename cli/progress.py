@@ -43,12 +43,15 @@ class Pace(ProgressColumn):
 
 
 @contextlib.contextmanager
-def progress(counted: Callable[[], Iterator[Found]] | None, *, done: int) -> Iterator[Callable[[], None]]:
+def progress(
+    counted: Callable[[], Iterator[Found]] | None, *, done: int, results: bool
+) -> Iterator[Callable[[], None]]:
     """Show a bar on stderr, if that is a terminal.
 
     Args:
         counted: Finds all pictures, so that they can be counted beside the scoring; None if nobody knows them.
         done: How many an earlier run has scored.
+        results: Whether results are written to stdout meanwhile; if that is a terminal, they take the bar's place.
 
     Yields:
         What is to be called for each further one.
@@ -61,9 +64,9 @@ def progress(counted: Callable[[], Iterator[Found]] | None, *, done: int) -> Ite
         Pace(done),
         console=notes,
         transient=True,
-        disable=not notes.is_terminal,
-        # Results that go to the same terminal are put above the bar; any others are none of its business.
-        redirect_stdout=sys.stdout.isatty(),
+        disable=not notes.is_terminal or (results and sys.stdout.isatty()),
+        # Otherwise what is written to a file through stdout would end up on the screen.
+        redirect_stdout=False,
     )
     with bar:
         task = bar.add_task("", total=None, completed=done)

@@ -133,7 +133,8 @@ class Run:
             self._take(record)
         # Closed at once if the run is stopped, not when it happens to be collected: threads are decoding.
         records = contextlib.closing(stream.records(found, self._scorer, self._crops))
-        with progress(counted, done=self._scored) as advance, records as fresh:
+        streams = self._plan.sort is None and self._plan.format in (Format.CSV, Format.JSONL)
+        with progress(counted, done=self._scored, results=streams) as advance, records as fresh:
             for record in fresh:
                 if journal is not None:
                     journal.add(record)

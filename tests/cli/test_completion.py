@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -62,7 +63,7 @@ def test_progress_tells_rate_and_remaining_time(monkeypatch: pytest.MonkeyPatch)
     console = Console(file=screen, force_terminal=True, width=120, get_time=lambda: now)
     monkeypatch.setattr(progress, "notes", console)
     found = [Found(f"{place}.png", Path()) for place in range(30)]
-    with progress.progress(lambda: iter(found), done=10) as advance:
+    with progress.progress(lambda: iter(found), done=10, results=True) as advance:
         for thread in threading.enumerate():
             if thread.name == "count":
                 thread.join()
@@ -73,7 +74,17 @@ def test_progress_tells_rate_and_remaining_time(monkeypatch: pytest.MonkeyPatch)
     assert "2.5 pictures/s, 0:00:06 left" in screen.getvalue()
 
 
+def test_results_on_a_terminal_take_the_place_of_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(progress, "notes", Console(file=screen, force_terminal=True, width=120))
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(isatty=lambda: True))
+    for results in (True, False):
+        with progress.progress(None, done=0, results=results) as advance:
+            advance()
+        assert ("scoring" in screen.getvalue()) == (not results)
+
+
 def test_there_is_no_bar_where_nobody_sees_it(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress.progress(lambda: pytest.fail("counted"), done=0) as advance:
+    with progress.progress(lambda: pytest.fail("counted"), done=0, results=False) as advance:
         advance()
     assert capsys.readouterr() == ("", "")
