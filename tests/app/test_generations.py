@@ -1,9 +1,11 @@
 """Which models are kept, and the batcher's part in it."""
 
 import asyncio
+import dataclasses
 import weakref
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +38,16 @@ def test_a_model_goes_when_the_last_request_that_may_know_it_has_ended(models: l
         assert gone == [], "the early request may have looked for its model late"
         early.close()
         assert gone == [a.key, b.key]
+
+
+def test_the_stages_of_a_model_go_with_it(models: list[ServedModel]) -> None:
+    stages: Any = [FakeEngine()]
+    a, b = dataclasses.replace(models[0], stage_engines=stages), models[1]
+    gone: list[str] = []
+    generations = Generations(gone.extend)
+    generations.replace({"a": a})
+    generations.replace({"b": b})
+    assert gone == [a.key, a.stages_key]
 
 
 def test_a_model_that_comes_back_stays(models: list[ServedModel]) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from model import golden, images
@@ -11,6 +12,7 @@ from model.adaptive import Rounds
 from model.contract import Contract
 from model.images import Warning
 from model.scorer import ModelId, QualityScore, Scorer, aggregate
+from model.sources import Source
 from tests.conftest import encode, photo
 
 
@@ -24,8 +26,28 @@ def test_every_form_of_a_picture_gets_the_same_score(scorer: Scorer, data: bytes
     file.write_bytes(data)
     expected = scorer.score(data).score
     image = Image.open(file)
-    for source in (file, str(file), image, np.asarray(image)):
+    tensor = torch.from_numpy(np.array(image))
+    forms: list[Source] = [file, str(file), data, image, np.asarray(image), tensor, tensor.permute(2, 0, 1)]
+    for source in forms:
         assert scorer.score(source).score == expected
+    for many in (forms, iter(forms)):
+        results = list(scorer.score_many(many))
+        assert [source for source, _ in results] == forms
+        assert [result.score for _, result in results if isinstance(result, QualityScore)] == [expected] * len(forms)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(64, 64, 3),
+        torch.zeros(64, 64, dtype=torch.uint8),
+        torch.zeros(1, 64, 64, dtype=torch.uint8),
+        torch.zeros(2, 3, 64, 64, dtype=torch.uint8),
+    ],
+)
+def test_tensors_that_are_no_picture(scorer: Scorer, tensor: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=r"a tensor must be uint8 \(H, W, 3\) or \(3, H, W\), not (float32|uint8) \("):
+        scorer.score(tensor)
 
 
 def test_aggregate_by_hand(contract: Contract) -> None:
