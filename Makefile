@@ -1,5 +1,5 @@
 # make serve   install on first use, then serve on :8000
-# make test    install the development tools on first use, then run the tests
+# make test    install the development tools on first use, then run the tests: two at a time, then those with processes of their own
 # make check   lint, formatting and types
 # make coverage  run the tests of the service, its processes included, and list what they do not reach
 # make bench   measure engine, service, decoding, start-up and scaling, beside what users would pick instead
@@ -15,13 +15,15 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
 
 .PHONY: serve test check coverage bench fuzz chaos mutants openapi docs wheel dashboard prometheusrule
 serve: $(VENV)/serve.stamp
 	$(BIN)/smart-iqa serve
 
 test: $(VENV)/dev.stamp
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --ignore tests/e2e
+	$(BIN)/pytest tests/e2e
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
