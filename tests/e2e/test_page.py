@@ -433,9 +433,9 @@ def test_rows_that_move_keep_the_focus(visit: Visit) -> None:
     page.route("**/attention?*", lambda route: held.append(route))
     choose(page, *small(2))
     page.get_by_role("button", name="Score").click()
-    first = page.get_by_role("button", name="photo 0.jpg", exact=True)
-    first.focus()
-    # Only the other one is scored, and moves above.
+    last = page.get_by_role("button", name="photo 1.jpg", exact=True)
+    last.focus()
+    # It alone is scored, and moves above the other.
     expect(page.locator("tr.scoring")).to_have_count(2)
     for route in held:
         # All that the page sends of a photo is its bytes.
@@ -443,7 +443,7 @@ def test_rows_that_move_keep_the_focus(visit: Visit) -> None:
             route.continue_()
     expect(page.locator("tr.done")).to_have_count(1)
     assert column(page, "button.name") == ["photo 1.jpg", "photo 0.jpg"]
-    expect(first).to_be_focused()
+    expect(last).to_be_focused()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
