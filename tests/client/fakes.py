@@ -54,6 +54,7 @@ class Scene:
         now: The time, in seconds.
         chance: What is drawn whenever a random number is.
         seconds: How long each answer takes.
+        oversleep: How much longer each pause takes than was asked for.
     """
 
     kind: Kind
@@ -64,6 +65,7 @@ class Scene:
     now: float = 1000.0
     chance: float = 0.5
     seconds: float = 0.0
+    oversleep: float = 0.0
 
     def ask(self, method: str, *args: Any, **options: Any) -> Any:
         """Call a method of a fresh client."""
@@ -120,7 +122,7 @@ class Scene:
 
     def _pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
-        self.now += seconds
+        self.now += seconds + self.oversleep
 
     def _answer(self, request: httpx2.Request) -> httpx2.Response:
         self.requests.append(request)

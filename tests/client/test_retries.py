@@ -104,6 +104,15 @@ def test_a_deadline_bounds_all_attempts_and_the_service_is_told_what_is_left(sce
     assert [request.headers["X-Deadline-Ms"] for request in scene.requests] == ["3000", "1375"]
 
 
+def test_a_deadline_that_passes_during_a_pause_is_still_a_time(scene: Scene) -> None:
+    scene.oversleep = 60
+    scene.answers = [problem(429, "queue_full", Retry_After="1"), problem(504, "deadline_exceeded")]
+    with pytest.raises(DeadlineExceeded):
+        scene.ask("score", b"bytes", deadline=3.0)
+    assert scene.requests[1].headers["X-Deadline-Ms"] == "1"
+    assert scene.requests[1].extensions["timeout"]["read"] > 0
+
+
 def test_a_missed_deadline_is_final(scene: Scene) -> None:
     scene.answers = [problem(504, "deadline_exceeded")]
     with pytest.raises(DeadlineExceeded):
