@@ -126,6 +126,8 @@ class Service:
             metrics.model_info.labels(name, model.digest, contract.id, ",".join(model.devices), model.precision).set(1)
             for step, score in enumerate(contract.percentiles):
                 metrics.training_score.labels(name, f"{step * PERCENTILE_STEP / 100:g}").set(score)
+            # From 0 on, as in the metrics: else the first answers would not count as an increase.
+            metrics.score.labels(name)
             for warning in Warning:
                 metrics.image_warnings.labels(name, warning)
 

@@ -35,6 +35,7 @@ def test_warnings_are_counted_for_each_answer_and_begin_at_none(load: Any, jpeg:
         assert set(samples(client, "smartiqa_image_warnings_total")) == {
             (model, warning.value) for model in ("fake", "plain") for warning in Warning
         }
+        assert samples(client, "smartiqa_score_count") == {("fake",): 0, ("plain",): 0}
         grey = encode(Image.new("L", (400, 300), 90))
         for data in (jpeg, grey, grey):
             assert post(client, data).status_code == 200
