@@ -14,7 +14,8 @@ from PIL import Image
 
 from model import images
 from model.contract import Contract, Scale
-from model.scorer import ModelId, QualityScore, open_picture
+from model.scorer import ModelId, QualityScore
+from model.sources import open_picture
 from tests.conftest import encode
 
 CONTRACT = Contract(crops=1, scale=Scale(dataset="made-up", min=0.0, max=1.0), grades=(20.0, 40.0, 60.0, 80.0))

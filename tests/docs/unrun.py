@@ -57,7 +57,8 @@ def check(words: Sequence[str]) -> None:
 
 def _smart_iqa(arguments: list[str]) -> None:
     command: Any = typer.main.get_command(app)
-    context, name = None, "smart-iqa"
+    context: Any = None
+    name: Any = "smart-iqa"
     if arguments[0].startswith("-"):
         # --version, --install-completion: to parse one would be to do it.
         assert arguments[0] in {option for parameter in command.params for option in parameter.opts}, arguments[0]
