@@ -62,8 +62,9 @@ def _route(title: str, operation: Json) -> Iterator[str]:
     yield from ("| answer | what |", "|---|---|")
     for status, answer in operation["responses"].items():
         codes = ", ".join(f"`{code}`" for code, _ in CODE.findall(answer["description"]))
+        described = _cell(answer["description"]).removeprefix("Successful Response")
         kinds = ", ".join(f"`{media}`{_object(content['schema'])}" for media, content in _content(answer).items())
-        yield f"| {status} | {codes or ': '.join(filter(None, (_cell(answer['description']), kinds)))} |"
+        yield f"| {status} | {codes or ': '.join(filter(None, (described, kinds)))} |"
     yield ""
 
 

@@ -91,7 +91,7 @@ def _answer(asker: socket.socket) -> int:
     for place, file in enumerate(files):
         os.dup2(file, place)
         os.close(file)
-    sys.stdin, sys.stdout, sys.stderr = (open(place, mode, closefd=False) for place, mode in enumerate("rww"))
+    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(place, mode, closefd=False) for place, mode in enumerate("rww"))
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)

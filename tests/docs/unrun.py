@@ -7,9 +7,10 @@ import subprocess
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import click
 import typer
+from typer.core import TyperGroup
 
 from cli.main import app
 from tests.conftest import ROOT
@@ -42,7 +43,7 @@ def check(words: Sequence[str]) -> None:
 
     Raises:
         AssertionError: It names something that is not there, or is none that is known here.
-        click.UsageError: ``smart-iqa`` has no such command, option or argument.
+        TyperException: ``smart-iqa`` has no such command, option or argument.
         ValueError: There is no such recipe, sweep or field.
     """
     program = words[0].removeprefix(".venv/bin/")
@@ -55,17 +56,16 @@ def check(words: Sequence[str]) -> None:
 
 
 def _smart_iqa(arguments: list[str]) -> None:
-    command: click.Command = typer.main.get_command(app)
-    context = None
-    name = "smart-iqa"
-    while isinstance(command, click.Group):
+    command: Any = typer.main.get_command(app)
+    context: Any = None
+    name: Any = "smart-iqa"
+    if arguments[0].startswith("-"):
+        # --version, --install-completion: to parse one would be to do it.
+        assert arguments[0] in {option for parameter in command.params for option in parameter.opts}, arguments[0]
+        return
+    while isinstance(command, TyperGroup):
         context = command.make_context(name, arguments, parent=context)
-        if not (rest := [*context._protected_args, *context.args]):
-            return  # --version and the like
-        found, next_, arguments = command.resolve_command(context, rest)
-        assert found is not None
-        assert next_ is not None
-        name, command = found, next_
+        name, command, arguments = command.resolve_command(context, [*context._protected_args, *context.args])
     given = command.make_context(name, arguments, parent=context).params
     if name == "train":
         recipe.load(Path(given["recipe"]), given["change"] or ())
