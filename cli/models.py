@@ -75,7 +75,7 @@ def show(
 
 @app.command("quantise")
 def quantise(
-    folder: Annotated[Path, typer.Argument(help="A checkpoint folder.", exists=True, file_okay=False)],
+    folder: Annotated[Path, typer.Argument(help="A checkpoint folder.")],
     photos: Annotated[list[Path], typer.Argument(help="Pictures like those to score, or folders of them.")],
     pictures: Annotated[int, typer.Option(min=4, help="How many of them to use.")] = 128,
     tolerance: Annotated[
