@@ -66,13 +66,7 @@ def _smart_iqa(arguments: list[str]) -> None:
     while isinstance(command, TyperGroup):
         context = command.make_context(name, arguments, parent=context)
         name, command, arguments = command.resolve_command(context, [*context._protected_args, *context.args])
-    try:
-        given = command.make_context(name, arguments, parent=context).params
-    except typer.BadParameter as error:
-        # What the commands before it would have made is not there.
-        if "does not exist" in error.format_message():
-            return
-        raise
+    given = command.make_context(name, arguments, parent=context).params
     if name == "train":
         recipe.load(Path(given["recipe"]), given["change"] or ())
     elif name == "sweep":
