@@ -93,10 +93,10 @@ def quantise(
     from cli.sources import find_files
     from model import checkpoint
 
+    loaded = checkpoint.load(folder)
     files = precision.some(list(find_files(photos)), pictures)
     if len(files) < 4:
         fail("at least four pictures are needed")
-    loaded = checkpoint.load(folder)
     selection, difference = precision.quantise(
         loaded,
         files,

@@ -95,7 +95,7 @@ def test_score_as_a_table(folder: Path, checkpoint_folder: Path) -> None:
         (["benchmark", "complexity", "smart-giant"], "no network is called"),
         (["benchmark", "models", "smart-giant"], "no network is called"),
         (["benchmark", "precision", "."], "there are no pictures"),
-        (["models", "quantise", "nowhere", "."], "does not exist"),
+        (["models", "quantise", "nowhere", "."], "no such checkpoint folder"),
         (["benchmark", "models", "--checkpoints", "nowhere"], "does not exist"),
         (["fly"], "No such command"),
     ],
