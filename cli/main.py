@@ -21,6 +21,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 EXTRAS = {
     "train": ("matplotlib", "openpyxl", "pandas", "scipy", "tensorboard"),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "ray": ("ray", "ray.data", "ray.serve", "ray.train"),
     "parquet": ("pyarrow",),
     "otel": ("opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.exporter.otlp"),
 }

@@ -1,0 +1,34 @@
+"""A Ray cluster of several nodes on this machine."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+
+@contextmanager
+def cluster_of(*nodes: dict[str, Any]) -> Iterator[Any]:
+    """Start a node for each of these options of ``Cluster.add_node``; the first one is the head."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster()
+    try:
+        for options in nodes:
+            cluster.add_node(**{"object_store_memory": 300 * 2**20, **options})
+        cluster.wait_for_nodes()
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quiet() -> Iterator[None]:
+    """Nothing is reported to anybody, and no dashboard is started."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        # Workers import this checkout, wherever they are started.
+        patch.setenv("PYTHONPATH", os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]))
+        yield
