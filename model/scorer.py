@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from model import adaptive, checkpoint, images, overlay
 from model import spots as spotting
-from model.activations import StageEngine
+from model.activations import StageEngine, read_stage
 from model.adaptive import Crops, Rounds
 from model.contract import Box, Contract
 from model.engine import DeviceName, Engine, Precision
@@ -295,7 +295,9 @@ class Scorer:
         picture, spots = self._spots(source)
         chunks = [spots.items[start : start + stages.cap] for start in range(0, spots.count, stages.cap)]
         rows_ND = np.concatenate([stages.run([chunk]) for chunk in chunks])
-        return overlay.render_activity(overlay.shrink(picture.image), spots.activity_map(stages.read(rows_ND, stage)))
+        return overlay.render_activity(
+            overlay.shrink(picture.image), spots.activity_map(read_stage(rows_ND, stages.shapes, stage))
+        )
 
     @cached_property
     def _stages(self) -> StageEngine | None:

@@ -2,10 +2,13 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.e2e.conftest import Launch, Service, running
 
 
 @contextmanager
@@ -32,3 +35,13 @@ def _quiet() -> Iterator[None]:
         # Workers import this checkout, wherever they are started.
         patch.setenv("PYTHONPATH", os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]))
         yield
+
+
+@pytest.fixture(scope="session")
+def launch() -> Launch:
+    """Starts services that Ray serves."""
+
+    def by_ray(log: Path, **options: Any) -> AbstractContextManager[Service]:
+        return running(log, arguments=("--ray",), **options)
+
+    return by_ray
