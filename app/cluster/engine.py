@@ -51,7 +51,7 @@ class EngineReplica:
         settings: As for ``Settings``; ``device`` is what Ray leaves visible.
     """
 
-    async def __init__(self, settings: Mapping[str, Any]) -> None:
+    async def __init__(self, settings: Mapping[str, Any]) -> None:  # type: ignore[misc]  # Ray Serve awaits it
         self._settings = Settings(**settings)
         logs.configure(self._settings)
         self._metrics = Metrics()

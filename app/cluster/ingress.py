@@ -5,11 +5,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs
 from app.cluster.gathering import Collected, collect
 from app.cluster.remote import RemoteHost
 from app.main import create_app
+from app.middleware import HEADER
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ class IngressReplica:
         """What Ray Serve answers requests with."""
         clock = time.monotonic
         app = create_app(self._settings, clock=clock, host=lambda _: RemoteHost(self._engines, self._settings, clock))
+        app.add_middleware(_WithoutId)
         self._app = app
         return app
 
@@ -43,3 +47,18 @@ class IngressReplica:
     def drain(self) -> None:
         """Take no new work."""
         self._app.state.service.drain()
+
+
+class _WithoutId:
+    """Leaves the request's id out of an answer, since Ray's proxy adds it in any case, and knows the same."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_without_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                del MutableHeaders(scope=message)[HEADER]
+            await send(message)
+
+        await self.app(scope, receive, send_without_id)

@@ -28,9 +28,11 @@ def cluster_of(*nodes: dict[str, Any]) -> Iterator[Any]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _quiet() -> Iterator[None]:
-    """Nothing is reported to anybody, and no dashboard is started."""
+    """Nothing is reported to anybody, and slow or busy machines are borne with."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")
+        patch.setenv("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         # Workers import this checkout, wherever they are started.
         patch.setenv("PYTHONPATH", os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]))

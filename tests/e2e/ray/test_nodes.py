@@ -73,17 +73,19 @@ class Nodes:
         _get_global_client().deploy_apps(ServeDeploySchema.model_validate({"applications": [application]}))
 
     def post(self, place: int) -> None:
-        answer = httpx2.post(
-            f"{self.url}/score", files={"file": self.pictures[place]}, timeout=60, headers=self.headers
-        )
+        files = {"file": self.pictures[place]}
+        answer = httpx2.post(f"{self.url}/score", files=files, timeout=60, headers=HEADERS)
         self.answers.append((place, answer.status_code, answer.json()))
+
+    def latest(self) -> set[str]:
+        """The checkpoints that the last twenty answers are from."""
+        return {body["model"]["digest"] for _, _, body in self.answers[-20:]}
 
     def engines(self) -> set[str]:
         """The engine replicas that tell their metrics."""
-        lines = httpx2.get(f"{self.url}/metrics", timeout=30).text.splitlines()
-        return {
-            line.partition('replica="')[2].partition('"')[0] for line in lines if line.startswith("smartiqa_lanes{")
-        }
+        lines = httpx2.get(f"{self.url}/metrics", timeout=60).text.splitlines()
+        told = [line for line in lines if line.startswith("smartiqa_lanes{") and "Engine#" in line]
+        return {line.partition('replica="')[2].partition('"')[0] for line in told}
 
     @contextmanager
     def under_load(self) -> Iterator[None]:
@@ -152,7 +154,7 @@ def nodes(checkpoints: list[Path], pictures: list[bytes], tmp_path_factory: pyte
             options = HTTPOptions(host="127.0.0.1", port=nodes.port)
             serve.start(proxy_location=ProxyLocation.HeadOnly, http_options=options)
             nodes.deploy()
-            nodes.until(lambda: httpx2.get(f"{nodes.url}/health/ready").status_code == 200)
+            nodes.until(lambda: httpx2.get(f"{nodes.url}/health/ready", timeout=120).status_code == 200)
             nodes.until(lambda: len(nodes.engines()) == 2)
             yield nodes
             serve.shutdown()
@@ -216,7 +218,7 @@ def test_admins_have_replaced_checkpoints_loaded(
         assert answer.status_code == 200, answer.text
         assert list(answer.json()["old"].values()) == [first]
         assert list(answer.json()["new"].values()) == [second]
-        nodes.until(lambda: nodes.answers[-1][2]["model"]["digest"] == second)
+        nodes.until(lambda: nodes.latest() == {second})
     assert right(nodes, scores) <= {first, second}
     elsewhere = {"checkpoints": [str(checkpoints[2])]}
     answer = httpx2.post(f"{nodes.url}/admin/reload", headers=HEADERS, timeout=120, json=elsewhere)
@@ -229,8 +231,7 @@ def test_a_changed_config_exchanges_the_models(
     third = list(scores)[2]
     with nodes.under_load():
         nodes.deploy(checkpoints=[str(checkpoints[2])])
-        nodes.until(lambda: nodes.answers[-1][2]["model"]["digest"] == third)
-        nodes.until(lambda: {body["model"]["digest"] for _, _, body in nodes.answers[-20:]} == {third})
+        nodes.until(lambda: nodes.latest() == {third})
     assert third in right(nodes, scores)
 
 
