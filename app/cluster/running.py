@@ -33,9 +33,10 @@ def run(settings: Settings, given: dict[str, Any], address: str | None) -> None:
         RuntimeError: The application cannot be started; Ray's log says why.
     """
     stop = threading.Event()
+    ray.init(address=address or "local", include_dashboard=False if address is None else None)
+    # After Ray, which takes the signals for itself.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    ray.init(address=address or "local", include_dashboard=False if address is None else None)
     try:
         options = HTTPOptions(host=settings.host, port=settings.port)
         serve.start(proxy_location=ProxyLocation.EveryNode, http_options=options)
