@@ -25,7 +25,7 @@ from tests.app.fakes import FakeEngine
 
 ITEMS = np.zeros((2, 4, 4, 3), np.uint8)
 ANSWER = Answer(rows_ND=np.ones((2, 1), np.float32), queue_seconds=3.0, compute_seconds=0.1)
-Behaviour = Callable[[Any], Awaitable[Any]]
+Behaviour = Callable[..., Awaitable[Any]]
 
 
 class Response:
@@ -79,7 +79,7 @@ class Handle:
 
 
 def queue_of(handle: Handle, **settings: Any) -> RemoteQueue:
-    return RemoteQueue(handle, Settings(**settings), time.monotonic)  # type: ignore[arg-type]  # a made-up handle
+    return RemoteQueue(handle, Settings(**settings), time.monotonic)
 
 
 def soon(seconds: float = 30.0) -> float:
@@ -174,7 +174,7 @@ def test_room_is_bounded_and_given_back() -> None:
 @asynccontextmanager
 async def hosting(handle: Handle, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[RemoteHost, list[list[str]]]]:
     monkeypatch.setattr("app.cluster.remote.FACTS_SECONDS", 0.01)
-    host = RemoteHost(handle, Settings(), time.monotonic)  # type: ignore[arg-type]  # a made-up handle
+    host = RemoteHost(handle, Settings(), time.monotonic)
     installed: list[list[str]] = []
     host.start(lambda models: installed.append(list(models)))
     yield host, installed
@@ -222,7 +222,7 @@ def test_engines_that_are_gone_make_the_service_unready_until_they_are_back(
 
 def test_only_what_is_configured_can_be_loaded_again(tmp_path: Path) -> None:
     async def run() -> None:
-        host = RemoteHost(Handle(ANSWER), Settings(), time.monotonic)  # type: ignore[arg-type]  # a made-up handle
+        host = RemoteHost(Handle(ANSWER), Settings(), time.monotonic)
         with pytest.raises(ValueError, match="deploy it"):
             await host.reload([tmp_path], {})
 
