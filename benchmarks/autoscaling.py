@@ -217,8 +217,9 @@ def cases() -> Iterator[tuple[str, Fleet, World]]:
     yield "cold nodes, least 50", replace(cold, least=50), world
     yield "warm nodes, busy 0.5", replace(warm, target_busy=0.5), world
     yield "cold nodes, busy 0.5", replace(cold, target_busy=0.5), world
-    yield "warm nodes, drain within 1 s", replace(warm, drain_within=1.0), world
-    yield "warm nodes, drain within 20 s", replace(warm, drain_within=20.0), world
+    yield "cold nodes, drain within 0.5 s", replace(cold, drain_within=0.5), world
+    yield "cold nodes, drain within 5 s", replace(cold, drain_within=5.0), world
+    yield "cold nodes, drain within 20 s", replace(cold, drain_within=20.0), world
     yield "warm nodes, 2,000 crops/s each", warm, gpu
     yield "the same, 20,000 crops wait at most", warm, replace(gpu, queue_crops=20_000.0)
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 TARGET_BUSY = 0.7
 """The share of its time that a replica should compute. What is left takes up the chance in arrivals."""
-DRAIN_WITHIN_SECONDS = 5.0
+DRAIN_WITHIN_SECONDS = 2.0
 """What waits should be done after this long, beside what arrives meanwhile."""
 LOOK_BACK_SECONDS = 15.0
 """Ray Serve samples five times in it."""

@@ -65,7 +65,7 @@ def test_the_latest_sample_of_each_replica_counts() -> None:
         drain_seconds={"a": [0.0, 10.0], "b": [10.0, 0.0]},
         busy={"a": [0.1, 1.0], "b": [1.0, 0.4]},
     )
-    assert by_queued_crops(given) == (4, {})  # 1.4 / 0.7 + 10 / 5
+    assert by_queued_crops(given) == (7, {})  # 1.4 / 0.7 + 10 / 2
 
 
 @pytest.mark.parametrize("metrics", [None, {}, {"busy": {}}, {"busy": {"a": []}}])
@@ -85,7 +85,7 @@ def test_it_is_a_policy_that_serve_takes() -> None:
     assert (taken.min_replicas, taken.max_replicas) == (2, 30)
     # As the controller does: pickled, read again, wrapped in Serve's own delays.
     policy = serve._apply_autoscaling_config(taken.policy.get_policy())
-    assert policy(of_serve(taken, running=2, target=2, busy=1.0, drain=5.0))[0] == 5  # at once
+    assert policy(of_serve(taken, running=2, target=2, busy=1.0, drain=5.0))[0] == 8  # at once
     fewer, state = policy(of_serve(taken, running=9, target=9, busy=0.1, drain=0.0))
     assert fewer == 9  # not at once
     assert state
