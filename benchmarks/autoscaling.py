@@ -1,7 +1,7 @@
 """A day of the autoscaler: a load that rises and falls, and all at once ten times of it for ten minutes.
 
 The decisions are those of ``app/cluster/autoscaling.py``, delays included; what surrounds them is simulated, second by
-second and without a machine: pictures come at random (Poisson), Ray Serve sends each to the replica with the shortest
+second: pictures come at random (Poisson), Ray Serve sends each to the replica with the shortest
 queue, a replica computes at a constant rate and refuses what its queue has no room for, reports reach the controller
 every ten seconds, and a replica that is asked for comes some time later. It prints a table, writes
 ``benchmarks/results/autoscaling.json`` and draws ``docs/images/autoscaling.png``.
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.cluster.autoscaling import DOWNSCALE_DELAY_SECONDS, DRAIN_WITHIN_SECONDS, TARGET_BUSY, Load, wanted
+from benchmarks.plan import markdown
 
 FOLDER = Path(__file__).parent / "results"
 PLOT = Path(__file__).parents[1] / "docs" / "images" / "autoscaling.png"
@@ -27,6 +28,7 @@ REPORT_SECONDS = 10
 BIN_SECONDS = 0.1
 NODE_SECONDS = 150.0
 """Assumed: from asking for a machine to a worker of Ray on it, its image pulled."""
+DRAWN = ("warm nodes", "cold nodes")
 
 
 def measured(file: str) -> Any:
@@ -224,33 +226,43 @@ def cases() -> Iterator[tuple[str, Fleet, World]]:
     yield "the same, 20,000 crops wait at most", warm, replace(gpu, queue_crops=20_000.0)
 
 
-def row(result: Result, world: World) -> dict[str, Any]:
+def row(result: Result, world: World) -> dict[str, float]:
     """What is told of a case."""
     shedding = [now for now, _, _, shed in result.rows if shed]
     return {
-        "shed_day_percent": round(100 * result.day.shed_share, 2),
         "shed_spike_percent": round(100 * result.spike.shed_share, 1),
-        "seconds_from_spike_to_last_shed": shedding[-1] + 1 - world.spike[0] if shedding else 0,
-        "p50_day_s": round(world.base_seconds + result.day.percentile(0.5), 1),
-        "p99_day_s": round(world.base_seconds + result.day.percentile(0.99), 1),
-        "p99_spike_s": round(world.base_seconds + result.spike.percentile(0.99), 1),
+        "shed_day_percent": round(100 * result.day.shed_share, 2),
+        "shedding_seconds": shedding[-1] + 1 - world.spike[0] if shedding else 0,
+        "p99_spike_seconds": round(world.base_seconds + result.spike.percentile(0.99), 1),
+        "p99_day_seconds": round(world.base_seconds + result.day.percentile(0.99), 1),
+        "p50_day_seconds": round(world.base_seconds + result.day.percentile(0.5), 1),
         "most_replicas": max(replicas for _, _, replicas, _ in result.rows),
-        "replica_hours": round(result.replica_hours, 1),
+        "replica_hours": round(result.replica_hours),
     }
+
+
+def table(report: dict[str, Any]) -> list[list[str]]:
+    """The cases as the rows of a table."""
+    head = ["fleet", "shed in the spike, %", "of the day, %", "sheds for, s", "p99 in the spike, s", "of the day, s"]
+    rows = [
+        [name, *(str(value) for key, value in found.items() if key != "p50_day_seconds")]
+        for name, found in report["cases"].items()
+    ]
+    return [[*head, "most replicas", "replica hours"], *rows]
 
 
 def main() -> None:
     """Simulate, print, write, draw."""
-    report: dict[str, Any] = {"crops_per_second": None, "node_seconds_assumed": NODE_SECONDS, "cases": {}}
+    report: dict[str, Any] = {"node_seconds_assumed": NODE_SECONDS, "cases": {}}
     drawn = {}
     for name, fleet, world in cases():
         result = simulate(fleet, world)
-        report["crops_per_second"] = report["crops_per_second"] or round(world.crops_per_second, 1)
+        report.setdefault("crops_per_second", round(world.crops_per_second, 1))
         report["cases"][name] = row(result, world)
-        print(f"{name:38}" + "".join(f"{value!s:>9}" for value in report["cases"][name].values()))
-        if name in ("warm nodes", "cold nodes"):
+        if name in DRAWN:
             drawn[name] = result.rows
     (FOLDER / "autoscaling.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(markdown(table(report)))
     draw(drawn, world, PLOT)
 
 
