@@ -136,7 +136,7 @@ def main() -> None:
     plan = Plan(**vars(parser.parse_args()))
     sizing = json.loads(SIZING.read_text(encoding="utf-8"))
     stored = plan.at_peak * plan.seconds_in_store * sizing["picture_bytes"] / 1e9
-    print(f"{plan.mean:,.0f} pictures/s on average, {plan.at_peak:,.0f} at the peak; {stored:.0f} GB in object stores")
+    print(f"{plan.mean:,.0f} pictures/s on average, {plan.at_peak:,.0f} at the peak; {stored:.0f} GB in stores")
     for table in (cores, gpus, bytes_moved):
         print(f"\n{markdown(table(plan, sizing))}")
 

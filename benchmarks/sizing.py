@@ -1,7 +1,7 @@
 """What one picture costs in core seconds: the figures that ``docs/scale.md`` is reckoned from.
 
-All are processor time, not time by the clock, so they hold on a machine that does other things as well. It prints them
-and writes ``benchmarks/results/sizing.json``.
+All are processor time, not time by the clock, as the machine may do other things as well. It prints them and
+writes ``benchmarks/results/sizing.json``.
 
     decode    JPEG to crops, one thread; large pictures are one photo side by side, with detail to the last pixel
     engine    one crop of the default checkpoint, in full batches on one core
@@ -21,6 +21,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,8 @@ from model.contract import Contract, Items
 from model.scorer import Scorer
 from tests.conftest import EXAMPLES, encode
 
+AT_ONCE = 16
+"""Calls of Ray under way at a time: alone, one would pay for waking up all the processes that it passes."""
 RESULTS = Path(__file__).parent / "results" / "sizing.json"
 
 
@@ -110,7 +113,7 @@ def ray_costs(seconds: float, size: int) -> dict[str, float]:
 
     class Engine:
         def score(self, crops_NHWC: np.ndarray[Any, Any]) -> float:
-            return float(crops_NHWC.sum(where=False))
+            return float(crops_NHWC.size)
 
     class Decoder:
         def __init__(self, engine: Any) -> None:
@@ -125,7 +128,11 @@ def ray_costs(seconds: float, size: int) -> dict[str, float]:
     with cluster():
         actor = ray.remote(Engine).remote()
         found = {
-            f"actor, {name}": spent(lambda argument=argument: ray.get(actor.score.remote(argument)), seconds, own=True)
+            f"actor, {name}": spent(
+                lambda argument=argument: ray.get([actor.score.remote(argument) for _ in range(AT_ONCE)]),
+                seconds,
+                own=True,
+            )
             for name, argument in (("nothing", np.zeros(0, np.uint8)), ("crops", np.zeros(size, np.uint8)))
         }
         port = free_port()
@@ -134,14 +141,18 @@ def ray_costs(seconds: float, size: int) -> dict[str, float]:
         engine = serve.deployment(Engine).bind()
         serve.run(serve.deployment(Decoder).bind(engine), route_prefix="/")
         wait_for(port)
-        connection = http.client.HTTPConnection("127.0.0.1", port)
-        for name, path, body in (
-            ("nothing", "/", b""),
-            ("upload of 0.6 MB", "/", upload),
-            ("upload and crops", "/?crops=1", upload),
-        ):
-            found[f"serve, {name}"] = spent(lambda path=path, body=body: ask(connection, path, body), seconds)
-        connection.close()
+        clients = [http.client.HTTPConnection("127.0.0.1", port) for _ in range(AT_ONCE)]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for name, path, body in (
+                ("nothing", "/", b""),
+                ("upload of 0.6 MB", "/", upload),
+                ("upload and crops", "/?crops=1", upload),
+            ):
+                found[f"serve, {name}"] = spent(
+                    lambda path=path, body=body: list(pool.map(partial(ask, path=path, body=body), clients)), seconds
+                )
+        for client in clients:
+            client.close()
     return {f"{name}, core ms": round(ms, 2) for name, ms in found.items()}
 
 
@@ -197,8 +208,11 @@ def ask(connection: http.client.HTTPConnection, path: str, body: bytes) -> None:
 
 
 def spent(call: Callable[[], object], seconds: float, *, own: bool = False) -> float:
-    """Core milliseconds of a call in this process's descendants, and in itself if asked, above those of idle ones."""
-    for _ in range(20):
+    """Core milliseconds of each of the calls in this process's descendants, and in itself if asked.
+
+    What they take while nothing is asked of them is taken off.
+    """
+    for _ in range(5):
         call()
     before = ticks(own)
     time.sleep(seconds)
@@ -206,7 +220,7 @@ def spent(call: Callable[[], object], seconds: float, *, own: bool = False) -> f
     began, before, calls = time.monotonic(), ticks(own), 0
     while (taken := time.monotonic() - began) < seconds:
         call()
-        calls += 1
+        calls += AT_ONCE
     return 1e3 * max(ticks(own) - before - idle * taken, 0.0) / calls
 
 

@@ -5,9 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from app.cluster.autoscaling import DOWNSCALE_DELAY_SECONDS, Load
-from benchmarks import autoscaling
-from benchmarks.autoscaling import Autoscaler, Fleet, World, simulate, spread
+from app.cluster.autoscaling import Load, options, wanted
+from benchmarks.fleet import DAY, REPORT_SECONDS, Autoscaler, Fleet, World, simulate, spread
 
 WORLD = World(crops_per_second=100.0, mean_work=4.0, spike=(600, 900), seconds=2400)
 FLEET = Fleet(least=4, most=200, start_seconds=5.0)
@@ -64,26 +63,24 @@ def test_the_same_seed_makes_the_same_day() -> None:
 
 def test_a_day_is_lowest_at_midnight_and_three_times_as_high_at_noon() -> None:
     world = World(crops_per_second=1.0)
-    assert world.work(autoscaling.DAY // 2) == pytest.approx(3 * world.work(0))
+    assert world.work(DAY // 2) == pytest.approx(3 * world.work(0))
     assert world.work(world.spike[0]) == pytest.approx(10 * world.work(world.spike[0] - 1), rel=1e-3)
 
 
-def test_delays_are_those_of_ray_serve() -> None:
+def test_delays_and_steps_are_those_of_ray_serve() -> None:
     serve = pytest.importorskip("ray.serve.autoscaling_policy")
-    config = pytest.importorskip("ray.serve.config")
-    from app.cluster.autoscaling import options
-
-    taken = config.AutoscalingConfig(**options(1, 100))
+    config = pytest.importorskip("ray.serve.config").AutoscalingConfig(**options(1, 100))
     ours, theirs = Autoscaler(Fleet(least=1, most=100, start_seconds=0.0), 10), 10
     rng, state = random.Random(0), {}
     seen = set()
     for step in range(1000):
-        now = 1.0 + step * autoscaling.REPORT_SECONDS
-        # Mostly fewer, for spans around the delay.
-        busy = rng.choice([8.0, 3.0]) if step % 97 > 1 else 30.0
-        number = ours.decide([Load(busy=busy)], now)
-        theirs, state = serve._apply_delay_logic(autoscaling.wanted([Load(busy=busy)]), theirs, taken, state, _now=now)
+        now = 1.0 + step * REPORT_SECONDS
+        # Mostly fewer, for spans around the delay; all replicas run that are asked for.
+        busy = rng.choice([8.0, 3.0]) if step % 197 > 1 else 30.0
+        loads = [Load(busy=busy / theirs)] * theirs
+        number = ours.decide(loads, now)
+        scaled = serve._apply_scaling_factors(wanted(loads), theirs, config)
+        theirs, state = serve._apply_delay_logic(scaled, theirs, config, state, _now=now)
         assert number == theirs, step
         seen.add(number)
-    assert len(seen) > 2
-    assert DOWNSCALE_DELAY_SECONDS > autoscaling.REPORT_SECONDS
+    assert len(seen) > 4
