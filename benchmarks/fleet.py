@@ -142,7 +142,8 @@ def spread(queues: NDArray[np.float64], crops: float, full: float) -> NDArray[np
     levels = np.sort(queues)
     # With the first n queues filled to one level, the level is what they hold and the crops together, by n.
     level = ((levels.cumsum() + crops) / np.arange(1, len(levels) + 1)).min()
-    return np.maximum(min(level, full) - queues, 0.0)
+    room: NDArray[np.float64] = np.maximum(min(float(level), full) - queues, 0.0)
+    return room
 
 
 def simulate(fleet: Fleet, world: World, seed: int = 0) -> Result:

@@ -127,13 +127,13 @@ def ray_costs(seconds: float, size: int) -> dict[str, float]:
     upload = os.urandom(600_000)
     with cluster():
         actor = ray.remote(Engine).remote()
+
+        def call(argument: Any) -> None:
+            ray.get([actor.score.remote(argument) for _ in range(AT_ONCE)])
+
         found = {
-            f"actor, {name}": spent(
-                lambda argument=argument: ray.get([actor.score.remote(argument) for _ in range(AT_ONCE)]),
-                seconds,
-                own=True,
-            )
-            for name, argument in (("nothing", np.zeros(0, np.uint8)), ("crops", np.zeros(size, np.uint8)))
+            f"actor, {name}": spent(partial(call, np.zeros(length, np.uint8)), seconds, own=True)
+            for name, length in (("nothing", 0), ("crops", size))
         }
         port = free_port()
         with suppress(TimeoutError):  # after a minute, while the proxy goes on starting
@@ -142,15 +142,17 @@ def ray_costs(seconds: float, size: int) -> dict[str, float]:
         serve.run(serve.deployment(Decoder).bind(engine), route_prefix="/")
         wait_for(port)
         clients = [http.client.HTTPConnection("127.0.0.1", port) for _ in range(AT_ONCE)]
+
+        def request(path: str, body: bytes) -> None:
+            list(pool.map(partial(ask, path=path, body=body), clients))
+
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for name, path, body in (
                 ("nothing", "/", b""),
                 ("upload of 0.6 MB", "/", upload),
                 ("upload and crops", "/?crops=1", upload),
             ):
-                found[f"serve, {name}"] = spent(
-                    lambda path=path, body=body: list(pool.map(partial(ask, path=path, body=body), clients)), seconds
-                )
+                found[f"serve, {name}"] = spent(partial(request, path, body), seconds)
         for client in clients:
             client.close()
     return {f"{name}, core ms": round(ms, 2) for name, ms in found.items()}
@@ -200,9 +202,14 @@ def wait_for(port: int) -> None:
 
 
 def ask(connection: http.client.HTTPConnection, path: str, body: bytes) -> None:
-    """Send a request and read its answer."""
-    connection.request("POST", path, body)
-    answer = connection.getresponse()
+    """Send a request and read its answer, on a new connection if the one that there is has been idle for too long."""
+    try:
+        connection.request("POST", path, body)
+        answer = connection.getresponse()
+    except ConnectionError:
+        connection.close()
+        connection.request("POST", path, body)
+        answer = connection.getresponse()
     text = answer.read()
     assert answer.status == 200, text
 

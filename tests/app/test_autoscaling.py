@@ -70,7 +70,7 @@ def test_the_latest_sample_of_each_replica_counts() -> None:
 
 @pytest.mark.parametrize("metrics", [None, {}, {"busy": {}}, {"busy": {"a": []}}])
 def test_without_reports_it_stays_as_it_is(metrics: dict[str, Any] | None) -> None:
-    assert by_queued_crops(SimpleNamespace(target_num_replicas=7, raw_metrics=metrics)) == (7, {})  # type: ignore[arg-type]
+    assert by_queued_crops(SimpleNamespace(target_num_replicas=7, raw_metrics=metrics)) == (7, {})
 
 
 def test_a_number_that_is_not_reported_is_none() -> None:

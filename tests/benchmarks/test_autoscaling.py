@@ -1,6 +1,7 @@
 import math
 import random
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,7 +72,8 @@ def test_delays_and_steps_are_those_of_ray_serve() -> None:
     serve = pytest.importorskip("ray.serve.autoscaling_policy")
     config = pytest.importorskip("ray.serve.config").AutoscalingConfig(**options(1, 100))
     ours, theirs = Autoscaler(Fleet(least=1, most=100, start_seconds=0.0), 10), 10
-    rng, state = random.Random(0), {}
+    rng = random.Random(0)
+    state: dict[str, Any] = {}
     seen = set()
     for step in range(1000):
         now = 1.0 + step * REPORT_SECONDS
