@@ -125,7 +125,8 @@ def _rates(plan: Plan, size: float) -> list[str]:
 def markdown(table: Iterable[list[str]]) -> str:
     """A table as Markdown."""
     head, *rows = table
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+    lines = [f"| {' | '.join(row)} |" for row in (head, *rows)]
+    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
 
 
 def main() -> None:
