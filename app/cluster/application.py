@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 from ray import serve
 
-from app.cluster.autoscaling import DOWNSCALE_DELAY_SECONDS, UPSCALE_DELAY_SECONDS
+from app.cluster import autoscaling
 from app.cluster.engine import EngineReplica
 from app.cluster.ingress import IngressReplica
 from app.cluster.remote import ENGINE, INGRESS
@@ -45,13 +45,7 @@ def build(args: dict[str, Any]) -> "Application":
         name=ENGINE,
         # The queue of a replica has its own bound, in crops; this one lets it be reached.
         max_ongoing_requests=settings.max_queue_crops,
-        autoscaling_config={
-            "min_replicas": 1,
-            "max_replicas": MAX_REPLICAS,
-            "upscale_delay_s": UPSCALE_DELAY_SECONDS,
-            "downscale_delay_s": DOWNSCALE_DELAY_SECONDS,
-            "policy": {"policy_function": "app.cluster.autoscaling:by_queued_crops"},
-        },
+        autoscaling_config=autoscaling.options(1, MAX_REPLICAS),
         health_check_period_s=5,
         logging_config=QUIET,
         graceful_shutdown_timeout_s=settings.shutdown_seconds,

@@ -6,7 +6,8 @@ Each replica's ``record_autoscaling_stats()`` returns a dictionary of three numb
     drain_seconds   time that its device needs for them, by what its models took lately; 0 before its first batch
     busy            share of the last ``LOOK_BACK_SECONDS`` in which it computed, 0 to 1, mean of its lanes
 
-Ray Serve samples them every three seconds and sends them every ten to its controller, which calls ``by_queued_crops``.
+With ``options``, Ray Serve samples them every three seconds; every ten, its controller gets them. It calls
+``by_queued_crops``.
 Ray is not imported here: the decision is arithmetic, and ``benchmarks/autoscaling.py`` runs this code through a day.
 """
 
@@ -17,13 +18,15 @@ from typing import Any, Protocol
 
 TARGET_BUSY = 0.7
 """The share of its time that a replica should compute. What is left takes up the chance in arrivals."""
-DRAIN_WITHIN_SECONDS = 5.0
+DRAIN_WITHIN_SECONDS = 2.0
 """What waits should be done after this long, beside what arrives meanwhile."""
 LOOK_BACK_SECONDS = 15.0
 """Ray Serve samples five times in it."""
 UPSCALE_DELAY_SECONDS = 0.0
 DOWNSCALE_DELAY_SECONDS = 600.0
 """Fewer replicas must have been enough for so long without a break before any is stopped."""
+DOWNSCALING_FACTOR = 0.5
+"""Half of those that are too many go at a time, so that a spike that comes back soon finds some of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,14 +78,15 @@ def by_queued_crops(context: Context) -> tuple[int, dict[str, Any]]:
     """Ray Serve's autoscaling policy for engine replicas.
 
     It reads each replica's latest sample, not the mean over the look-back: ``busy`` is a mean already, and a queue
-    counts as it is now. Serve itself clips the number to ``min_replicas`` and ``max_replicas``, and applies the delays.
+    counts as it is now. Serve itself clips the number to ``min_replicas`` and ``max_replicas``, and applies delays and
+    the factor.
 
     Args:
         context: From Serve's controller, an ``AutoscalingContext``.
 
     Returns:
-        How many replicas there should be, and nothing to remember. Where no replica has reported, as after a restart of
-        the controller, it stays at what it is.
+        How many replicas there should be, and nothing to remember. Where no replica has reported, as after a restart
+        of the controller, it stays at what it is.
     """
     latest: dict[Any, dict[str, float]] = {}
     for name in ("queued_crops", "drain_seconds", "busy"):
@@ -106,6 +110,7 @@ def options(least: int, most: int) -> dict[str, Any]:
         "max_replicas": most,
         "upscale_delay_s": UPSCALE_DELAY_SECONDS,
         "downscale_delay_s": DOWNSCALE_DELAY_SECONDS,
+        "downscaling_factor": DOWNSCALING_FACTOR,
         "look_back_period_s": LOOK_BACK_SECONDS,
         "policy": {"policy_function": "app.cluster.autoscaling:by_queued_crops"},
     }
