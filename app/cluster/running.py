@@ -1,6 +1,7 @@
 """``smart-iqa serve --ray``: the application from start to drain, in a cluster of its own or in one that is there."""
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -33,7 +34,11 @@ def run(settings: Settings, given: dict[str, Any], address: str | None) -> None:
         RuntimeError: The application cannot be started; Ray's log says why.
     """
     stop = threading.Event()
-    ray.init(address=address or "local", include_dashboard=False if address is None else None)
+    if address is None:
+        # Even a single core is to hold a replica of each kind.
+        ray.init(address="local", num_cpus=max(os.cpu_count() or 1, 2), include_dashboard=False)
+    else:
+        ray.init(address=address)
     # After Ray, which takes the signals for itself.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
