@@ -47,5 +47,5 @@ def init(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(root: Path, init: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of an uninterrupted training. Not to be changed."""
     out = tmp_path_factory.mktemp("runs") / "finished"
-    assert trainer.train(RECIPE, root, out, init=init, workers=0) == out / "checkpoint"
+    assert trainer.train(RECIPE, root, out, init=init, decoders=0) == out / "checkpoint"
     return out
