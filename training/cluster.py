@@ -126,7 +126,7 @@ def _cluster() -> Iterator[bool]:
         ray.init(address)
     else:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init("local", include_dashboard=False, object_store_memory=STORE_BYTES)
+        ray.init("local", object_store_memory=STORE_BYTES)
     try:
         yield not address
     finally:

@@ -29,6 +29,8 @@ def _quiet() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        # Else every other process of the machine goes before them.
+        patch.setenv("RAY_worker_niceness", "0")
         # Workers import this checkout, wherever they are started.
         patch.setenv("PYTHONPATH", os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]))
         yield
