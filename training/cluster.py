@@ -17,6 +17,7 @@ import ray
 import torch
 from ray import train as ray_train
 from ray.train.torch import TorchConfig, TorchTrainer
+from rich.console import Console
 
 from training import initial, trainer
 from training.distributed import PATIENCE
@@ -30,6 +31,7 @@ OWN = "ray"
 FINAL = (ValueError, OSError, ModuleNotFoundError, TrainingError)
 """What would come again if the workers were started again: misuse, data, disks, a loss that is no number."""
 MOST_DECODERS = 8
+UNITS = {"GPU": "GPUs", "CPU": "cores"}
 STORE_BYTES = 80 * 2**20
 """Nearly the least object store that Ray takes: processes that train together talk through torch."""
 
@@ -63,6 +65,8 @@ def train(
         resources = _resources(decoders)
         if own:
             _check_room(resources, workers)
+        each = " and ".join(f"{count:g} {words}" for name, words in UNITS.items() if (count := resources.get(name)))
+        _console().print(f"training on {workers} workers with {each} each", markup=False)
         loop = partial(
             trainer.train, recipe, root.absolute(), out.absolute(), decoders=int(resources["CPU"]) - 1, **paths
         )
@@ -81,7 +85,9 @@ def _fit(loop: Callable[[], Path], out: Path, resources: Mapping[str, float], wo
             name=OWN,
             storage_path=str(out),
             failure_config=ray_train.FailureConfig(max_failures=LOSSES),
-            callbacks=[_Final()],
+            callbacks=[_Judge()],
+            # On the screen; Ray's own files have all of it. A loss would be told by several tracebacks, misuse too.
+            logging_config=ray_train.LoggingConfig(log_level="CRITICAL"),
         ),
     )
     try:
@@ -91,10 +97,9 @@ def _fit(loop: Callable[[], Path], out: Path, resources: Mapping[str, float], wo
             raise error.controller_failure from None
         raise
     except ray_train.WorkerGroupError as error:
-        reason = str(error).strip().splitlines()[-1]
         raise TrainingError(
-            f"workers were lost more than {LOSSES} times, the last time by: {reason}. "
-            "The state that was saved last is untouched, and the same command goes on from it"
+            f"workers were lost more than {LOSSES} times; the state that was saved last is untouched, and the same "
+            "command goes on from it"
         ) from error
 
 
@@ -105,14 +110,16 @@ def _work(loop: Callable[[], Path], threads: int | None) -> str:
     return str(loop())
 
 
-class _Final(ray_train.UserCallback):  # type: ignore[misc]
+class _Judge(ray_train.UserCallback):  # type: ignore[misc]
     """Ends the run where starting it again would end the same way: what a callback raises is not tried again."""
 
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:  # noqa: ARG002
-        for wrapped in worker_exceptions.values():
-            error = getattr(wrapped, "_base_exc", wrapped)
+        errors = {rank: getattr(wrapped, "_base_exc", wrapped) for rank, wrapped in worker_exceptions.items()}
+        for error in errors.values():
             if isinstance(error, FINAL):
                 raise error
+        for rank, error in errors.items():
+            _console().print(f"worker {rank} was lost: {_first_line(error)}", markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -123,7 +130,8 @@ def _cluster() -> Iterator[bool]:
         return
     address = os.environ.get("RAY_ADDRESS")
     if address:
-        ray.init(address)
+        # Ray's own helpers look for it there: else they ask whichever cluster they find on their machine.
+        ray.init(address, runtime_env={"env_vars": {"RAY_ADDRESS": address}})
     else:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         ray.init("local", object_store_memory=STORE_BYTES)
@@ -147,10 +155,18 @@ def _resources(decoders: int | None) -> dict[str, float]:
 def _check_room(resources: Mapping[str, float], workers: int) -> None:
     """Nobody would ever add to a cluster of this machine alone."""
     there = ray.cluster_resources()
-    for name, words in (("GPU", "GPUs"), ("CPU", "cores")):
+    for name, words in UNITS.items():
         needed = workers * resources.get(name, 0)
         if needed > there.get(name, 0):
             raise ValueError(f"{workers} workers need {needed:g} {words}; this machine has {there.get(name, 0):g}")
+
+
+def _console() -> Console:
+    return Console(stderr=True)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _everywhere(value: Any) -> Any:
