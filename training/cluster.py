@@ -16,6 +16,7 @@ from typing import Any
 import ray
 import torch
 from ray import train as ray_train
+from ray.exceptions import RayError
 from ray.train.torch import TorchConfig, TorchTrainer
 from rich.console import Console
 
@@ -96,10 +97,14 @@ def _fit(loop: Callable[[], Path], out: Path, resources: Mapping[str, float], wo
         if isinstance(error.controller_failure, FINAL):
             raise error.controller_failure from None
         raise
-    except ray_train.WorkerGroupError as error:
+    except (ray_train.WorkerGroupError, RayError) as error:
+        lost = (
+            f"workers were lost more than {LOSSES} times"
+            if isinstance(error, ray_train.WorkerGroupError)
+            else (f"Ray lost what keeps the workers together ({_first_line(error)})")
+        )
         raise TrainingError(
-            f"workers were lost more than {LOSSES} times; the state that was saved last is untouched, and the same "
-            "command goes on from it"
+            f"{lost}; the state that was saved last is untouched, and the same command goes on from it"
         ) from error
 
 
