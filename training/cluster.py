@@ -2,8 +2,8 @@
 
     smart-iqa train smart-base-koniq --root /data/KonIQ --out /runs/base --ray --workers 4
 
-Ray Train starts a process for each worker, makes them one process group, and starts all of them again when it loses one. The
-run folder says where to go on, so it and the data must be on storage that all nodes see under the same path.
+Ray Train starts a process for each worker, makes them one process group, and starts all of them again when it loses
+one. The run folder says where to go on, so it and the data must be on storage that all nodes see under the same path.
 """
 
 import os
@@ -42,8 +42,8 @@ def train(
 ) -> Path:
     """Train in several processes of a cluster, or go on where an interrupted run of the same recipe stopped.
 
-    Takes part in the cluster that ``RAY_ADDRESS`` names, or starts one on this machine. Each worker has a GPU if there are
-    any, else a core, and a core more for each of its decoders.
+    Takes part in the cluster that ``RAY_ADDRESS`` names, or starts one on this machine. Each worker has a core, one
+    more for each of its decoders, and a GPU where there are any.
 
     Args:
         recipe: What to do.
