@@ -1,6 +1,7 @@
 """Training by the workers of a cluster: the numbers of torchrun, whatever is lost on the way."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -43,7 +44,7 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def environment(**more: str) -> dict[str, str]:
-    return {**os.environ, "CUDA_VISIBLE_DEVICES": "", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.3", **more}
+    return {**os.environ, "CUDA_VISIBLE_DEVICES": "", "RAY_ADDRESS": "", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.3", **more}
 
 
 def workers(node: Any) -> list[int]:
@@ -113,8 +114,21 @@ def test_what_a_user_did_wrong_is_told_once(cluster: Any, command: list[str], tm
     assert failed.returncode == 2
     assert failed.stdout == ""
     assert "Traceback" not in failed.stderr
-    assert failed.stderr.count("Started training worker group") == 1
-    assert "0.jpg: no such picture" in failed.stderr.splitlines()[-1]
+    # A second time would tell of a lost worker before.
+    assert failed.stderr.count("no such picture") == 1
+    assert failed.stderr.splitlines()[-1].startswith("error: ")
+
+
+def test_without_a_cluster_this_machine_is_one_and_must_be_large_enough(command: list[str], tmp_path: Path) -> None:
+    failed = subprocess.run(
+        [*command, "--ray", "--workers", "999", "--out", str(tmp_path)],
+        env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert failed.returncode == 2
+    cores = re.search(r"error: 999 workers need 999 cores; this machine has (\d+)", failed.stderr)
+    assert cores is not None, failed.stderr
+    assert 1 <= int(cores[1]) < 999
+    assert "Traceback" not in failed.stderr
 
 
 def test_workers_need_ray(command: list[str], tmp_path: Path) -> None:
