@@ -44,7 +44,8 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def environment(**more: str) -> dict[str, str]:
-    return {**os.environ, "CUDA_VISIBLE_DEVICES": "", "RAY_ADDRESS": "", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.3", **more}
+    ours = {"CUDA_VISIBLE_DEVICES": "", "RAY_ADDRESS": "", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.3"}
+    return {**os.environ, **ours, **more}
 
 
 def workers(node: Any) -> list[int]:
