@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.options import shipped_sweeps
-from cli.train import workers_option
+from cli.train import decoders_option
 
 
 def sweep(
@@ -20,7 +20,7 @@ def sweep(
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the base recipe.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=0, help="As for smart-iqa train.")] = None,
+    decoders: Annotated[int | None, typer.Option(min=0, help="As for smart-iqa train.")] = None,
 ) -> None:
     """Train variations of a recipe one after another, and compare them; several splits are told by their median."""
     from rich import box
@@ -31,7 +31,7 @@ def sweep(
     from training import sweep as sweeps
 
     variations = sweeps.load(file, change or ())
-    sweeps.run(variations, root, out, init=init, workers=workers_option(workers))
+    sweeps.run(variations, root, out, init=init, decoders=decoders_option(decoders))
     rows = sweeps.read(out)
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("run", "part", "parameters", "GMACs", "SRCC", "PLCC", "RMSE"):

@@ -1,6 +1,8 @@
 """``smart-iqa train``."""
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -30,15 +32,31 @@ def train(
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe.")
     ] = None,
-    workers: Annotated[
+    decoders: Annotated[
         int | None,
-        typer.Option(min=0, help="Processes that decode; by default a core less than there are, 8 at most."),
+        typer.Option(
+            min=0,
+            help="Processes that decode, for each that trains; by default a core less than there are, 8 at most. With "
+            "--ray none by default, or on GPUs as many as each leaves cores.",
+        ),
     ] = None,
     folds: Annotated[
         Path | None,
         typer.Option(help="Folder of a sweep over folds of this recipe; the checkpoint then carries its figures."),
     ] = None,
     save_every: Annotated[float, typer.Option(min=0, help="Seconds between saves within an epoch.")] = 300,
+    ray: Annotated[
+        bool,
+        typer.Option(
+            "--ray",
+            help="Train on the Ray cluster of RAY_ADDRESS, or one started on this machine. All its nodes must see the "
+            "data and the run folder.",
+        ),
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that train together, each on a GPU or a core of its own; needs --ray."),
+    ] = None,
 ) -> None:
     """Train a network into a checkpoint that the service loads as it is."""
     from cli.console import notes, results
@@ -46,14 +64,20 @@ def train(
     from training import recipe as recipes
     from training import trainer
 
-    folder = trainer.train(
+    if workers is not None and not ray:
+        raise typer.BadParameter("needs --ray; processes that decode are --decoders", param_hint="--workers")
+    start: Callable[..., Path] = partial(trainer.train, decoders=decoders_option(decoders))
+    if ray:
+        from training import cluster
+
+        start = partial(cluster.train, decoders=decoders, workers=workers or 1)
+    folder = start(
         recipes.load(recipe, change or ()),
         root,
         out,
         init=init,
         teacher=teacher,
         split=split,
-        workers=workers_option(workers),
         save_seconds=save_every,
         folds=None if folds is None else cross_validation.read(folds),
     )
@@ -61,6 +85,6 @@ def train(
     results.print(str(folder), markup=False, soft_wrap=True)
 
 
-def workers_option(workers: int | None) -> int:
+def decoders_option(decoders: int | None) -> int:
     """How many processes decode, by default."""
-    return min(max((os.cpu_count() or 1) - 1, 1), 8) if workers is None else workers
+    return min(max((os.cpu_count() or 1) - 1, 1), 8) if decoders is None else decoders

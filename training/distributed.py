@@ -1,4 +1,4 @@
-"""Several processes that train one network, started by ``torchrun``; one process is a team too."""
+"""Several processes that train one network, started by ``torchrun`` or Ray Train; one process is a team too."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -70,14 +70,31 @@ class Team:
         dist.broadcast(said, src=0)
         return bool(said.item())
 
+    def hand_out(self, value: T | None) -> T | None:
+        """What the first process has: storage that several machines share may show them different files for a while."""
+        if self.size == 1:
+            return value
+        handed = [value if self.leads else None]
+        dist.broadcast_object_list(handed, src=0, device=self.device)
+        return handed[0]
+
 
 @contextmanager
 def join() -> Iterator[Team]:
-    """Be one of the processes that ``torchrun`` started, or a team of one.
+    """Be one of the processes that ``torchrun`` or Ray Train started, or a team of one.
 
     Raises:
         ValueError: There are more processes than GPUs.
     """
+    if dist.is_initialized():
+        # Ray Train has made the group and chosen the device, and ends the group itself.
+        on_gpu = dist.get_backend() == "nccl"
+        yield Team(
+            dist.get_rank(),
+            dist.get_world_size(),
+            torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu"),
+        )
+        return
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if torch.cuda.is_available():
         place = int(os.environ.get("LOCAL_RANK", "0"))

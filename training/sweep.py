@@ -78,7 +78,7 @@ def load(file: Path, changes: Sequence[str] = ()) -> list[Variation]:
     return variations
 
 
-def run(variations: Sequence[Variation], root: Path, out: Path, *, init: Path | None, workers: int) -> None:
+def run(variations: Sequence[Variation], root: Path, out: Path, *, init: Path | None, decoders: int) -> None:
     """Train all runs of a sweep, each in a folder of its own; finished ones are not trained again.
 
     Args:
@@ -86,7 +86,7 @@ def run(variations: Sequence[Variation], root: Path, out: Path, *, init: Path | 
         root: The data set.
         out: The sweep's folder.
         init: First weights, as for ``trainer.train``; they must fit all runs.
-        workers: Processes that decode.
+        decoders: Processes that decode.
 
     Raises:
         DatasetError, ValueError, TrainingError: As ``trainer.train``.
@@ -97,7 +97,7 @@ def run(variations: Sequence[Variation], root: Path, out: Path, *, init: Path | 
     for variation in variations:
         folder = out / variation.folder
         if not _finished(folder, variation.recipe):
-            trainer.train(variation.recipe, root, folder, init=init, workers=workers)
+            trainer.train(variation.recipe, root, folder, init=init, decoders=decoders)
         config, _ = checkpoint.inspect(folder / CHECKPOINT)
         network = registry.from_dict(config.network)
         rows.append(

@@ -67,13 +67,13 @@ def train(
     init: Path | None = None,
     teacher: Path | None = None,
     split: Path | None = None,
-    workers: int = 1,
+    decoders: int = 1,
     save_seconds: float = 300.0,
     folds: "CrossValidation | None" = None,
 ) -> Path:
     """Train, or go on where an interrupted run of the same recipe stopped.
 
-    Under ``torchrun`` all its processes train together; the first one validates and writes.
+    Under ``torchrun`` or Ray Train all their processes train together; the first one validates and writes.
 
     Args:
         recipe: What to do.
@@ -83,7 +83,7 @@ def train(
             ``initial.RANDOM``; timm's hub if None.
         teacher: A checkpoint folder to learn from, for recipes with a ``distil_weight``.
         split: A split file to take instead of the recipe's split.
-        workers: Processes that decode, for each process that trains.
+        decoders: Processes that decode, for each process that trains.
         save_seconds: How often to save where the run stands, besides after every epoch.
         folds: What cross-validation of the recipe gave, for the checkpoint's card.
 
@@ -110,7 +110,7 @@ def train(
         team.check_batch(recipe.batch_pictures // recipe.accumulate)
         run.claim(recipe, initial.digests(init, teacher), parts)
         device = team.device
-        state = run.load_state()
+        state = team.hand_out(run.load_state() if team.leads else None)
         if team.leads:
             everything = splits.select(dataset, [*parts.train, *parts.validation, *parts.test])
             datasets.check(everything, decode=state is None)
@@ -149,7 +149,7 @@ def train(
             loader = DataLoader(
                 crops,
                 batch_sampler=shares,
-                num_workers=workers,
+                num_workers=decoders,
                 collate_fn=collate,
                 pin_memory=device.type == "cuda",
             )

@@ -5,11 +5,9 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from PIL import ImageFilter
 from safetensors.torch import save_file
 
-from tests.conftest import encode, photo
-from tests.training.layouts import write_csv
+from tests.training.layouts import blurred
 from training import trainer
 from training.recipe import Recipe
 
@@ -23,14 +21,7 @@ RECIPE = Recipe(
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve pictures, blurred ever more, with labels that say so."""
-    folder = tmp_path_factory.mktemp("data")
-    rows: list[tuple[str, object]] = []
-    for index in range(12):
-        image = photo(256, 240, seed=index).filter(ImageFilter.GaussianBlur(index / 2))
-        (folder / f"{index:02}.jpg").write_bytes(encode(image))
-        rows.append((f"{index:02}.jpg", 1 - index / 12))
-    write_csv(folder / "labels.csv", ("path", "mos"), rows)
-    return folder / "labels.csv"
+    return blurred(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="session")
@@ -47,5 +38,5 @@ def init(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(root: Path, init: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of an uninterrupted training. Not to be changed."""
     out = tmp_path_factory.mktemp("runs") / "finished"
-    assert trainer.train(RECIPE, root, out, init=init, workers=0) == out / "checkpoint"
+    assert trainer.train(RECIPE, root, out, init=init, decoders=0) == out / "checkpoint"
     return out

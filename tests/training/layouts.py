@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import scipy.io
+from PIL import ImageFilter
 
 from tests.conftest import encode, photo
 
@@ -24,6 +25,17 @@ def write_csv(file: Path, header: Sequence[str], rows: Sequence[Sequence[object]
 def put(file: Path, data: bytes = JPEG) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(data)
+
+
+def blurred(folder: Path) -> Path:
+    """A user's CSV file: twelve pictures, blurred ever more, with labels that say so."""
+    rows: list[tuple[str, object]] = []
+    for index in range(12):
+        image = photo(256, 240, seed=index).filter(ImageFilter.GaussianBlur(index / 2))
+        put(folder / f"{index:02}.jpg", encode(image))
+        rows.append((f"{index:02}.jpg", 1 - index / 12))
+    write_csv(folder / "labels.csv", ("path", "mos"), rows)
+    return folder / "labels.csv"
 
 
 def biq2021(root: Path) -> None:

@@ -44,14 +44,14 @@ def test_a_network_without_weights_learns_to_see_what_its_teacher_sees(
     )  # fmt: skip
     from training.initial import RANDOM
 
-    trainer.train(recipe, root, tmp_path / "run", init=RANDOM, teacher=teacher, workers=0)
+    trainer.train(recipe, root, tmp_path / "run", init=RANDOM, teacher=teacher, decoders=0)
     lines = run.read_metrics(tmp_path / "run")
     assert lines[-1]["loss"] < lines[0]["loss"]
     state = torch.load(tmp_path / "run" / run.STATE, weights_only=True)
     assert "maps.0.weight" in state["learner"]["beside"]
     assert not any("maps" in name for name in checkpoint.load(tmp_path / "run" / "checkpoint").network.state_dict())
     with pytest.raises(ValueError, match="from other first weights"):
-        trainer.train(recipe, root, tmp_path / "run", init=RANDOM, teacher=tmp_path / "run" / "checkpoint", workers=0)
+        trainer.train(recipe, root, tmp_path / "run", init=RANDOM, teacher=tmp_path / "run" / "checkpoint", decoders=0)
 
 
 def test_crops_of_another_size_than_the_teacher_learned_on(finished: Path, contract: Contract) -> None:
@@ -82,4 +82,4 @@ def test_what_cannot_teach_or_learn(finished: Path, root: Path, tmp_path: Path, 
         Distiller(teacher, musiq, teacher.contract, torch.device("cpu"))
     for recipe, folder in ((RECIPE, teacher.folder), (replace(RECIPE, distil_weight=1.0), None)):
         with pytest.raises(ValueError, match="needs a teacher"):
-            trainer.train(recipe, root, tmp_path / "run", teacher=folder, workers=0)
+            trainer.train(recipe, root, tmp_path / "run", teacher=folder, decoders=0)

@@ -19,7 +19,7 @@ def folded(root: Path, init: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     (folder / "base.toml").write_text(recipe.dump(base))
     runs = "".join(f"\n[[runs]]\nname = 'fold {fold}'\nfold = {fold}\n" for fold in range(3))
     (folder / "sweep.toml").write_text(f"base = 'base.toml'\n{runs}")
-    sweep.run(sweep.load(folder / "sweep.toml"), root, folder / "out", init=init, workers=0)
+    sweep.run(sweep.load(folder / "sweep.toml"), root, folder / "out", init=init, decoders=0)
     return folder / "out"
 
 
@@ -43,7 +43,7 @@ def test_all_folds_together(folded: Path) -> None:
 
 def test_a_checkpoint_carries_them(folded: Path, root: Path, init: Path, tmp_path: Path) -> None:
     whole = replace(RECIPE, validation_share=0, test_share=0, selection="last", epochs=1)
-    folder = trainer.train(whole, root, tmp_path / "run", init=init, workers=0, folds=folds.read(folded))
+    folder = trainer.train(whole, root, tmp_path / "run", init=init, decoders=0, folds=folds.read(folded))
     config, _ = checkpoint.inspect(folder)
     assert config.figures == {"csv-folds": folds.read(folded).figures()}
     card = (folder / checkpoint.CARD).read_text()

@@ -24,7 +24,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 def command(root: Path, init: Path, tmp_path: Path) -> list[str]:
     """A training of the test recipe from the command line."""
     (tmp_path / "recipe.toml").write_text(recipes.dump(RECIPE))
-    options = ["--root", root, "--init", init, "--workers", 0]
+    options = ["--root", root, "--init", init, "--decoders", 0]
     return [sys.executable, "-c", COMMAND, "train", str(tmp_path / "recipe.toml"), *map(str, options)]
 
 

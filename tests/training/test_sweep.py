@@ -14,7 +14,7 @@ def swept(root: Path, init: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     (folder / "base.toml").write_text(recipe.dump(RECIPE))
     runs = "".join(f"\n[[runs]]\nname = 'split {seed}'\nseed = {seed}\n" for seed in range(3))
     (folder / "sweep.toml").write_text(f"base = 'base.toml'\n{runs}")
-    sweep.run(sweep.load(folder / "sweep.toml", ["epochs=1"]), root, folder / "out", init=init, workers=0)
+    sweep.run(sweep.load(folder / "sweep.toml", ["epochs=1"]), root, folder / "out", init=init, decoders=0)
     return folder
 
 
@@ -30,7 +30,7 @@ def test_runs_and_their_median(swept: Path) -> None:
 def test_finished_runs_are_not_trained_again(swept: Path, root: Path, init: Path) -> None:
     weights = swept / "out" / "split-1" / "checkpoint" / "model.safetensors"
     written = weights.stat().st_mtime_ns
-    sweep.run(sweep.load(swept / "sweep.toml", ["epochs=1"]), root, swept / "out", init=init, workers=0)
+    sweep.run(sweep.load(swept / "sweep.toml", ["epochs=1"]), root, swept / "out", init=init, decoders=0)
     assert weights.stat().st_mtime_ns == written
 
 

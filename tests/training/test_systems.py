@@ -19,7 +19,7 @@ SHORT = replace(RECIPE, epochs=1, freeze_bn=False, frozen=())
 
 
 def trained(recipe: Recipe, root: Path, init: Path | None, out: Path) -> Scorer:
-    trainer.train(recipe, root, out, init=init, workers=0)
+    trainer.train(recipe, root, out, init=init, decoders=0)
     scorer = Scorer.load(out / "checkpoint", device="cpu", precision="fp32")
     assert golden.verify(scorer)
     assert scorer.score(root.with_name("03.jpg")).score >= 0

@@ -24,7 +24,7 @@ from training.recipe import Recipe
 
 
 def train(recipe: Recipe, root: Path, out: Path, init: Path | None) -> Path:
-    return trainer.train(recipe, root, out, init=init, workers=0)
+    return trainer.train(recipe, root, out, init=init, decoders=0)
 
 
 def test_the_result_is_a_checkpoint_that_can_be_served(finished: Path, root: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_given_split_is_taken(root: Path, init: Path, tmp_path: Path) -> None:
     split = splits.Split(dataset="labels", train=tuple(names[:8]), validation=tuple(names[8:]))
     (tmp_path / "split.json").write_text(splits.dump(split))
     out = tmp_path / "run"
-    trainer.train(replace(RECIPE, epochs=1), root, out, init=init, split=tmp_path / "split.json", workers=0)
+    trainer.train(replace(RECIPE, epochs=1), root, out, init=init, split=tmp_path / "split.json", decoders=0)
     assert splits.load(out / "checkpoint" / run.SPLIT) == split
 
 

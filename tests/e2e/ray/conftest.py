@@ -19,7 +19,8 @@ def cluster_of(*nodes: dict[str, Any]) -> Iterator[Any]:
     cluster = Cluster()
     try:
         for options in nodes:
-            cluster.add_node(**{"object_store_memory": 300 * 2**20, **options})
+            # Without a port the dashboard takes a free one: another cluster may run on this machine.
+            cluster.add_node(**{"object_store_memory": 300 * 2**20, "dashboard_port": None, **options})
         cluster.wait_for_nodes()
         yield cluster
     finally:
@@ -34,6 +35,10 @@ def _quiet() -> Iterator[None]:
         patch.setenv("RAY_worker_niceness", "0")
         patch.setenv("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        # Else every other process of the machine goes before them.
+        patch.setenv("RAY_worker_niceness", "0")
+        # Nor are workers killed for what others hold of its memory.
+        patch.setenv("RAY_memory_monitor_refresh_ms", "0")
         # Workers import this checkout, wherever they are started.
         patch.setenv("PYTHONPATH", os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]))
         yield
