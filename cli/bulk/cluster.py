@@ -51,6 +51,8 @@ class Cluster:
         import ray
 
         self._checkpoint = checkpoint
+        # Kept for as long as this: engines that are made anew ask for it again.
+        self._made = ray.put(checkpoint)
         self._crops = crops or checkpoint.contract.crops
         self._device: DeviceName = "cuda" if gpus else "cpu"
         self._apart = bool(gpus) if apart is None else apart
@@ -89,10 +91,10 @@ class Cluster:
         context.enable_progress_bars = False
         context.print_on_execution_start = False
         context.target_max_block_size = nodes.BLOCK_BYTES if self._apart else ROW_BYTES
-        made = (ray.put(self._checkpoint),)
+        made = (self._made,)
         how = (self._crops, self._device, self._precision)
         engines = {
-            "compute": ActorPoolStrategy(size=self._engines),
+            "compute": ActorPoolStrategy(size=min(self._engines, len(found))),
             "batch_size": None,
             "batch_format": "pyarrow",
             **self._resources,
@@ -164,14 +166,16 @@ def _connect(address: str | None) -> None:
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     if address.startswith("ray://"):
         raise ValueError(f"{address}: ask from a node of the cluster, or send this command as a job of Ray")
+    # What Ray has to tell of itself would bury the progress; errors reach the user as exceptions.
     for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(logging.ERROR)
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     options: dict[str, Any] = {}
     if address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         options = {"num_cpus": len(os.sched_getaffinity(0)), "include_dashboard": False}
     try:
-        ray.init(address, log_to_driver=False, logging_level=logging.WARNING, **options)
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except ConnectionError as error:
         raise ValueError(f"{address}: no cluster answers there") from error
 

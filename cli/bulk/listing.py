@@ -6,7 +6,8 @@ import io
 import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
@@ -128,9 +129,12 @@ def _one(name: str) -> str | _Archive:
 def _listed(file: str, column: str | None) -> Iterator[str | _Archive]:
     """The pictures and archives of a list; none of them is looked for yet."""
     try:
-        with Place.of(file).open() if is_uri(file) else open(file, "rb") as stream:
-            is_csv = file.partition("?")[0].lower().endswith(".csv")
-            for row, name in enumerate((_csv if is_csv else _parquet)(stream, file, column), 1):
+        reader = _csv if file.partition("?")[0].lower().endswith(".csv") else _parquet
+        with (
+            Place.of(file).open() if is_uri(file) else open(file, "rb") as stream,
+            closing(reader(stream, file, column)) as names,
+        ):
+            for row, name in enumerate(names, 1):
                 if not name:
                     raise ValueError(f"{file}: row {row:,} names no picture")
                 if is_uri(name):
@@ -140,18 +144,18 @@ def _listed(file: str, column: str | None) -> Iterator[str | _Archive]:
         raise ValueError(f"{file}: {NOT_THERE}") from error
 
 
-def _csv(stream: IO[bytes], file: str, column: str | None) -> Iterator[str]:
-    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    try:
+def _csv(stream: IO[bytes], file: str, column: str | None) -> Generator[str, None, None]:
+    with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         rows = csv.DictReader(text)
-        name = _column(rows.fieldnames or (), file, column)
-        for row in rows:
-            yield row[name] or ""
-    except csv.Error as error:
-        raise ValueError(f"{file}: row {rows.line_num:,} is no CSV: {error}") from error
+        try:
+            name = _column(rows.fieldnames or (), file, column)
+            for row in rows:
+                yield row[name] or ""
+        except csv.Error as error:
+            raise ValueError(f"{file}: line {rows.line_num:,} is no CSV: {error}") from error
 
 
-def _parquet(stream: IO[bytes], file: str, column: str | None) -> Iterator[str]:
+def _parquet(stream: IO[bytes], file: str, column: str | None) -> Generator[str, None, None]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -160,9 +164,11 @@ def _parquet(stream: IO[bytes], file: str, column: str | None) -> Iterator[str]:
     except pa.ArrowInvalid as error:
         raise ValueError(f"{file}: is no Parquet file") from error
     name = _column(table.schema_arrow.names, file, column)
+    kind = table.schema_arrow.field(name).type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        raise ValueError(f"{file}: the column {name} holds no text")
     for batch in table.iter_batches(columns=[name]):
-        if not (pa.types.is_string(batch.schema.field(0).type) or pa.types.is_large_string(batch.schema.field(0).type)):
-            raise ValueError(f"{file}: the column {name} holds no text")
         for value in batch.column(0).to_pylist():
             yield value or ""
 

@@ -74,7 +74,8 @@ class Place:
 
     def at(self, path: str) -> "Place":
         """Another one, by its path there."""
-        return Place(self.root, path.removeprefix(_filesystem(self.root)[1].rstrip("/")))
+        base = _filesystem(self.root)[1].rstrip("/")
+        return Place(self.root, "/" + path.removeprefix(base).lstrip("/"))
 
     def open(self) -> IO[bytes]:
         """Open a file in which one can seek.
@@ -112,13 +113,12 @@ def _filesystem(root: str) -> tuple[Any, str]:
 
 @contextlib.contextmanager
 def _numbered() -> Iterator[None]:
-    """Give errors of object stores a number and words, as those of disks have."""
+    """Give errors of object stores the numbers and words that those of disks have."""
     try:
         yield
     except OSError as error:
-        if error.errno is not None:
-            raise
-        raise OSError(errno.EIO, str(error).splitlines()[0]) from error
+        words = str(error).splitlines()[0] if error.errno is None else os.strerror(error.errno)
+        raise OSError(error.errno or errno.EIO, words) from error
 
 
 class Store:
