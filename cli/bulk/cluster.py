@@ -148,13 +148,13 @@ def pool(
 
     from model import checkpoint as checkpoints
 
+    if gpus is not None and (device, bool(gpus)) in (("cpu", True), ("cuda", False)):
+        raise ValueError(f"--device {device} and --gpus {gpus:g} contradict each other")
     loaded = checkpoints.load(folder)
     _connect(address)
     try:
         if gpus is None:
             gpus = 0 if device == "cpu" else float(device == "cuda" or ray.cluster_resources().get("GPU", 0) >= 1)
-        if (device, bool(gpus)) in (("cpu", True), ("cuda", False)):
-            raise ValueError(f"--device {device} and --gpus {gpus:g} contradict each other")
         yield Cluster(loaded, crops, precision=precision, engines=engines, gpus=gpus)
     finally:
         ray.shutdown()

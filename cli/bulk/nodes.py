@@ -69,9 +69,21 @@ def marked(job: Job, piece: Piece) -> Iterator[tuple[Found, Marks]]:
         if before is not None:
             yield before, {"unit": piece.unit, "place": place, "of": count}
             place += 1
-        before = found
+        # Whether it is the last one is known after the next one was asked for, when it could no longer be read.
+        before = _read(found)
     assert before is not None
     yield before, {"unit": piece.unit, "place": place, "of": count or place + 1}
+
+
+def _read(found: Found) -> Found:
+    name, content = found
+    if isinstance(content, (Path, Exception)):
+        return found
+    try:
+        data = content()
+    except (ArchiveError, OSError) as error:
+        return Found(name, error)
+    return Found(name, lambda: data)
 
 
 def load(checkpoint: Any, device: "DeviceName", precision: "Precision") -> "Scorer":

@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cli.bulk import cluster, nodes
+from cli.bulk import job as jobs
 from cli.bulk.listing import units
 from cli.bulk.stores import Place, Store
 from cli.bulk.units import UNKNOWN, contents
@@ -298,6 +300,8 @@ def test_options_of_a_uri_reach_whoever_reads_it() -> None:
         (["file://host/photos"], "a file:// URI has three slashes before its path"),
         (["photos", "--unit", "0"], "--unit"),
         (["photos", "--crops", "99"], "neither 1 to 64 nor auto"),
+        (["photos", "--ray", "--device", "cuda", "--gpus", "0"], "--device cuda and --gpus 0 contradict each other"),
+        (["photos", "--ray", "--address", "ray://head:10001"], "ray://head:10001: ask from a node of the cluster"),
         (["photos", "--engines", "2"], "--address, --engines and --gpus are for --ray"),
     ],
 )
@@ -316,3 +320,37 @@ def test_wrong_inputs_are_told_in_a_sentence(inputs: list[str], words: str, bulk
     assert "Traceback" not in told.stderr
     assert "secret" not in told.stderr
     assert not list(Path().glob("out/*.parquet"))
+
+
+def divided(file: Path, size: int, tmp_path: Path) -> list[tuple[str, bytes | str, dict[str, int | None]]]:
+    """What processes of a cluster would make of an input, piece by piece."""
+    job = jobs.begin(Store(str(tmp_path / "out")), {"inputs": [str(file)]}, units([str(file)], size))
+    found = []
+    for piece in cluster.divided(job, range(job.units)):
+        for (name, content), marks in nodes.marked(job, piece):
+            if isinstance(content, Path):
+                content = content.read_bytes
+            found.append((name, str(content) if isinstance(content, Exception) else content(), marks))
+    return found
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar", "tar.gz"])
+def test_pieces_hold_every_picture_once_and_tell_the_end(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "LEAST_PICTURES", 3)
+    members = {f"{place}.png": grey(place) for place in range(8)}
+    file = tmp_path / f"x.{kind}"
+    if kind == "folder":
+        folder_of(file, **{str(place): place for place in range(8)})
+    elif kind == "zip":
+        write_zip(file, members)
+    else:
+        write_tar(file, members, "gz" if kind == "tar.gz" else "")
+    found = divided(file, 5, tmp_path)
+    assert [(Path(name).name, data) for name, data, _ in found] == list(members.items())
+    if kind == "tar.gz":
+        marks = [(0, place, None if place < 7 else 8) for place in range(8)]
+    else:
+        marks = [(0, place, 5) for place in range(5)] + [(1, place, 3) for place in range(3)]
+    assert [tuple(mark.values()) for _, _, mark in found] == marks
