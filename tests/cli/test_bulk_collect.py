@@ -8,10 +8,8 @@ from cli.bulk.collect import Collector
 
 
 def block(unit: int, places: list[int], of: int | None) -> pa.Table:
-    records = [
-        {"path": f"{unit}-{place}", "error": "broken"} if place == 3 else {"path": f"{unit}-{place}"}
-        for place in places
-    ]
+    errors = {3: {"error": "broken"}}
+    records = [{"path": f"{unit}-{place}", **errors.get(place, {})} for place in places]
     table = rows.table(records)
     for name, values in {"unit": [unit] * len(places), "place": places, "of": [of] * len(places)}.items():
         table = table.append_column(name, pa.array(values, pa.int64()))

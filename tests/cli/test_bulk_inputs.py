@@ -1,6 +1,7 @@
 """What ``score-bulk`` takes, and what it says of the rest."""
 
 import io
+import json
 import os
 import tarfile
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from cli.bulk.listing import units
 from cli.bulk.stores import Place, Store
 from cli.bulk.units import UNKNOWN, contents
 from tests.cli.brightness import folder_of, grey
+from tests.cli.bucket import bucket
 from tests.cli.test_archives import write_tar, write_zip
 from tests.cli.test_bulk import Bulk, bulk, paths, rows
 
@@ -354,3 +356,42 @@ def test_pieces_hold_every_picture_once_and_tell_the_end(
     else:
         marks = [(0, place, 5) for place in range(5)] + [(1, place, 3) for place in range(3)]
     assert [tuple(mark.values()) for _, _, mark in found] == marks
+
+
+def test_a_bucket(bulk: Bulk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By Arrow's own client for S3: what was scored, and a run that goes on there."""
+    write_tar(Path("x.tar"), {f"{place}.png": grey(40 + place) for place in range(3)})
+    write_zip(Path("x.zip"), {f"{place}.png": grey(50 + place) for place in range(3)})
+    with bucket(monkeypatch) as server:
+        listed = [f"s3://bucket/{name}{server.options}" for name in ("photos/01.png", "gone.png")]
+        server.objects = {f"bucket/photos/{place:02}.png": grey(place) for place in range(20)} | {
+            "bucket/photos/deep/a b+c%20&.png": grey(30),
+            "bucket/photos/notes.txt": b"x",
+            "bucket/x.tar": Path("x.tar").read_bytes(),
+            "bucket/x.zip": Path("x.zip").read_bytes(),
+            "bucket/list.csv": "\n".join(["uri", *listed]).encode(),
+        }
+        names = ("photos", "x.tar", "x.zip", "list.csv")
+        inputs = [f"s3://bucket/{name}{server.options}" for name in names]
+        out = f"s3://bucket/scores{server.options}"
+        assert bulk(*inputs, out, "--unit", "8").status == 1
+
+        def written() -> dict[str, bytes]:
+            return {key: data for key, data in server.objects.items() if key.endswith(".parquet") and "_job" not in key}
+
+        whole = written()
+        tables = [pq.read_table(pa.BufferReader(whole[key])) for key in sorted(whole)]
+        found = {row["path"]: row["error"] or round(row["score"]) for row in pa.concat_tables(tables).to_pylist()}
+        assert found == {
+            **{f"s3://bucket/photos/{place:02}.png": place for place in range(20)},
+            "s3://bucket/photos/deep/a b+c%20&.png": 30,
+            "s3://bucket/gone.png": "No such file or directory",
+            **{f"s3://bucket/x.tar/{place}.png": 40 + place for place in range(3)},
+            **{f"s3://bucket/x.zip/{place}.png": 50 + place for place in range(3)},
+        }
+        assert not [key for key in server.objects if "/." in key]
+        assert json.loads(server.objects["bucket/scores/_SUCCESS"])["rows"] == 29
+        del server.objects[sorted(whole)[1]]
+        told = bulk(*inputs, out, "--unit", "8")
+        assert f"{len(whole) - 1} of {len(whole)} units" in told.stderr
+        assert written() == whole
