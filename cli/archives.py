@@ -52,8 +52,13 @@ def members(file: str) -> Iterator[Found]:
 
     What cannot be read comes as an error in its place; where an archive breaks off, the error has the archive's name.
     """
-    for _, found in located(file, partial(open, file, "rb")):
+    for _, found in located(file, partial(open_file, file)):
         yield found
+
+
+def open_file(file: str) -> IO[bytes]:
+    """Open an archive of this machine."""
+    return open(file, "rb")
 
 
 def located(file: str, opened: Callable[[], IO[bytes]], start: int = 0) -> Iterator[tuple[int, Found]]:

@@ -54,11 +54,12 @@ def score_bulk(
     Writes a row per picture, with an error where it could not be scored. Ends with status 1 if there were any.
     """
     import os
+    from contextlib import AbstractContextManager
 
     from cli.bulk import cluster, local
     from cli.bulk import job as jobs
     from cli.bulk.listing import units
-    from cli.bulk.run import run
+    from cli.bulk.run import Scoring, run
     from cli.bulk.stores import Store, is_uri
     from cli.console import fail, notes
     from cli.options import crops_option, device_option, precision_option
@@ -68,9 +69,10 @@ def score_bulk(
     asked, wanted, exact = crops_option(crops), device_option(device), precision_option(precision)
     if STDIN in inputs:
         fail("a list on stdin cannot be read again by a run that goes on; write it into a file, as .csv")
-    if not ray and (address or engines or gpus):
+    if not ray and (address or engines or gpus is not None):
         fail("--address, --engines and --gpus are for --ray")
     store, folder = Store(output), checkpoint or checkpoints.DEFAULT
+    pool: AbstractContextManager[Scoring]
     if ray:
         pool = cluster.pool(folder, asked, device=wanted, precision=exact, address=address, engines=engines, gpus=gpus)
     else:

@@ -11,6 +11,7 @@ from cli.bulk import rows
 from cli.bulk.job import Job
 from cli.bulk.units import contents
 from cli.found import Found
+from cli.stream import Record
 
 if TYPE_CHECKING:
     from model.adaptive import Crops
@@ -45,7 +46,8 @@ class Here:
                     owners.append(number)
                     yield one
 
-        current, records = -1, []
+        records: list[Record] = []
+        current = -1
         # Closed at once if the run is stopped, not when it happens to be collected: threads are decoding.
         with closing(stream.records(found(), self._scorer, self._crops, rows.told)) as fresh:
             for record in fresh:

@@ -47,7 +47,7 @@ def opener(archive: str, folder: str) -> tuple[str, Callable[[], IO[bytes]]]:
     if is_uri(archive):
         place = Place.of(archive)
         return place.name, place.open
-    return archive, partial(open, os.path.join(folder, archive), "rb")
+    return archive, partial(archives.open_file, os.path.join(folder, archive))
 
 
 def contents(unit: Unit, folder: str, first: int = 0, last: int | None = None) -> Iterator[Found]:

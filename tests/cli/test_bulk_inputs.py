@@ -352,9 +352,9 @@ def test_pieces_hold_every_picture_once_and_tell_the_end(
     found = divided(file, 5, tmp_path)
     assert [(Path(name).name, data) for name, data, _ in found] == list(members.items())
     if kind == "tar.gz":
-        marks = [(0, place, None if place < 7 else 8) for place in range(8)]
+        marks: list[tuple[int | None, ...]] = [(0, place, None if place < 7 else 8) for place in range(8)]
     else:
-        marks = [(0, place, 5) for place in range(5)] + [(1, place, 3) for place in range(3)]
+        marks = [*((0, place, 5) for place in range(5)), *((1, place, 3) for place in range(3))]
     assert [tuple(mark.values()) for _, _, mark in found] == marks
 
 

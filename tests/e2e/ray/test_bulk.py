@@ -34,7 +34,7 @@ NODE = {"num_cpus": 1, "include_dashboard": False}
 
 def save_tiny(folder: Path, crops: int) -> Path:
     """A checkpoint that looks at crops of 32 pixels."""
-    scale = Scale(dataset="made-up", min=1.0, max=5.0)
+    scale = Scale(dataset="made-up", min=2.4, max=2.8)
     save_random(folder, Contract(crops=crops, crop_size=32, width=64, height=64, scale=scale))
     return folder
 
