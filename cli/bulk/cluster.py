@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 LEAST_PICTURES = 16
 """Pictures of a piece at least ..."""
-MOST_PIECES = 5_000
-"""... and pieces of a job about: more would not be spread better, and each takes a kilobyte of the driver."""
+MOST_PIECES = 2_000
+"""... and pieces of a job about: more would not be spread better, and the driver makes each one a block."""
 ROW_BYTES = 2**16
 """Blocks of rows are closed from here on, so that what was scored is soon written."""
 

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import sys
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -395,3 +396,14 @@ def test_a_bucket(bulk: Bulk, monkeypatch: pytest.MonkeyPatch) -> None:
         told = bulk(*inputs, out, "--unit", "8")
         assert f"{len(whole) - 1} of {len(whole)} units" in told.stderr
         assert written() == whole
+
+
+@pytest.mark.parametrize(("module", "options", "extra"), [("ray", ["--ray"], "ray"), ("pyarrow", [], "parquet")])
+def test_what_is_not_installed_is_named(
+    module: str, options: list[str], extra: str, bulk: Bulk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder_of(Path("photos"), a=10)
+    monkeypatch.setitem(sys.modules, module, None)
+    told = bulk("photos", "out", *options)
+    assert told.status == 2
+    assert f"this command needs {module}: pip install 'smart-iqa[{extra}]'" in told.stderr
