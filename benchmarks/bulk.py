@@ -5,7 +5,9 @@
 
 All ways score links to the photos of ``examples/`` with the default checkpoint, on the cores that there are. They take
 turns, and each is compared with the ``score`` of its round. Rates count from the first fifth of the pictures to the
-last one, so that loading and starting a cluster do not count; ``start`` has the seconds before.
+last one, so that loading and starting a cluster do not count; ``start`` has the seconds before. ``core_ms`` is the time
+of cores that a picture took meanwhile, of all processes together, Ray's own included: where others use the machine,
+that tells more than rates, which also depend on how many processes ask for a share.
 
     score      smart-iqa score
     bulk       smart-iqa score-bulk
@@ -31,7 +33,9 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from benchmarks.measure import machine, resident_megabytes
 
@@ -80,15 +84,15 @@ def rates(folder: Path, rounds: int, count: int) -> dict[str, Any]:
     """Pictures a second of all ways, and beside those of ``score``."""
     photos = pictures(folder, count)
     ways = ("score", "bulk", *NODES)
-    found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+    found: dict[str, list[Turn]] = {way: [] for way in ways}
     loads = []
     for turn in range(rounds):
         for way in ways:
             loads.append(os.getloadavg()[0])
             out = folder / f"{way}-{turn}".replace(" ", "-")
             found[way].append(score(photos) if way == "score" else bulk(photos, out, way))
-            print(f"round {turn + 1}, {way}: {found[way][-1][0]:.2f} pictures/s after {found[way][-1][1]:.1f} s")
-    beside = {way: [own[0] / alone[0] for own, alone in zip(found[way], found["score"], strict=True)] for way in ways}
+            print(f"round {turn + 1}, {way}: {found[way][-1]}", flush=True)
+    beside = {way: [own.rate / one.rate for own, one in zip(found[way], found["score"], strict=True)] for way in ways}
     return {
         "machine": machine(),
         "rounds": rounds,
@@ -96,43 +100,94 @@ def rates(folder: Path, rounds: int, count: int) -> dict[str, Any]:
         "load": round(statistics.median(loads), 1),
         "ways": {
             way: {
-                "pictures_per_second": round(statistics.median(rate for rate, _ in found[way]), 2),
+                "pictures_per_second": round(statistics.median(one.rate for one in found[way]), 2),
                 "beside_score": round(statistics.median(beside[way]), 3),
                 "beside_score_by_round": [round(ratio, 3) for ratio in beside[way]],
-                "start": round(statistics.median(start for _, start in found[way]), 1),
+                "core_ms": round(statistics.median(one.core_ms for one in found[way]), 1),
+                "start": round(statistics.median(one.start for one in found[way]), 1),
             }
             for way in ways
         },
     }
 
 
-def score(photos: Path) -> tuple[float, float]:
-    """Rate of ``smart-iqa score``, and the seconds before its first picture."""
+class Turn(NamedTuple):
+    """What one turn of one way took."""
+
+    rate: float
+    core_ms: float
+    start: float
+
+
+def score(photos: Path) -> Turn:
+    """A turn of ``smart-iqa score``."""
     began = time.time()
     command = [sys.executable, "-W", "ignore", "-u", "-c", MAIN, "score", str(photos), "-f", "jsonl"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as process:
+    with cores() as used, subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as process:
         assert process.stdout is not None
         times = [time.time() for _ in process.stdout]
-    return rate([(moment, 1) for moment in times]), times[0] - began
+    return turn_of([(moment, 1) for moment in times], used, began)
 
 
-def bulk(photos: Path, out: Path, way: str) -> tuple[float, float]:
-    """Rate of ``smart-iqa score-bulk`` in one of its ways, and the seconds before its first file."""
+def bulk(photos: Path, out: Path, way: str) -> Turn:
+    """A turn of ``smart-iqa score-bulk`` in one of its ways."""
     import pyarrow.parquet as pq
 
-    with cluster(NODES.get(way, ())) as where:
+    with cluster(NODES.get(way, ())) as where, cores() as used:
         began = time.time()
         program = APART if way == "apart" else MAIN
         command = [sys.executable, "-W", "ignore", "-c", program, "score-bulk", str(photos), str(out), *where]
         subprocess.run([*command, "--unit", str(UNIT)], check=True, stderr=subprocess.DEVNULL, cwd=ROOT)
     files = [(file.stat().st_mtime, pq.read_metadata(file).num_rows) for file in out.glob("*.parquet")]
-    return rate(sorted(files)), min(files)[0] - began
+    return turn_of(sorted(files), used, began)
 
 
-def rate(done: list[tuple[float, int]]) -> float:
-    """Pictures a second once it has got going, from what was done when."""
+def turn_of(done: list[tuple[float, int]], used: list[tuple[float, float]], began: float) -> Turn:
+    """Figures of a turn, from what was done when, and the core seconds used until when."""
     after = int(STARTED * len(done))
-    return sum(count for _, count in done[after + 1 :]) / (done[-1][0] - done[after][0])
+    first, last = done[after][0], done[-1][0]
+    count = sum(pictures for _, pictures in done[after + 1 :])
+    moments, seconds = zip(*used, strict=True)
+    taken = np.interp(last, moments, seconds) - np.interp(first, moments, seconds)
+    return Turn(count / (last - first), 1e3 * float(taken) / count, done[0][0] - began)
+
+
+@contextlib.contextmanager
+def cores() -> Iterator[list[tuple[float, float]]]:
+    """Watch the core seconds of all processes that this one has started, and that they have started."""
+    used: list[tuple[float, float]] = []
+    ended = threading.Event()
+
+    def watch() -> None:
+        tick = os.sysconf("SC_CLK_TCK")
+        # Processes that have ended keep what they had taken.
+        seconds: dict[int, float] = {}
+        while not ended.wait(TICK_SECONDS):
+            fields = {int(entry.name): found for entry in Path("/proc").glob("[0-9]*") if (found := stat(entry))}
+            family = {os.getpid()}
+            # Children have larger numbers than their parents, but for those after the largest possible one.
+            for process in sorted(fields):
+                if int(fields[process][1]) in family:
+                    family.add(process)
+                    seconds[process] = (int(fields[process][11]) + int(fields[process][12])) / tick
+            used.append((time.time(), sum(seconds.values())))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        yield used
+    finally:
+        ended.set()
+        watching.join()
+
+
+def stat(entry: Path) -> list[str]:
+    """What the kernel tells of a process, after its name; nothing if it has ended."""
+    try:
+        # The name stands in brackets and may hold spaces.
+        return (entry / "stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 @contextlib.contextmanager
@@ -179,18 +234,12 @@ def watch_memory(process: subprocess.Popen[bytes], most: dict[str, float]) -> No
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             most["command"] = max(most["command"], resident_megabytes(process.pid))
         for entry in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            with contextlib.suppress(FileNotFoundError, IndexError, ProcessLookupError):
                 worker = (entry / "cmdline").read_text(errors="replace").startswith(WORKER)
                 # Workers are children of a node, which is a child of this process.
-                if worker and parent(parent(int(entry.name))) == os.getpid():
+                if worker and stat(entry.parent / stat(entry)[1])[1] == str(os.getpid()):
                     most["largest worker"] = max(most.get("largest worker", 0.0), resident_megabytes(int(entry.name)))
         time.sleep(TICK_SECONDS)
-
-
-def parent(process: int) -> int:
-    """The process that has started another one."""
-    # The name stands in brackets and may hold spaces.
-    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 if __name__ == "__main__":
