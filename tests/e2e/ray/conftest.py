@@ -32,11 +32,10 @@ def _quiet() -> Iterator[None]:
     """Nothing is reported to anybody, and slow or busy machines are borne with."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # Else every other process of the machine goes before them.
         patch.setenv("RAY_worker_niceness", "0")
         patch.setenv("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        # Else every other process of the machine goes before them.
-        patch.setenv("RAY_worker_niceness", "0")
         # Nor are workers killed for what others hold of its memory.
         patch.setenv("RAY_memory_monitor_refresh_ms", "0")
         # Workers import this checkout, wherever they are started.
