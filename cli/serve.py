@@ -49,7 +49,7 @@ def serve(
     if ray:
         from app.cluster import running
 
-        running.run(settings, settings.model_dump(mode="json"), os.environ.get("RAY_ADDRESS"))
+        running.run(settings, os.environ.get("RAY_ADDRESS"))
         return
     lost = False
 

@@ -25,7 +25,7 @@ MAX_REPLICAS = 8
 
 
 def build(args: dict[str, Any]) -> "Application":
-    """Put the application together.
+    """Make the application of a config file.
 
     Args:
         args: Settings by name, as the variables ``SMARTIQA_*`` of the process that builds and stronger than those.
@@ -35,17 +35,26 @@ def build(args: dict[str, Any]) -> "Application":
         ValueError: A setting is not what it should be.
     """
     try:
-        settings = Settings(**args)
+        return application(Settings(**args))
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"{'_'.join(map(str, first['loc'][:1])) or 'settings'}: {first['msg']}") from error
+
+
+def application(settings: Settings, most: int = MAX_REPLICAS) -> "Application":
+    """Put the application together.
+
+    Args:
+        settings: How to run.
+        most: Replicas of each kind at most.
+    """
     given = settings.model_dump(mode="json")
     engines = serve.deployment(
         EngineReplica,
         name=ENGINE,
         # The queue of a replica has its own bound, in crops; this one lets it be reached.
         max_ongoing_requests=settings.max_queue_crops,
-        autoscaling_config=autoscaling.options(1, MAX_REPLICAS),
+        autoscaling_config=autoscaling.options(1, most),
         health_check_period_s=5,
         logging_config=QUIET,
         graceful_shutdown_timeout_s=settings.shutdown_seconds,
@@ -55,7 +64,7 @@ def build(args: dict[str, Any]) -> "Application":
         name=INGRESS,
         # What is too much is refused by the application itself, with a problem that says when to come again.
         max_ongoing_requests=settings.max_connections,
-        autoscaling_config={"min_replicas": 1, "max_replicas": MAX_REPLICAS, "target_ongoing_requests": 16},
+        autoscaling_config={"min_replicas": 1, "max_replicas": most, "target_ongoing_requests": 16},
         logging_config=QUIET,
         graceful_shutdown_timeout_s=settings.shutdown_seconds,
     )

@@ -5,13 +5,12 @@ import os
 import signal
 import threading
 import time
-from typing import Any
 
 import ray
 from ray import serve
 from ray.serve.config import HTTPOptions, ProxyLocation
 
-from app.cluster.application import NAME, build
+from app.cluster.application import MAX_REPLICAS, NAME, application
 from app.cluster.gathering import Collected
 from app.cluster.remote import INGRESS
 from app.settings import Settings
@@ -21,13 +20,13 @@ log = logging.getLogger("smart_iqa.cluster")
 TICK_SECONDS = 0.5
 
 
-def run(settings: Settings, given: dict[str, Any], address: str | None) -> None:
+def run(settings: Settings, address: str | None) -> None:
     """Serve until SIGTERM or SIGINT, then finish what was accepted.
 
     Args:
-        settings: Where to listen, and how long the end may take.
-        given: As for ``build``.
-        address: Of the cluster; None starts one on this machine, which ends with the process.
+        settings: How to run.
+        address: Of the cluster; None starts one on this machine, with one replica of each kind, which ends with the
+            process.
 
     Raises:
         ConnectionError: There is no cluster at that address.
@@ -45,7 +44,7 @@ def run(settings: Settings, given: dict[str, Any], address: str | None) -> None:
     try:
         options = HTTPOptions(host=settings.host, port=settings.port)
         serve.start(proxy_location=ProxyLocation.EveryNode, http_options=options)
-        serve.run(build(given), name=NAME, route_prefix="/")
+        serve.run(application(settings, 1 if address is None else MAX_REPLICAS), name=NAME, route_prefix="/")
         log.info("serving on %s port %d of every node", settings.host, settings.port)
         stop.wait()
         _drain(settings)
