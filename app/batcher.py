@@ -14,7 +14,7 @@ The engine and the clock are injected, and neither torch nor a web framework is 
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from functools import partial
 
@@ -22,6 +22,7 @@ import numpy as np
 
 from app.device import Lanes, Outcome
 from app.metrics import Metrics
+from app.room import Room
 from app.runner import Computed, Runner
 from app.waiting import Waiting
 from app.work import (
@@ -35,7 +36,6 @@ from app.work import (
     Job,
     Place,
     Priority,
-    QueueFull,
     Segment,
 )
 
@@ -46,7 +46,6 @@ ATTEMPTS = 2
 FAILURES_TO_UNHEALTHY = 3
 RECOVERY_SECONDS = 30.0
 """An unhealthy engine gets another try after this long without a failure."""
-RETRY_AFTER_CAP = 30
 
 
 class Batcher:
@@ -60,6 +59,10 @@ class Batcher:
         max_queue_crops: Bound on the crops that wait.
         max_queue_bytes: Bound on their memory.
         hang_seconds: A batch that is on the device for this long will not come back.
+
+    Attributes:
+        room: What bounds the queue.
+        computed_seconds: Time of all batches on the device so far.
     """
 
     def __init__(
@@ -75,17 +78,22 @@ class Batcher:
     ) -> None:
         self._metrics = metrics
         self._clock = clock
-        self._max_queue_crops = max_queue_crops
-        self._max_queue_bytes = max_queue_bytes
         self._loop = asyncio.get_running_loop()
         self._lanes = lanes
         lanes.on_death = lambda: self._loop.call_soon_threadsafe(self._lose_device)
         self._waiting = Waiting()
+        self.room = Room(
+            max_queue_crops,
+            max_queue_bytes,
+            clock,
+            waiting=lambda: (self._waiting.crops, self._waiting.bytes),
+            drain_seconds=lambda: self.drain_seconds,
+        )
         self._retries: deque[Batch] = deque()
         self._on_device: dict[Batch, None] = {}
         self._leaving: set[str] = set()
-        self._places: set[Place] = set()
         self._runner = Runner(clock, hang_seconds)
+        self.computed_seconds = 0.0
         self._failures = 0
         self._last_failure = -math.inf
         self._lost = False
@@ -155,13 +163,21 @@ class Batcher:
         """
         if not self.alive:
             raise DeviceLost
-        crops += self._waiting.crops + sum(place.crops for place in self._places)
-        size += self._waiting.bytes + sum(place.bytes for place in self._places)
-        if crops > self._max_queue_crops or size > self._max_queue_bytes:
-            raise QueueFull(min(max(math.ceil(self._drain_seconds), 1), RETRY_AFTER_CAP))
+        self.room.check(crops, size)
 
     @property
-    def _drain_seconds(self) -> float:
+    def keys(self) -> Set[str]:
+        """What may be submitted for."""
+        return self._engines.keys() - self._leaving
+
+    @property
+    def waiting_crops(self) -> int:
+        """Crops that wait."""
+        return self._waiting.crops
+
+    @property
+    def drain_seconds(self) -> float:
+        """How long what waits will take, by what its models took lately."""
         return self._waiting.drain_seconds / len(self._lanes)
 
     @contextmanager
@@ -182,12 +198,8 @@ class Batcher:
         if within is not None:
             within.take(crops, size)
         self.check_room(crops, size)
-        place = Place(crops, size, self._clock())
-        self._places.add(place)
-        try:
+        with self.room.keep(crops, size) as place:
             yield place
-        finally:
-            self._places.discard(place)
 
     async def submit(
         self,
@@ -215,10 +227,7 @@ class Batcher:
             EngineFailed: The engine failed on these crops.
             DeviceLost: A lane has ended or hangs.
         """
-        if place is not None:
-            place.take(len(items), items.nbytes)
-            if not place.crops:
-                self._places.discard(place)
+        self.room.take(place, len(items), items.nbytes)
         self.check_room(len(items), items.nbytes)
         now = self._clock()
         job = Job(
@@ -298,6 +307,7 @@ class Batcher:
         del self._on_device[batch]
         computed = outcome.value
         assert computed is not None, "whatever the engine raises is part of what was computed"
+        self.computed_seconds += computed.seconds
         self._waiting.settle(batch.segments, batch.cost, computed.seconds)
         self._metrics.device_batches.labels(computed.device).inc()
         error = computed.fault(batch.crops)
@@ -363,4 +373,4 @@ class Batcher:
             self._let_go()
         self._metrics.queue_crops.set(self._waiting.crops)
         self._metrics.queue_bytes.set(self._waiting.bytes)
-        self._metrics.queue_wait.set(self._drain_seconds)
+        self._metrics.queue_wait.set(self.drain_seconds)

@@ -20,7 +20,7 @@ class _Generation:
     @property
     def keys(self) -> set[str]:
         """What the batcher knows its models by."""
-        return {key for model in self.models.values() for key in model.replicas}
+        return {key for model in self.models.values() for key in model.keys}
 
 
 class Generations:

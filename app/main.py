@@ -9,6 +9,7 @@ from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app import access, document, errors, tracing
+from app.host import Host, LocalHost
 from app.metrics import Metrics
 from app.middleware import HEADER, RequestMiddleware
 from app.models import load_models
@@ -24,6 +25,7 @@ def create_app(
     load: Load = load_models,
     clock: Callable[[], float] = time.monotonic,
     on_loss: Callable[[], object] = lambda: None,
+    host: Callable[[Metrics], Host] | None = None,
 ) -> FastAPI:
     """Make the application.
 
@@ -32,6 +34,7 @@ def create_app(
         load: Makes the models; called on a lane, after the start and when models are exchanged.
         clock: Seconds from a monotonic clock.
         on_loss: Called once when the device is lost, which only a new process will have again.
+        host: Makes what holds the models, once the event loop runs; if left out, this process does, by ``load``.
 
     Raises:
         ValueError: A key's entry is malformed.
@@ -44,8 +47,9 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        holding = host(measured) if host else LocalHost(settings, measured, load=load, clock=clock, on_loss=on_loss)
         service = app.state.service = Service(
-            settings, measured, load=load, clock=clock, on_loss=on_loss, tracer=tracing.tracer(telemetry)
+            settings, measured, holding, clock=clock, tracer=tracing.tracer(telemetry)
         )
         # In the background: probes get their answers while a large model loads.
         service.start()

@@ -1,6 +1,6 @@
 """Prometheus metrics, prefix ``smartiqa_``, seconds and base units."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector, generate_latest
 
 # 1 ms to 33 s, doubling.
 _SECONDS = tuple(0.001 * 2**power for power in range(16))
@@ -97,6 +97,10 @@ class Metrics:
         self.build_info = gauge("build_info", "The release; always 1.", "version")
         # Memory, processor time, files and start of this process; decoder processes are not in it.
         ProcessCollector(namespace="smartiqa", registry=registry)
+
+    def collect(self) -> list[Metric]:
+        """All metrics as they are now."""
+        return list(self._registry.collect())
 
     def render(self) -> bytes:
         """Write all metrics in the Prometheus text format."""

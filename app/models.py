@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from app.settings import Settings
 from app.work import Engine
 from model import checkpoint, golden, registry
-from model.activations import StageEngine
+from model.activations import Shapes, StageEngine
 from model.calibration import calibrate
 from model.checkpoint import Checkpoint, Config
 from model.engine import Engine as TorchEngine
@@ -27,29 +27,29 @@ LANES = {"cpu": 1, "cuda": 2}
 
 @dataclass(frozen=True, kw_only=True)
 class ServedModel:
-    """A model that is ready to answer.
+    """What requests need to know of a model that is ready to answer, wherever it is.
 
     Attributes:
         config: What its checkpoint says of it.
         digest: The checkpoint's digest.
-        engines: Its warmed engines, one for each lane.
         parameters: Number of parameters.
         stage_attention: Whether it weighs the stages.
         precision: Precision it computes in.
         batch_shapes: Crops per batch that it runs at.
         reproducible: Whether scores depend neither on batch company nor on the lane, to the last bit.
-        stage_engines: What maps the activity of its stages, one for each lane; empty for networks without stages.
+        devices: The devices that it is on.
+        stage_shapes: Shapes of the maps of its stages; empty for networks without stages.
     """
 
     config: Config
     digest: str
-    engines: Sequence[Engine]
     parameters: int
     stage_attention: bool
     precision: str
     batch_shapes: tuple[int, ...]
     reproducible: bool
-    stage_engines: Sequence[StageEngine] = ()
+    devices: tuple[str, ...]
+    stage_shapes: Shapes = ()
 
     @property
     def key(self) -> str:
@@ -62,14 +62,9 @@ class ServedModel:
         return f"{self.key}#stages"
 
     @property
-    def replicas(self) -> Mapping[str, Sequence[Engine]]:
-        """All that the batcher is to know of it, by key."""
-        return {self.key: self.engines} | ({self.stages_key: self.stage_engines} if self.stage_engines else {})
-
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """The devices that it is on."""
-        return tuple(dict.fromkeys(engine.device for engine in self.engines))
+    def keys(self) -> tuple[str, ...]:
+        """All that the batcher knows of it."""
+        return (self.key, self.stages_key) if self.stage_shapes else (self.key,)
 
     @property
     def id(self) -> ModelId:
@@ -95,6 +90,28 @@ class ServedModel:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel(ServedModel):
+    """A model in this process.
+
+    Attributes:
+        engines: Its warmed engines, one for each lane.
+        stage_engines: What maps the activity of its stages, one for each lane; empty for networks without stages.
+    """
+
+    engines: Sequence[Engine]
+    stage_engines: Sequence[Engine] = ()
+
+    @property
+    def replicas(self) -> Mapping[str, Sequence[Engine]]:
+        """The engines behind each of its keys."""
+        return dict(zip(self.keys, (self.engines, self.stage_engines), strict=False))
+
+    def facts(self) -> ServedModel:
+        """What another process may know of it."""
+        return ServedModel(**{field.name: getattr(self, field.name) for field in fields(ServedModel)})
+
+
 def lane_devices(device: str) -> tuple[str, ...]:
     """Name the device of each lane.
 
@@ -109,7 +126,7 @@ def lane_devices(device: str) -> tuple[str, ...]:
     return tuple(name for name in devices for _ in range(LANES[torch.device(name).type]))
 
 
-def load_models(settings: Settings, lanes: Sequence[str] = ()) -> Mapping[str, ServedModel]:
+def load_models(settings: Settings, lanes: Sequence[str] = ()) -> Mapping[str, LoadedModel]:
     """Load, warm and prove all checkpoints of the settings; the first one is the default model.
 
     Args:
@@ -125,7 +142,7 @@ def load_models(settings: Settings, lanes: Sequence[str] = ()) -> Mapping[str, S
     if threads:
         torch.set_num_threads(threads)
     lanes = lanes or lane_devices(settings.device)
-    models: dict[str, ServedModel] = {}
+    models: dict[str, LoadedModel] = {}
     for folder in settings.checkpoints:
         loaded = checkpoint.load(folder)
         if loaded.config.name in models:
@@ -137,7 +154,8 @@ def load_models(settings: Settings, lanes: Sequence[str] = ()) -> Mapping[str, S
             threads = setting.threads  # one number for the process: the default model's
             for engine in engines[1:]:
                 engine.limit(setting.cap)
-        model = models[loaded.config.name] = ServedModel(
+        stage_engines = [one for engine in engines if (one := StageEngine.of(engine)) is not None]
+        model = models[loaded.config.name] = LoadedModel(
             config=loaded.config,
             digest=loaded.digest,
             engines=engines,
@@ -145,7 +163,9 @@ def load_models(settings: Settings, lanes: Sequence[str] = ()) -> Mapping[str, S
             stage_attention=stage_attention,
             precision=engines[0].precision,
             batch_shapes=engines[0].shapes,
-            stage_engines=[one for engine in engines if (one := StageEngine.of(engine)) is not None],
+            devices=tuple(dict.fromkeys(engine.device for engine in engines)),
+            stage_engines=stage_engines,
+            stage_shapes=stage_engines[0].shapes if stage_engines else (),
             reproducible=all(engine.reproducible and _agree(engine, engines[0], loaded) for engine in engines),
         )
         if not model.reproducible:

@@ -1,31 +1,30 @@
 """One picture's way over the device, in one part or several."""
 
-from app.batcher import Batcher
 from app.orders import Order, Timing, Upload
-from app.work import Items, Place, Rows
+from app.work import Items, Place, Queue, Rows
 
 
 class Passage:
     """Takes the parts of one picture to their rows.
 
     Args:
-        batcher: Groups them with those of others.
+        queue: Groups them with those of others.
         upload: The picture.
         order: What is asked of it.
         place: The room that is kept for all its parts.
     """
 
-    def __init__(self, batcher: Batcher, upload: Upload, order: Order, place: Place) -> None:
-        self._batcher = batcher
+    def __init__(self, queue: Queue, upload: Upload, order: Order, place: Place) -> None:
+        self._queue = queue
         self._upload = upload
         self._order = order
         self._place = place
-        self._queue = self._compute = 0.0
+        self._queue_seconds = self._compute_seconds = 0.0
 
     @property
     def timing(self) -> Timing:
         """Where the time went so far."""
-        return Timing(decode=self._upload.decode_seconds, queue=self._queue, compute=self._compute)
+        return Timing(decode=self._upload.decode_seconds, queue=self._queue_seconds, compute=self._compute_seconds)
 
     async def rows(self, key: str, items: Items) -> Rows:
         """The rows of a part.
@@ -35,9 +34,9 @@ class Passage:
             items: At least one.
 
         Raises:
-            BatcherError: The batcher's reasons.
+            BatcherError: The queue's reasons.
         """
-        answer = await self._batcher.submit(
+        answer = await self._queue.submit(
             key,
             items,
             deadline=self._upload.deadline,
@@ -45,6 +44,6 @@ class Passage:
             owner=self._order.owner,
             place=self._place,
         )
-        self._queue += answer.queue_seconds
-        self._compute += answer.compute_seconds
+        self._queue_seconds += answer.queue_seconds
+        self._compute_seconds += answer.compute_seconds
         return answer.rows_ND

@@ -8,12 +8,12 @@ from typing import TypeVar
 
 from app.device import Lanes, Outcome
 from app.errors import Problem
-from app.models import ServedModel
+from app.models import LoadedModel
 from app.settings import Settings
 from app.work import DeviceLost
 from model import checkpoint
 
-Load = Callable[[Settings], Mapping[str, ServedModel]]
+Load = Callable[[Settings], Mapping[str, LoadedModel]]
 T = TypeVar("T")
 
 POLL_SECONDS = 1.0
@@ -42,9 +42,9 @@ async def load_again(
     load: Load,
     settings: Settings,
     folders: Sequence[Path],
-    current: Mapping[str, ServedModel],
+    current: Mapping[str, LoadedModel],
     lanes: Lanes,
-) -> Mapping[str, ServedModel]:
+) -> Mapping[str, LoadedModel]:
     """Load, warm and prove checkpoints on a lane, one at a time, with batches in between.
 
     Files are read and hashed beforehand, elsewhere: damaged ones cost the device nothing, and a model that is loaded
@@ -64,7 +64,7 @@ async def load_again(
         DeviceLost: A lane has ended.
     """
     loaded = {model.digest: model for model in current.values()}
-    models: dict[str, ServedModel] = {}
+    models: dict[str, LoadedModel] = {}
     for folder in folders:
         _, digest = await asyncio.to_thread(checkpoint.inspect, folder)
         model = loaded.get(digest)

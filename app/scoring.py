@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from opentelemetry import trace
 
 from app import tracing
-from app.batcher import Batcher
 from app.cache import Name, ScoreCache
 from app.decoding import Decoder
 from app.errors import Problem
@@ -21,8 +20,9 @@ from app.rates import Rates
 from app.sandbox import Sandbox
 from app.settings import Settings
 from app.upload import UploadBudget
-from app.work import DeadlineExceeded, EngineFailed, Place
+from app.work import DeadlineExceeded, EngineFailed, Place, Queue
 from model import adaptive
+from model.activations import read_stage
 from model.adaptive import AUTO, Rounds
 from model.images import Limits
 from model.overlay import render_activity
@@ -39,7 +39,7 @@ class Scoring:
     Args:
         settings: How to run.
         metrics: Where it reports.
-        batcher: Takes work items to their rows.
+        queue: Takes work items to their rows.
         clock: Seconds from a monotonic clock.
         tracer: Takes spans of where the time of answers went.
 
@@ -51,13 +51,13 @@ class Scoring:
         self,
         settings: Settings,
         metrics: Metrics,
-        batcher: Batcher,
+        queue: Queue,
         *,
         clock: Callable[[], float],
         tracer: trace.Tracer,
     ) -> None:
         self._metrics = metrics
-        self._batcher = batcher
+        self._queue = queue
         self._clock = clock
         self._tracer = tracer
         self._quarantine = Quarantine(clock)
@@ -84,7 +84,7 @@ class Scoring:
             BatcherError: The queue is full, or the device is lost.
             RateExceeded: The owner has asked for too much lately.
         """
-        self._batcher.check_room(order.count, order.count * order.model.config.contract.least_item_bytes)
+        self._queue.check_room(order.count, order.count * order.model.config.contract.least_item_bytes)
         self._rates.take(order.owner, order.count)
 
     @contextmanager
@@ -99,7 +99,7 @@ class Scoring:
         """
         crops = pictures * order.count
         with (
-            self._batcher.reserve(crops, crops * order.model.config.contract.most_item_bytes) as place,
+            self._queue.reserve(crops, crops * order.model.config.contract.most_item_bytes) as place,
             self._decoder.reserve(),
         ):
             if pictures > 1:
@@ -216,7 +216,7 @@ class Scoring:
             rows_ND = await passage.rows(order.model.stages_key, spots.items)
         self._rates.give_back(order.owner, order.count, spots.count)
         self._trace(passage.timing, spots.count)
-        maps_NHW = order.model.stage_engines[0].read(rows_ND, stage)
+        maps_NHW = read_stage(rows_ND, order.model.stage_shapes, stage)
         return lambda: render_activity(preview, spots.activity_map(maps_NHW))
 
     @contextmanager
@@ -232,8 +232,8 @@ class Scoring:
         there = [part for part in parts if part is not None]
         count, size = sum(part.count for part in there), sum(part.nbytes for part in there)
         try:
-            with self._batcher.reserve(count, size, place) as own:
-                yield Passage(self._batcher, upload, order, own)
+            with self._queue.reserve(count, size, place) as own:
+                yield Passage(self._queue, upload, order, own)
         except EngineFailed:
             self._quarantine.failed(failing)
             raise

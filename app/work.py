@@ -7,6 +7,7 @@ import asyncio
 import enum
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -97,6 +98,31 @@ class Place:
         assert crops <= self.crops, "more crops than room was kept for"
         self.crops -= crops
         self.bytes = max(self.bytes - size, 0)
+
+
+class Queue(Protocol):
+    """Where work items wait to become rows: a batcher of this process, or the way to those of others.
+
+    ``Batcher`` says what the methods do.
+    """
+
+    def check_room(self, crops: int, size: int = 0) -> None:
+        """Find out whether a request of that many crops would be taken now."""
+
+    def reserve(self, crops: int, size: int, within: Place | None = None) -> AbstractContextManager[Place]:
+        """Keep room for crops that will be submitted in parts."""
+
+    async def submit(
+        self,
+        key: str,
+        items: Items,
+        *,
+        deadline: float,
+        priority: Priority = Priority.INTERACTIVE,
+        owner: str = "",
+        place: Place | None = None,
+    ) -> Answer:
+        """Have crops scored."""
 
 
 @dataclass(eq=False, kw_only=True)

@@ -8,6 +8,7 @@ import bz2
 import contextlib
 import gzip
 import io
+import itertools
 import lzma
 import os
 import tarfile
@@ -51,20 +52,55 @@ def members(file: str) -> Iterator[Found]:
 
     What cannot be read comes as an error in its place; where an archive breaks off, the error has the archive's name.
     """
+    for _, found in located(file, partial(open_file, file)):
+        yield found
+
+
+def open_file(file: str) -> IO[bytes]:
+    """Open an archive of this machine."""
+    return open(file, "rb")
+
+
+def located(file: str, opened: Callable[[], IO[bytes]], start: int = 0) -> Iterator[tuple[int, Found]]:
+    """Like ``members``, with the place of each, from which another call can go on.
+
+    Args:
+        file: What the archive is called.
+        opened: Opens it, wherever it is; it must be possible to seek in it.
+        start: The place of the first member that is wanted. A compressed tar has but 0, the place of all of them.
+    """
+    place = start
     try:
-        with _damaged("the archive is damaged, or none"):
-            yield from _zip(file) if file.lower().endswith(ZIP) else _tar(file)
+        with _damaged("the archive is damaged, or none"), opened() as raw:
+            for place, found in _zip(file, raw, start) if file.lower().endswith(ZIP) else _tar(file, raw, start):
+                yield place, found
     except (ArchiveError, OSError) as error:
-        yield Found(file, error)
+        yield place, Found(file, error)
 
 
-def _zip(file: str) -> Iterator[Found]:
-    allowance = _Allowance(file)
-    with zipfile.ZipFile(file) as archive:
-        for info in archive.infolist():
-            # What macOS keeps beside each file looks like a picture by its name.
-            if is_picture(info.filename) and not info.is_dir() and not info.filename.startswith("__MACOSX/"):
-                yield Found(f"{file}/{info.filename}", partial(_unzip, archive, info, allowance))
+def in_order(file: str, opened: Callable[[], IO[bytes]]) -> bool:
+    """Whether an archive, by its name and content, can only be read from its beginning: a compressed tar.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    if file.lower().endswith(ZIP):
+        return False
+    with opened() as raw:
+        return _reader(raw) is not None
+
+
+def _zip(file: str, raw: IO[bytes], start: int) -> Iterator[tuple[int, Found]]:
+    allowance = _Allowance(raw)
+    with zipfile.ZipFile(raw) as archive:
+        # What macOS keeps beside each file looks like a picture by its name.
+        pictures = (
+            info
+            for info in archive.infolist()
+            if is_picture(info.filename) and not info.is_dir() and not info.filename.startswith("__MACOSX/")
+        )
+        for place, info in itertools.islice(enumerate(pictures), start, None):
+            yield place, Found(f"{file}/{info.filename}", partial(_unzip, archive, info, allowance))
 
 
 def _unzip(archive: zipfile.ZipFile, info: zipfile.ZipInfo, allowance: "_Allowance") -> bytes:
@@ -77,9 +113,11 @@ def _unzip(archive: zipfile.ZipFile, info: zipfile.ZipInfo, allowance: "_Allowan
         return archive.read(info)
 
 
-def _tar(file: str) -> Iterator[Found]:
-    with open(file, "rb") as raw, _decompressed(raw) as stream:
-        bounded = _Bounded(stream, _Allowance(file))
+def _tar(file: str, raw: IO[bytes], start: int) -> Iterator[tuple[int, Found]]:
+    allowance, reader = _Allowance(raw), _reader(raw)
+    with contextlib.nullcontext(raw) if reader is None else reader(raw) as stream:
+        bounded = _Bounded(stream, allowance)
+        bounded.seek(start)
         with tarfile.open(fileobj=bounded, mode="r:") as archive:
             while (info := archive.next()) is not None:
                 # Otherwise it keeps all headers, a kilobyte each.
@@ -87,10 +125,11 @@ def _tar(file: str) -> Iterator[Found]:
                 if info.isdir() or not is_picture(info.name):
                     continue
                 name = f"{file}/{info.name}"
+                place = info.offset if reader is None else 0
                 if info.isreg():
-                    yield Found(name, partial(_untar, archive, info))
+                    yield place, Found(name, partial(_untar, archive, info))
                 else:
-                    yield Found(name, ArchiveError("the member is a link or a device, not a file"))
+                    yield place, Found(name, ArchiveError("the member is a link or a device, not a file"))
             # tarfile takes a header that it cannot read for the end; the real end is empty or zeros.
             if any(bounded.last):
                 raise ArchiveError("the archive is damaged: what follows cannot be read")
@@ -125,18 +164,19 @@ def _damaged(message: str) -> Iterator[None]:
         raise ArchiveError(message) from error
 
 
-def _decompressed(raw: IO[bytes]) -> Any:
+def _reader(raw: IO[bytes]) -> Callable[..., Any] | None:
+    """What decompresses a file; None if it is not compressed."""
     start = raw.read(8)
     raw.seek(0)
-    reader = next((reader for magic, reader in _MAGIC.items() if start.startswith(magic)), None)
-    return contextlib.nullcontext(raw) if reader is None else reader(raw)
+    return next((reader for magic, reader in _MAGIC.items() if start.startswith(magic)), None)
 
 
 class _Allowance:
     """How far an archive may expand."""
 
-    def __init__(self, file: str) -> None:
-        self.left = self.limit = max(EXPANSION * os.path.getsize(file), EXPANSION_FLOOR)
+    def __init__(self, raw: IO[bytes]) -> None:
+        self.left = self.limit = max(EXPANSION * raw.seek(0, os.SEEK_END), EXPANSION_FLOOR)
+        raw.seek(0)
 
     def spend(self, count: int) -> None:
         self.left -= count

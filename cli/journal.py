@@ -56,7 +56,7 @@ class Journal:
                 yield cls(nameless, settings)
             return
         with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
-            _lock(file, path)
+            lock(file, path)
             yield cls(file, settings, path)
 
     def takes(self, name: str) -> bool:
@@ -136,7 +136,7 @@ def _key(name: str) -> bytes:
     return blake2b(name.encode(errors="surrogateescape"), digest_size=16).digest()
 
 
-def _lock(file: IO[bytes], path: Path) -> None:
+def lock(file: IO[bytes], path: Path | str) -> None:
     """Two runs in one file would double its rows. The lock ends with the process, however that ends."""
     with contextlib.suppress(ImportError):  # not on Windows
         import fcntl

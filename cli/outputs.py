@@ -4,7 +4,7 @@ import contextlib
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -158,10 +158,10 @@ _TEXT: dict[str, Callable[[IO[str]], Output]] = {".csv": Csv, ".jsonl": JsonLine
 _PARQUET = ".parquet"
 
 
-def row(record: Record) -> dict[str, Any]:
+def row(record: Record, columns: Sequence[str] = COLUMNS) -> dict[str, Any]:
     """A record's columns."""
     flat = {**record, **record.get("image", {})}
-    return {name: flat.get(name) for name in COLUMNS}
+    return {name: flat.get(name) for name in columns}
 
 
 def check(file: Path) -> None:

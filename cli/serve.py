@@ -1,5 +1,6 @@
 """``smart-iqa serve``."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,10 @@ def serve(
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda (all GPUs) or cuda:1 (one of them).")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or int8.")] = None,
+    ray: Annotated[
+        bool,
+        typer.Option("--ray", help="Serve from the Ray cluster that RAY_ADDRESS names, or from one on this machine."),
+    ] = False,
 ) -> None:
     """Serve scores over HTTP.
 
@@ -41,6 +46,11 @@ def serve(
     for folder in settings.checkpoints:
         checkpoints.inspect(folder)
     logs.configure(settings)
+    if ray:
+        from app.cluster import running
+
+        running.run(settings, settings.model_dump(mode="json"), os.environ.get("RAY_ADDRESS"))
+        return
     lost = False
 
     def stop() -> None:

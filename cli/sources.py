@@ -7,7 +7,7 @@ folder. The order is the same every time.
 import glob
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,7 +21,12 @@ _FOLDER = "\0"
 
 
 def find(
-    paths: Iterable[str], *, null: bool = False, without: Path | None = None, stdin: BinaryIO | None = None
+    paths: Iterable[str],
+    *,
+    null: bool = False,
+    without: Path | None = None,
+    stdin: BinaryIO | None = None,
+    members: Callable[[str], Iterator[Found]] = archives.members,
 ) -> Iterator[Found]:
     """Find pictures.
 
@@ -30,6 +35,7 @@ def find(
         null: Whether that list is separated by NUL bytes instead of line ends.
         without: A folder that is not looked into.
         stdin: Where the list is read from.
+        members: Finds what is in an archive.
 
     Raises:
         ValueError: A path is empty, or the list holds NUL bytes that were not announced.
@@ -40,11 +46,11 @@ def find(
             raise ValueError("one of the paths is empty")
         if path == STDIN:
             for listed in _listed(stdin or sys.stdin.buffer, b"\0" if null else b"\n"):
-                yield from _take(listed, left_out)
+                yield from _take(listed, left_out, members)
         elif glob.has_magic(path) and not os.path.lexists(path):
-            yield from _match(path, left_out)
+            yield from _match(path, left_out, members)
         else:
-            yield from _take(path, left_out)
+            yield from _take(path, left_out, members)
 
 
 def find_files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -54,11 +60,11 @@ def find_files(paths: Iterable[Path]) -> Iterator[Path]:
             yield found.content
 
 
-def _take(name: str, without: str | None) -> Iterator[Found]:
+def _take(name: str, without: str | None, members: Callable[[str], Iterator[Found]]) -> Iterator[Found]:
     if os.path.isdir(name):
         return _walk(Path(name), without)
     if archives.is_archive(name) and os.path.isfile(name):
-        return archives.members(name)
+        return members(name)
     return _file(Path(name))
 
 
@@ -90,7 +96,7 @@ def _wanted(entry: "os.DirEntry[str]") -> str:
     return entry.name if is_picture(entry.name) and entry.is_file() else ""
 
 
-def _match(pattern: str, without: str | None) -> Iterator[Found]:
+def _match(pattern: str, without: str | None, members: Callable[[str], Iterator[Found]]) -> Iterator[Found]:
     """Expand a glob; what lies in a folder that matched itself comes once."""
     inside: Path | None = None
     empty = True
@@ -102,7 +108,7 @@ def _match(pattern: str, without: str | None) -> Iterator[Found]:
         elif not (is_picture(path.name) or archives.is_archive(path.name)):
             continue
         empty = False
-        yield from _take(str(path), without)
+        yield from _take(str(path), without, members)
     if empty:
         yield Found(pattern, FileNotFoundError(0, "No picture matches"))
 

@@ -1,7 +1,7 @@
 """From pictures that were found to their results, in order."""
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,19 +10,30 @@ from cli.found import Found
 
 if TYPE_CHECKING:
     from model.adaptive import Crops
-    from model.scorer import Scorer
+    from model.scorer import QualityScore, Scorer
 
 Record = dict[str, Any]
 """A result: ``path``, and what the service would answer or an ``error``."""
 
 
-def records(found: Iterable[Found], scorer: "Scorer", crops: "Crops | None") -> Generator[Record, None, None]:
+def answer(score: "QualityScore") -> Record:
+    """What the service would answer."""
+    return score.to_dict()
+
+
+def records(
+    found: Iterable[Found],
+    scorer: "Scorer",
+    crops: "Crops | None",
+    told: "Callable[[QualityScore], Record]" = answer,
+) -> Generator[Record, None, None]:
     """Score pictures; decoding runs ahead in threads.
 
     Args:
         found: Pictures; consumed as the results are.
         scorer: What scores them.
         crops: As for ``Scorer.score``.
+        told: What a record tells of a score.
 
     Yields:
         A record for each, in their order.
@@ -47,7 +58,7 @@ def records(found: Iterable[Found], scorer: "Scorer", crops: "Crops | None") -> 
     for _, result in scorer.score_many(contents(), crops):
         yield from failed()
         name, _ = waiting.popleft()
-        yield failure(name, result) if isinstance(result, Exception) else {"path": name, **result.to_dict()}
+        yield failure(name, result) if isinstance(result, Exception) else {"path": name, **told(result)}
     yield from failed()
 
 

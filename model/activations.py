@@ -16,6 +16,8 @@ from model.contract import Items
 from model.engine import Engine, mean_std, normalise
 from model.images import Picture
 
+Shapes = tuple[tuple[int, int], ...]
+"""Height and width of the maps of each stage."""
 CAP = 4
 """Crops that a network sees at once: it is to give up all its feature maps, so their memory counts."""
 
@@ -40,7 +42,7 @@ class StageEngine:
         self.device = engine.device
         self._engine = engine
         probed = engine.stages(engine.contract.probe(CAP, engine.item_shapes[0]))
-        self.shapes: tuple[tuple[int, int], ...] = tuple((maps.shape[1], maps.shape[2]) for maps in probed)
+        self.shapes: Shapes = tuple((maps.shape[1], maps.shape[2]) for maps in probed)
 
     @classmethod
     def of(cls, engine: Engine) -> "StageEngine | None":
@@ -54,7 +56,7 @@ class StageEngine:
             parts: Crops, each (n, side, side, 3) uint8; together at most ``cap``.
 
         Returns:
-            (N, D) rows, the maps of all stages end to end; ``read`` takes them apart.
+            (N, D) rows, the maps of all stages end to end; ``read_stage`` takes them apart.
 
         Raises:
             RuntimeError: It failed; another batch may go well.
@@ -66,11 +68,12 @@ class StageEngine:
         maps = [stage_NHW.reshape(self.cap, -1) for stage_NHW in self._engine.stages(padded)]
         return np.concatenate(maps, axis=1)[:count]
 
-    def read(self, rows_ND: NDArray[np.float32], stage: int) -> NDArray[np.float32]:
-        """Take the maps (N, H, W) of one stage, counted from 1, out of rows."""
-        sizes = [height * width for height, width in self.shapes]
-        begin = sum(sizes[: stage - 1])
-        return rows_ND[:, begin : begin + sizes[stage - 1]].reshape(-1, *self.shapes[stage - 1])
+
+def read_stage(rows_ND: NDArray[np.float32], shapes: Shapes, stage: int) -> NDArray[np.float32]:
+    """Take the maps (N, H, W) of one stage, counted from 1, out of a stage engine's rows."""
+    sizes = [height * width for height, width in shapes]
+    begin = sum(sizes[: stage - 1])
+    return rows_ND[:, begin : begin + sizes[stage - 1]].reshape(-1, *shapes[stage - 1])
 
 
 @torch.inference_mode()

@@ -78,7 +78,7 @@ class Engine:
         self._kind = torch.device(self.device).type
         if self.device == "cpu":
             keep_freed_memory()
-        self.precision = _resolve_precision(precision, self._kind, network)
+        self.precision = resolve_precision(precision, self._kind, network)
         if self._kind == "cuda" and self.precision == "fp32":
             # By default convolutions round fp32 to TF32, which golden scores made on a CPU do not allow.
             torch.backends.cudnn.allow_tf32 = False
@@ -309,8 +309,11 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def _resolve_precision(precision: Precision, device: str, network: nn.Module) -> Literal["fp32", "bf16", "int8"]:
-    """Choose by rule, never by a stopwatch: two starts of one machine must give one score."""
+def resolve_precision(precision: Precision, device: str, network: nn.Module) -> Literal["fp32", "bf16", "int8"]:
+    """Choose the precision that ``auto`` means on a kind of device: ``cpu`` or ``cuda``.
+
+    By rule, never by a stopwatch: two starts of one machine must give one score.
+    """
     if precision != "auto":
         return precision
     if device == "cuda":

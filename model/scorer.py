@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from model import adaptive, checkpoint, images, overlay
 from model import spots as spotting
-from model.activations import StageEngine
+from model.activations import StageEngine, read_stage
 from model.adaptive import Crops, Rounds
 from model.contract import Box, Contract
 from model.engine import DeviceName, Engine, Precision
@@ -241,16 +241,21 @@ class Scorer:
                 prepared[place] = future.result()
             except (images.ImageError, OSError) as error:
                 errors[place] = error
-        while waiting := [(one, one.items) for _, one in prepared.values() if one.items is not None]:
+        scores = dict(zip(prepared, self.score_prepared(list(prepared.values())), strict=True))
+        for place, (source, _) in enumerate(group):
+            yield source, errors[place] if place in errors else scores[place]
+
+    def score_prepared(self, prepared: Sequence[tuple[images.Facts, Rounds]]) -> list[QualityScore]:
+        """Score pictures that were decoded and cut already, with their crops packed into full batches.
+
+        Args:
+            prepared: What there is to tell of each, and its work items by this checkpoint's contract.
+        """
+        while waiting := [(one, one.items) for _, one in prepared if one.items is not None]:
             rows = self.engine.predict_all([items for _, items in waiting])
             for (one, _), rows_ND in zip(waiting, rows, strict=True):
                 one.add(rows_ND)
-        for place, (source, _) in enumerate(group):
-            if place in errors:
-                yield source, errors[place]
-            else:
-                facts, rounds = prepared[place]
-                yield source, aggregate(rounds, facts, self.checkpoint.contract, self.model)
+        return [aggregate(rounds, facts, self.checkpoint.contract, self.model) for facts, rounds in prepared]
 
     def map(self, source: Source) -> ScoreMap:
         """Map where a picture is good and where it is bad.
@@ -295,7 +300,9 @@ class Scorer:
         picture, spots = self._spots(source)
         chunks = [spots.items[start : start + stages.cap] for start in range(0, spots.count, stages.cap)]
         rows_ND = np.concatenate([stages.run([chunk]) for chunk in chunks])
-        return overlay.render_activity(overlay.shrink(picture.image), spots.activity_map(stages.read(rows_ND, stage)))
+        return overlay.render_activity(
+            overlay.shrink(picture.image), spots.activity_map(read_stage(rows_ND, stages.shapes, stage))
+        )
 
     @cached_property
     def _stages(self) -> StageEngine | None:

@@ -73,7 +73,7 @@ async def attention(
     served = service.model(model)
     order = partial(picture.order, request, service, served, priority=priority, deadline_ms=deadline_ms)
     if stage is not None:
-        if not served.stage_engines:
+        if not served.stage_shapes:
             raise Problem("stages_not_supported", f"the network of {served.config.name} has no stages")
         work = partial(service.scoring.activity, stage=stage)
         asked = order(crops=None, extra="stages")

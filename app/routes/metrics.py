@@ -1,8 +1,10 @@
 """``GET /metrics`` for Prometheus."""
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST
+
+from app.routes.picture import ServiceDep
 
 router = APIRouter(tags=["operations"])
 
@@ -13,6 +15,6 @@ router = APIRouter(tags=["operations"])
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     summary="Metrics in the Prometheus text format",
 )
-async def metrics(request: Request) -> Response:
+async def metrics(service: ServiceDep) -> Response:
     """Write all metrics."""
-    return Response(request.app.state.metrics.render(), media_type=CONTENT_TYPE_LATEST)
+    return Response(await service.host.render(), media_type=CONTENT_TYPE_LATEST)

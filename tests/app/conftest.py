@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.main import create_app
-from app.models import ServedModel
+from app.models import LoadedModel
 from app.settings import Settings
 from model.checkpoint import inspect
 from tests.app.fakes import FakeEngine
@@ -20,11 +20,11 @@ def jpeg() -> bytes:
     return encode(photo(400, 300))
 
 
-def served(folder: Path, *engines: FakeEngine, name: str = "fake", attention: bool = True) -> ServedModel:
+def served(folder: Path, *engines: FakeEngine, name: str = "fake", attention: bool = True) -> LoadedModel:
     """A model whose contract is real and whose engines, one for each lane, are not."""
     config, digest = inspect(folder)
     fields = {**config.__dict__, "name": name}
-    return ServedModel(
+    return LoadedModel(
         config=type(config)(**fields),
         digest=digest,
         engines=engines,
@@ -33,6 +33,7 @@ def served(folder: Path, *engines: FakeEngine, name: str = "fake", attention: bo
         precision="fp32",
         batch_shapes=(engines[0].cap,),
         reproducible=True,
+        devices=tuple(dict.fromkeys(engine.device for engine in engines)),
     )
 
 
@@ -42,7 +43,7 @@ def engine() -> FakeEngine:
 
 
 @pytest.fixture
-def load(checkpoint_folder: Path, engine: FakeEngine) -> Callable[[Settings], Mapping[str, ServedModel]]:
+def load(checkpoint_folder: Path, engine: FakeEngine) -> Callable[[Settings], Mapping[str, LoadedModel]]:
     models = {
         "fake": served(checkpoint_folder, engine),
         "plain": served(checkpoint_folder, FakeEngine(cap=8), name="plain", attention=False),
@@ -51,7 +52,7 @@ def load(checkpoint_folder: Path, engine: FakeEngine) -> Callable[[Settings], Ma
 
 
 @pytest.fixture
-def client(load: Callable[[Settings], Mapping[str, ServedModel]]) -> Iterator[TestClient]:
+def client(load: Callable[[Settings], Mapping[str, LoadedModel]]) -> Iterator[TestClient]:
     # Without the cache: every request is to reach the engine.
     with TestClient(create_app(Settings(cache_crops=0), load=load), raise_server_exceptions=False) as client:
         wait_ready(client)

@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from app.main import create_app
-from app.models import ServedModel
+from app.models import LoadedModel
 from app.orders import Order
 from app.rates import Rates
 from app.settings import Settings
@@ -33,14 +33,14 @@ SLOPE = encode(Image.radial_gradient("L").resize((512, 512)).convert("RGB"))
 
 
 @pytest.fixture
-def sixteen(checkpoint_folder: Path, engine: FakeEngine) -> dict[str, ServedModel]:
+def sixteen(checkpoint_folder: Path, engine: FakeEngine) -> dict[str, LoadedModel]:
     model = served(checkpoint_folder, engine)
     contract = dataclasses.replace(model.config.contract, crops=16)
     return {"fake": dataclasses.replace(model, config=dataclasses.replace(model.config, contract=contract))}
 
 
 @pytest.fixture
-def client(sixteen: dict[str, ServedModel]) -> Iterator[TestClient]:
+def client(sixteen: dict[str, LoadedModel]) -> Iterator[TestClient]:
     with TestClient(create_app(Settings(max_queue_crops=64), load=lambda _: sixteen)) as client:
         wait_ready(client)
         yield client
@@ -114,7 +114,7 @@ def test_room_for_the_most_is_kept_until_the_last_round(client: TestClient, engi
         answers = [pool.submit(post, client, data, "/score?crops=auto") for data in (SLOPE, SLOPE, FLAT, FLAT)]
 
         def all_wait() -> None:
-            assert len(service._batcher._places) == 4
+            assert len(service.host.batcher.room.places) == 4
 
         eventually(all_wait)
         problem(post(client, FLAT, "/score?crops=33"), 429, "queue_full")
@@ -165,12 +165,12 @@ def test_who_leaves_between_rounds_leaves_no_room_behind(client: TestClient, eng
         upload = await scoring.decode(SLOPE, order, name, deadline)
         task = asyncio.ensure_future(scoring.score(upload, order))
         await until(lambda: len(engine.batches) == 2)
-        (place,) = service._batcher._places
+        (place,) = service.host.batcher.room.places
         assert place.crops == 8
         task.cancel()
         await asyncio.wait([task])
         assert task.cancelled()
-        assert not service._batcher._places
+        assert not service.host.batcher.room.places
 
     engine.misbehave = wait
     client.portal.call(leave)  # type: ignore[union-attr]
@@ -182,7 +182,7 @@ def test_who_leaves_between_rounds_leaves_no_room_behind(client: TestClient, eng
 
 
 def test_only_crops_that_were_scored_are_charged(
-    sixteen: dict[str, ServedModel], monkeypatch: pytest.MonkeyPatch
+    sixteen: dict[str, LoadedModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[tuple[str, int, int]] = []
     monkeypatch.setattr(Rates, "give_back", lambda _, *back: given.append(back))

@@ -539,7 +539,7 @@ async def test_room_that_is_kept_counts_as_taken(bench: Bench) -> None:
 
 @on_loop
 async def test_kept_room_is_bounded_in_bytes_too(bench: Bench) -> None:
-    most = bench.batcher._max_queue_bytes
+    most = bench.batcher.room._max_bytes
     with bench.batcher.reserve(1, most):
         with pytest.raises(QueueFull):
             bench.batcher.check_room(1, 1)
@@ -569,7 +569,7 @@ async def test_room_is_part_of_other_room_and_given_back(bench: Bench) -> None:
     with bench.batcher.reserve(4, 8 * size) as own:
         await bench.batcher.submit("m", crops(*range(4)), deadline=FAR, place=own)
         # Nothing is to come any more, so the bytes are nobody's either.
-        assert not bench.batcher._places
+        assert not bench.batcher.room.places
 
 
 @on_loop

@@ -29,8 +29,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from app.batcher import ATTEMPTS, RETRY_AFTER_CAP, STAGED, Batcher
+from app.batcher import ATTEMPTS, STAGED, Batcher
 from app.metrics import Metrics
+from app.room import RETRY_AFTER_CAP
 from app.work import Answer, DeadlineExceeded, DeviceLost, EngineFailed, Items, Priority, QueueFull, Rows
 from tests.app.fakes import Clock, SteppedLanes, SteppedLoop
 

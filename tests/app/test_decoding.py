@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from app.decoding import Decoder
 from app.main import create_app
 from app.metrics import Metrics
-from app.models import ServedModel
+from app.models import LoadedModel
 from app.scoring import INLINE_BYTES
 from app.settings import Settings
 from model import images
@@ -59,7 +59,7 @@ async def test_a_picture_that_fails_when_its_client_has_left_is_no_defect(
 @pytest.mark.parametrize("decoder", ["threads", "processes"])
 def test_an_upload_is_hashed_once_and_a_large_one_beside_the_event_loop(
     decoder: Literal["threads", "processes"],
-    load: Callable[[Settings], Mapping[str, ServedModel]],
+    load: Callable[[Settings], Mapping[str, LoadedModel]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     small, large = encode(photo(100, 100)), encode(photo(500, 400), "PNG")

@@ -225,13 +225,13 @@ def broken(self, shape, parts):
         raise model.engine.DeviceBroken("test")
     return run(self, shape, parts)
 ready = False
-import app.service
-take = app.service.Service._take
-def taken(self, outcome):
+import app.host
+put = app.host.LocalHost.put
+def ready_now(self, models):
     global ready
     ready = True
-    take(self, outcome)
-app.service.Service._take = taken
+    put(self, models)
+app.host.LocalHost.put = ready_now
 model.engine.Engine._run_at = broken
 import sys
 import os

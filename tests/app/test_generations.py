@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 
 from app.generations import Generations
-from app.models import ServedModel
+from app.models import LoadedModel
 from tests.app.conftest import served
 from tests.app.fakes import FakeEngine, crops, rows_of, until
 from tests.app.test_batcher import FAR, Bench, on_loop
 
 
 @pytest.fixture
-def models(checkpoint_folder: Path) -> list[ServedModel]:
+def models(checkpoint_folder: Path) -> list[LoadedModel]:
     return [served(checkpoint_folder, FakeEngine(), name=name) for name in "abc"]
 
 
-def test_a_model_goes_when_the_last_request_that_may_know_it_has_ended(models: list[ServedModel]) -> None:
+def test_a_model_goes_when_the_last_request_that_may_know_it_has_ended(models: list[LoadedModel]) -> None:
     a, b, c = models
     gone: list[str] = []
     generations = Generations(gone.extend)
@@ -40,9 +40,9 @@ def test_a_model_goes_when_the_last_request_that_may_know_it_has_ended(models: l
         assert gone == [a.key, b.key]
 
 
-def test_the_stages_of_a_model_go_with_it(models: list[ServedModel]) -> None:
+def test_the_stages_of_a_model_go_with_it(models: list[LoadedModel]) -> None:
     stages: Any = [FakeEngine()]
-    a, b = dataclasses.replace(models[0], stage_engines=stages), models[1]
+    a, b = dataclasses.replace(models[0], stage_engines=stages, stage_shapes=((1, 1),)), models[1]
     gone: list[str] = []
     generations = Generations(gone.extend)
     generations.replace({"a": a})
@@ -50,7 +50,7 @@ def test_the_stages_of_a_model_go_with_it(models: list[ServedModel]) -> None:
     assert gone == [a.key, a.stages_key]
 
 
-def test_a_model_that_comes_back_stays(models: list[ServedModel]) -> None:
+def test_a_model_that_comes_back_stays(models: list[LoadedModel]) -> None:
     a, b, _ = models
     gone: list[str] = []
     generations = Generations(gone.extend)
@@ -61,7 +61,7 @@ def test_a_model_that_comes_back_stays(models: list[ServedModel]) -> None:
     assert gone == [b.key]
 
 
-def test_keys_name_the_digest(models: list[ServedModel]) -> None:
+def test_keys_name_the_digest(models: list[LoadedModel]) -> None:
     assert models[0].key == f"a@{models[0].digest}"
 
 

@@ -48,7 +48,7 @@ def nothing_is_held(client: TestClient) -> None:
     for name in ("queue_crops", "queue_bytes", "decode_pixels"):
         assert metric(client, f"smartiqa_{name}") == 0, name
     service = client.app.state.service  # type: ignore[attr-defined]
-    assert not service._batcher._places
+    assert not service.host.batcher.room.places
     assert service.scoring.uploads._held == 0
 
 

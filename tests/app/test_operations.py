@@ -70,7 +70,7 @@ def test_a_lost_device_is_neither_ready_nor_alive(client: TestClient, engine: Fa
     problem(client.get("/health/live"), 503, "device_lost")
     problem(client.get("/health/ready"), 503, "not_ready")
     problem(post(client, jpeg), 503, "device_lost")
-    client.app.state.service._lanes._threads[0].join()  # type: ignore[attr-defined]
+    client.app.state.service.host.lanes._threads[0].join()  # type: ignore[attr-defined]
 
 
 def test_an_engine_that_keeps_failing_is_not_ready(client: TestClient, engine: FakeEngine, jpeg: bytes) -> None:

@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 
 from app import errors
 from app.main import create_app
-from app.models import ServedModel
+from app.models import LoadedModel
 from app.routes.page import FOLDER
 from app.settings import Settings
 from model.contract import GRADES
@@ -34,7 +34,7 @@ NEVER_TOLD_BY_SCORES = {
 def locked() -> Iterator[TestClient]:
     """A service that asks everybody for a key, and whose models cannot be loaded."""
 
-    def load(_: Settings) -> Mapping[str, ServedModel]:
+    def load(_: Settings) -> Mapping[str, LoadedModel]:
         raise OSError
 
     settings = Settings(api_keys=(entry("ann", "a-key"),), probes_key=True, metrics_key=True)

@@ -19,7 +19,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.main import create_app
-from app.models import ServedModel
+from app.models import LoadedModel
 from app.settings import Settings
 from app.work import Items, Rows
 from model import checkpoint
@@ -63,7 +63,7 @@ class Shop:
         (folder / checkpoint.CONFIG).write_text(json.dumps(config), "utf-8")
         return folder
 
-    def load(self, settings: Settings) -> Mapping[str, ServedModel]:
+    def load(self, settings: Settings) -> Mapping[str, LoadedModel]:
         models = {}
         for folder in settings.checkpoints:
             self.misbehave(folder)
@@ -122,7 +122,7 @@ def test_the_old_model_is_given_back(shop: Shop, jpeg: bytes) -> None:
             shop.put("a", value)
             assert reload(client).status_code == 200
         eventually(lambda: [engine() is None for engine in shop.engines] == [True, True, False])
-        batcher = client.app.state.service._batcher  # type: ignore[attr-defined]
+        batcher = client.app.state.service.host.batcher  # type: ignore[attr-defined]
         assert len(batcher._engines) == 1
         assert len(batcher._waiting._crops) <= 1
         assert post(client, jpeg).json()["raw_score"] == 4

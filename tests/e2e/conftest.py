@@ -1,18 +1,20 @@
 """A real service process on a free port."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 PROGRAM = (sys.executable, "-c", "from cli.main import main; main()")
 
@@ -60,9 +62,13 @@ class Service:
     def post(self, data: bytes, path: str = "/score", **options: object) -> httpx2.Response:
         return httpx2.post(self.url + path, files={"file": data}, timeout=120, **options)  # type: ignore[arg-type]
 
-    def metric(self, line: str) -> float:
-        lines = httpx2.get(f"{self.url}/metrics").text.splitlines()
-        return sum(float(text.split()[-1]) for text in lines if text.startswith(line + " "))
+    def metric(self, series: str) -> float:
+        """The sum of the samples of a name, of those with certain labels if it says ``name{label="value"}``."""
+        name, _, selector = series.partition("{")
+        labels = dict(re.findall(r'(\w+)="([^"]*)"', selector)).items()
+        families = text_string_to_metric_families(httpx2.get(f"{self.url}/metrics").text)
+        samples = [sample for family in families for sample in family.samples if sample.name == name]
+        return sum(sample.value for sample in samples if labels <= sample.labels.items())
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
@@ -81,8 +87,17 @@ def running(log: Path, **options: Any) -> Iterator[Service]:
         service.process.wait()
 
 
+Launch = Callable[..., AbstractContextManager[Service]]
+
+
+@pytest.fixture(scope="session")
+def launch() -> Launch:
+    """Starts services; ``tests/e2e/ray`` has them served by Ray."""
+    return running
+
+
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The service as it comes: the default checkpoint and settings."""
-    with running(tmp_path_factory.mktemp("service") / "log") as service:
+    with launch(tmp_path_factory.mktemp("service") / "log") as service:
         yield service

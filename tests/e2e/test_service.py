@@ -14,7 +14,7 @@ from PIL import Image, ImageFilter
 from model.scorer import Scorer
 from tests.cli.test_commands import smart_iqa
 from tests.conftest import EXAMPLES, encode, photo
-from tests.e2e.conftest import Service, running
+from tests.e2e.conftest import Launch, Service
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,9 @@ def pictures() -> list[bytes]:
     return [*(file.read_bytes() for file in EXAMPLES), *made]
 
 
-def test_same_bytes_same_score_everywhere(service: Service, pictures: list[bytes], tmp_path: Path) -> None:
+def test_same_bytes_same_score_everywhere(
+    launch: Launch, service: Service, pictures: list[bytes], tmp_path: Path
+) -> None:
     assert len(set(pictures)) == 32
     scorer = Scorer.load()
     offline = [scorer.score(data).score for data in pictures]
@@ -45,7 +47,7 @@ def test_same_bytes_same_score_everywhere(service: Service, pictures: list[bytes
         (tmp_path / f"{index}").write_bytes(data)
     result = smart_iqa("score", *(tmp_path / str(index) for index in range(8)), "-f", "jsonl")
     assert [json.loads(line)["score"] for line in result.stdout.splitlines()] == offline[:8]
-    with running(tmp_path / "log") as restarted:
+    with launch(tmp_path / "log") as restarted:
         assert [restarted.post(data).json()["score"] for data in pictures[:6]] == offline[:6]
 
 
@@ -115,8 +117,8 @@ def test_clients_that_leave_free_the_queue(service: Service, pictures: list[byte
     assert service.post(pictures[0]).status_code == 200
 
 
-def test_shed_load_is_told_when_to_come_again(tmp_path: Path, pictures: list[bytes]) -> None:
-    with running(tmp_path / "log", max_queue_crops=64) as small:
+def test_shed_load_is_told_when_to_come_again(launch: Launch, tmp_path: Path, pictures: list[bytes]) -> None:
+    with launch(tmp_path / "log", max_queue_crops=64) as small:
         with ThreadPoolExecutor(24) as pool:
             answers = list(pool.map(lambda data: small.post(data, params={"crops": 64}), pictures[:24]))
         codes = [answer.status_code for answer in answers]
@@ -128,9 +130,9 @@ def test_shed_load_is_told_when_to_come_again(tmp_path: Path, pictures: list[byt
         assert small.post(pictures[0]).status_code == 200
 
 
-def test_sigterm_answers_what_was_accepted(tmp_path: Path, pictures: list[bytes]) -> None:
+def test_sigterm_answers_what_was_accepted(launch: Launch, tmp_path: Path, pictures: list[bytes]) -> None:
     log = tmp_path / "log"
-    with running(log) as ending, ThreadPoolExecutor(6) as pool:
+    with launch(log) as ending, ThreadPoolExecutor(6) as pool:
         futures = [pool.submit(ending.post, data, params={"crops": 64}) for data in pictures[:6]]
         for _ in range(200):
             if ending.metric("smartiqa_requests_in_flight") == 7:

@@ -2,10 +2,13 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.e2e.conftest import Launch, Service, running
 
 
 @contextmanager
@@ -26,14 +29,25 @@ def cluster_of(*nodes: dict[str, Any]) -> Iterator[Any]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _quiet() -> Iterator[None]:
-    """Nothing is reported to anybody, and no dashboard is started."""
+    """Nothing is reported to anybody, and slow or busy machines are borne with."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         # Else every other process of the machine goes before them.
         patch.setenv("RAY_worker_niceness", "0")
+        patch.setenv("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
+        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         # Nor are workers killed for what others hold of its memory.
         patch.setenv("RAY_memory_monitor_refresh_ms", "0")
         # Workers import this checkout, wherever they are started.
         patch.setenv("PYTHONPATH", os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]))
         yield
+
+
+@pytest.fixture(scope="session")
+def launch() -> Launch:
+    """Starts services that Ray serves."""
+
+    def by_ray(log: Path, **options: Any) -> AbstractContextManager[Service]:
+        return running(log, arguments=("--ray",), **options)
+
+    return by_ray

@@ -1,0 +1,162 @@
+"""A replica that computes: models on the device that Ray gave it, and our batcher before them."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from app import logs
+from app.cluster.autoscaling import LOOK_BACK_SECONDS
+from app.cluster.gathering import Collected, collect
+from app.host import LocalHost
+from app.metrics import Metrics
+from app.models import LoadedModel, ServedModel, load_models
+from app.settings import Settings
+from app.work import Answer, BatcherError, Items, Place, Priority
+
+FACTS_SECONDS = 5.0
+"""How often an ingress replica asks for the facts of the models."""
+
+
+class Unknown(NamedTuple):
+    """The replica does not have that model, or not any more."""
+
+
+class Submission(NamedTuple):
+    """Crops on their way to a replica.
+
+    Attributes:
+        key: Names the model.
+        items: The work items; in the replica they lie in Ray's object store, and are not copied before the batch.
+        seconds: How long the answer will be of use. Clocks of two machines have nothing in common.
+        waited: How long the picture has stood in line already.
+        priority: Its class.
+        owner: Who asks.
+    """
+
+    key: str
+    items: Items
+    seconds: float
+    waited: float
+    priority: Priority
+    owner: str
+
+
+class EngineReplica:
+    """Answers submissions of ingress replicas; Ray Serve makes it, looks after it and tells it of changes.
+
+    Args:
+        settings: As for ``Settings``; ``device`` is what Ray leaves visible.
+    """
+
+    async def __init__(self, settings: Mapping[str, Any]) -> None:  # type: ignore[misc]  # Ray Serve awaits it
+        self._settings = Settings(**settings)
+        logs.configure(self._settings)
+        self._metrics = Metrics()
+        self._clock = time.monotonic
+        self._models: Mapping[str, LoadedModel] = {}
+        self._host = LocalHost(self._settings, self._metrics, load=load_models, clock=self._clock)
+        self._samples = deque([(self._clock(), 0.0)])
+        ready = asyncio.get_running_loop().create_future()
+        self._host.start(ready.set_result)
+        while not ready.done():
+            if self._host.trouble is not None:
+                raise RuntimeError(self._host.trouble)
+            await asyncio.wait([ready], timeout=0.1)
+        self._models = ready.result()
+
+    async def reconfigure(self, config: Mapping[str, Any]) -> None:
+        """Exchange the models if the deployment's ``user_config`` names other ``checkpoints``; ours work on meanwhile.
+
+        Raises:
+            CheckpointError, GoldenMismatch, ValueError: A checkpoint cannot be used; the models that are there stay.
+        """
+        if "checkpoints" in config:
+            await self.reload([Path(folder) for folder in config["checkpoints"]])
+
+    async def reload(self, folders: Sequence[Path] = ()) -> dict[str, str]:
+        """Load and prove checkpoints, then answer for them; for the old ones too, until no ingress can ask for them.
+
+        Args:
+            folders: The checkpoints; the configured ones if empty.
+
+        Returns:
+            The digests by name.
+
+        Raises:
+            CheckpointError, GoldenMismatch, ValueError: A checkpoint cannot be used; the models that are there stay.
+        """
+        old, self._models = self._models, await self._host.reload(folders, self._models)
+        gone = {key for model in old.values() for key in model.keys} - self._keys
+        if gone:
+            # An ingress that asked for facts just before may still send what it has let in since.
+            seconds = 2 * self._settings.deadline_seconds + FACTS_SECONDS
+            asyncio.get_running_loop().call_later(seconds, self._forget, gone)
+        return {name: model.digest for name, model in self._models.items()}
+
+    def _forget(self, keys: set[str]) -> None:
+        # A model may have come back in the meantime.
+        self._host.forget(sorted(keys - self._keys))
+
+    @property
+    def _keys(self) -> set[str]:
+        return {key for model in self._models.values() for key in model.keys}
+
+    async def submit(self, submission: Submission) -> Answer | BatcherError | Unknown:
+        """Have crops scored.
+
+        Returns:
+            The rows; or why there are none. It is no exception, which Ray would write into its log each time.
+        """
+        if submission.key not in self._host.batcher.keys:
+            return Unknown()
+        now, items = self._clock(), submission.items
+        place = Place(len(items), items.nbytes, now - submission.waited)
+        try:
+            return await self._host.batcher.submit(
+                submission.key,
+                items,
+                deadline=now + submission.seconds,
+                priority=submission.priority,
+                owner=submission.owner,
+                place=place,
+            )
+        except BatcherError as error:
+            return error.with_traceback(None)
+
+    def facts(self) -> list[ServedModel]:
+        """What requests need to know of the models, the default one first."""
+        return [model.facts() for model in self._models.values()]
+
+    def collect(self) -> Collected:
+        """The replica's metrics."""
+        return collect(self._metrics)
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What ``autoscaling.by_queued_crops`` goes by."""
+        batcher = self._host.batcher
+        return {
+            "queued_crops": float(batcher.waiting_crops),
+            "drain_seconds": batcher.drain_seconds,
+            "busy": self._busy(),
+        }
+
+    def _busy(self) -> float:
+        """The share of the last seconds in which it computed, mean of its lanes."""
+        now, computed = self._clock(), self._host.batcher.computed_seconds
+        self._samples.append((now, computed))
+        while len(self._samples) > 2 and self._samples[1][0] <= now - LOOK_BACK_SECONDS:
+            self._samples.popleft()
+        began, before = self._samples[0]
+        return min((computed - before) / max(now - began, 1e-6) / len(self._host.lanes), 1.0)
+
+    def check_health(self) -> None:
+        """Have Ray replace a replica that has lost its device.
+
+        Raises:
+            RuntimeError: It has.
+        """
+        if not self._host.alive:
+            raise RuntimeError("a lane of the device has ended or hangs")

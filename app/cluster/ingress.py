@@ -1,0 +1,64 @@
+"""A replica that clients reach: the application itself, whose models are elsewhere."""
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app import logs
+from app.cluster.gathering import Collected, collect
+from app.cluster.remote import RemoteHost
+from app.main import create_app
+from app.middleware import HEADER
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from ray.serve.handle import DeploymentHandle
+
+
+class IngressReplica:
+    """Decodes pictures, cuts their crops and sends them to the engine replicas.
+
+    Args:
+        settings: As for ``Settings``.
+        engines: Handle of the engine deployment.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], engines: "DeploymentHandle") -> None:
+        self._settings = Settings(**settings)
+        self._engines = engines
+        logs.configure(self._settings)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """What Ray Serve answers requests with."""
+        clock = time.monotonic
+        app = create_app(self._settings, clock=clock, host=lambda _: RemoteHost(self._engines, self._settings, clock))
+        app.add_middleware(_WithoutId)
+        self._app = app
+        return app
+
+    def collect(self) -> Collected:
+        """The replica's metrics."""
+        return collect(self._app.state.metrics)
+
+    def drain(self) -> None:
+        """Take no new work."""
+        self._app.state.service.drain()
+
+
+class _WithoutId:
+    """Leaves the request's id out of an answer, since Ray's proxy adds it in any case, and knows the same."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_without_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                del MutableHeaders(scope=message)[HEADER]
+            await send(message)
+
+        await self.app(scope, receive, send_without_id)

@@ -1,0 +1,92 @@
+"""``smart-iqa score-bulk``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def score_bulk(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders, quoted globs, pictures, zip and tar archives, WebDataset shards such as "
+            "'shards/{000..099}.tar', lists (.csv, .parquet), or URIs of them such as s3://bucket/photos."
+        ),
+    ],
+    output: Annotated[
+        str,
+        typer.Argument(
+            help="Folder or URI for Parquet files of scores. The same command goes on there after an interruption."
+        ),
+    ],
+    column: Annotated[
+        str | None, typer.Option(help="Column of lists with paths or URIs; path or uri if left out.")
+    ] = None,
+    unit: Annotated[int, typer.Option(min=1, help="Pictures in a file of scores at most.")] = 1000,
+    crops: Annotated[
+        str | None,
+        typer.Option(
+            help="Crops per picture, 1 to 64; the model's own count if left out; auto for as many of those as it needs."
+        ),
+    ] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder; the default model if left out.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or int8.")] = "auto",
+    ray: Annotated[bool, typer.Option("--ray", help="Score on a Ray cluster.")] = False,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of its head; $RAY_ADDRESS if left out, and without that Ray starts on this machine."
+        ),
+    ] = None,
+    engines: Annotated[
+        int | None,
+        typer.Option(min=1, help="Engines in the cluster; as many as it has cores or GPUs for if left out."),
+    ] = None,
+    gpus: Annotated[
+        float | None,
+        typer.Option(min=0, help="GPUs of an engine; with --ray 1 if the cluster has any, 0 for cores, or a fraction."),
+    ] = None,
+) -> None:
+    """Score pictures by the million, on this machine or on a Ray cluster.
+
+    Writes a row per picture, with an error where it could not be scored. Ends with status 1 if there were any.
+    """
+    import os
+    from contextlib import AbstractContextManager
+
+    from cli.bulk import cluster, local
+    from cli.bulk import job as jobs
+    from cli.bulk.listing import units
+    from cli.bulk.run import Scoring, run
+    from cli.bulk.stores import Store, is_uri
+    from cli.console import fail, notes
+    from cli.options import crops_option, device_option, precision_option
+    from cli.sources import STDIN
+    from model import checkpoint as checkpoints
+
+    asked, wanted, exact = crops_option(crops), device_option(device), precision_option(precision)
+    if STDIN in inputs:
+        fail("a list on stdin cannot be read again by a run that goes on; write it into a file, as .csv")
+    if not ray and (address or engines or gpus is not None):
+        fail("--address, --engines and --gpus are for --ray")
+    store, folder = Store(output), checkpoint or checkpoints.DEFAULT
+    pool: AbstractContextManager[Scoring]
+    if ray:
+        pool = cluster.pool(folder, asked, device=wanted, precision=exact, address=address, engines=engines, gpus=gpus)
+    else:
+        pool = local.pool(folder, asked, device=wanted, precision=exact)
+    with jobs.alone(store), pool as scoring:
+        settings = {
+            "inputs": [one if is_uri(one) else os.path.abspath(one) for one in inputs],
+            "column": column,
+            "unit": unit,
+            **scoring.settings,
+        }
+        job = jobs.resume(store, settings)
+        if job is None:
+            with notes.status("looking for pictures ..."):
+                job = jobs.begin(store, settings, units(inputs, unit, column))
+        status = run(job, scoring)
+    raise typer.Exit(status)
