@@ -59,13 +59,13 @@ def train(
     ] = None,
 ) -> None:
     """Train a network into a checkpoint that the service loads as it is."""
+    if workers is not None and not ray:
+        raise typer.BadParameter("needs --ray; processes that decode are --decoders", param_hint="--workers")
     from cli.console import notes, results
     from training import folds as cross_validation
     from training import recipe as recipes
     from training import trainer
 
-    if workers is not None and not ray:
-        raise typer.BadParameter("needs --ray; processes that decode are --decoders", param_hint="--workers")
     start: Callable[..., Path] = partial(trainer.train, decoders=decoders_option(decoders))
     if ray:
         from training import cluster
