@@ -177,6 +177,7 @@ def test_jobs_go_on_where_they_stopped() -> None:
         assert spec["shutdownAfterJobFinishes"] is True
         words = shlex.split(spec["entrypoint"])
         assert words[0] == "smart-iqa"
+        check(words)
         assert "--ray" in words
         # Every path is on the claim, which all pods have.
         paths = [word for word in words if "/" in word]
@@ -188,7 +189,6 @@ def test_jobs_go_on_where_they_stopped() -> None:
 
 def test_a_training_has_a_gpu_for_each_worker() -> None:
     entrypoint = RESOURCES["train"]["spec"]["entrypoint"]
-    check(shlex.split(entrypoint))
     (workers,) = re.findall(r"--workers (\d+)", entrypoint)
     kind = nodes(RESOURCES["train"])["gpus"]
     assert kind["min_workers"] == kind["max_workers"] == int(workers)
