@@ -76,6 +76,11 @@ def settings(model: "ModelId", contract: "Contract", crops: "Crops", device: str
 @contextmanager
 def pool(folder: Path, crops: "Crops | None", *, device: "DeviceName", precision: "Precision") -> Iterator[Here]:
     """Load a checkpoint into this process."""
+    from model import calibration
     from model.scorer import Scorer
 
-    yield Here(Scorer.load(folder, device=device, precision=precision), crops)
+    scorer = Scorer.load(folder, device=device, precision=precision)
+    if scorer.engine.device == "cpu":
+        # Two seconds of measuring, once: PyTorch's own choice may leave half of the processors idle.
+        calibration.calibrate(scorer.engine, scorer.checkpoint.digest)
+    yield Here(scorer, crops)

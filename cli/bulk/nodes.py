@@ -95,10 +95,14 @@ def load(checkpoint: Any, device: "DeviceName", precision: "Precision") -> "Scor
         precision: And how.
     """
     import ray
+    import torch
 
     from model.engine import Engine
     from model.scorer import Scorer
 
+    if device == "cpu":
+        # There is an engine for each core.
+        torch.set_num_threads(1)
     loaded: Checkpoint = ray.get(checkpoint)
     return Scorer(loaded, Engine.of(loaded, device=device, precision=precision))
 

@@ -20,6 +20,7 @@ from cli.bulk.progress import LINE_SECONDS, tally
 from cli.bulk.rows import COLUMNS
 from cli.bulk.stores import Store
 from cli.main import main
+from model import calibration
 from model.scorer import ModelId, Scorer
 from tests.cli import brightness
 from tests.cli.brightness import Brightness, folder_of, grey
@@ -32,11 +33,13 @@ Bulk = Callable[..., Told]
 @pytest.fixture
 def bulk(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]) -> Bulk:
     def run(*arguments: object, scorer: Brightness | None = None) -> Told:
-        used = scorer or Brightness()
+        used, tuned = scorer or Brightness(), []
         monkeypatch.setattr(Scorer, "load", lambda *_, **__: used)
+        monkeypatch.setattr(calibration, "calibrate", lambda engine, _: tuned.append(engine))
         monkeypatch.setattr(sys, "argv", ["smart-iqa", "score-bulk", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
             main()
+        assert all(engine is used.engine for engine in tuned)
         out, err = (data.decode(errors="surrogateescape") for data in capsysbinary.readouterr())
         assert isinstance(end.value.code, int)
         return Told(end.value.code, out, err)
