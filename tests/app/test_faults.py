@@ -28,7 +28,7 @@ def lost() -> list[bool]:
 
 @pytest.fixture
 def client(load: Any, lost: list[bool], monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    monkeypatch.setattr("app.service.WATCH_SECONDS", 0.02)
+    monkeypatch.setattr("app.host.WATCH_SECONDS", 0.02)
     app = create_app(Settings(hang_seconds=1, deadline_seconds=20), load=load, on_loss=lambda: lost.append(True))
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_ready(client)

@@ -48,7 +48,7 @@ def test_scripts_of_other_shells(shell: str, words: str) -> None:
         ("smart-iqa train smart-s", ["smart-small-koniq"]),
         ("smart-iqa sweep lo", ["losses-koniq"]),
         ("smart-iqa score -f ", ["table", "jsonl", "csv"]),
-        ("smart-iqa scor", ["score"]),
+        ("smart-iqa scor", ["score", "score-bulk"]),
     ],
 )
 def test_completions(line: str, completions: list[str]) -> None:
