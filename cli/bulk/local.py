@@ -82,5 +82,5 @@ def pool(folder: Path, crops: "Crops | None", *, device: "DeviceName", precision
     scorer = Scorer.load(folder, device=device, precision=precision)
     if scorer.engine.device == "cpu":
         # Two seconds of measuring, once: PyTorch's own choice may leave half of the processors idle.
-        calibration.calibrate(scorer.engine, scorer.checkpoint.digest)
+        calibration.calibrate(scorer.engine, scorer.model.digest)
     yield Here(scorer, crops)
