@@ -10,7 +10,6 @@ of cores that a picture took meanwhile, of all processes together, Ray's own inc
 that tells more than rates, which also depend on how many processes ask for a share.
 
     score      smart-iqa score
-    threads    the same, with a thread for each core (PyTorch takes one for two that share a real core)
     bulk       smart-iqa score-bulk
     one node   the same on a Ray cluster of one node with two cores
     two nodes  and on one of two nodes with one core each
@@ -54,6 +53,8 @@ TICK_SECONDS = 0.5
 
 def main() -> None:
     """Measure, print, write."""
+    # As many threads as PyTorch takes by itself, whatever this shell says.
+    os.environ.pop("OMP_NUM_THREADS", None)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="turns of all ways")
     parser.add_argument("--pictures", type=int, default=300, help="pictures of a turn")
@@ -84,18 +85,18 @@ def pictures(folder: Path, count: int) -> Path:
 def rates(folder: Path, rounds: int, count: int) -> dict[str, Any]:
     """Pictures a second of all ways, and beside those of ``score``."""
     photos = pictures(folder, count)
-    ways = ("score", "threads", "bulk", *NODES)
+    ways = ("score", "bulk", *NODES)
     found: dict[str, list[Turn]] = {way: [] for way in ways}
     loads = []
     for turn in range(rounds):
         for way in ways:
             loads.append(os.getloadavg()[0])
             out = folder / f"{way}-{turn}".replace(" ", "-")
-            found[way].append(score(photos, way) if way in ("score", "threads") else bulk(photos, out, way))
+            found[way].append(score(photos) if way == "score" else bulk(photos, out, way))
             print(f"round {turn + 1}, {way}: {found[way][-1]}", flush=True)
 
-    def beside(way: str, other: str) -> list[float]:
-        return [own.rate / one.rate for own, one in zip(found[way], found[other], strict=True)]
+    def beside_score(way: str) -> list[float]:
+        return [own.rate / one.rate for own, one in zip(found[way], found["score"], strict=True)]
 
     return {
         "machine": machine(),
@@ -105,9 +106,8 @@ def rates(folder: Path, rounds: int, count: int) -> dict[str, Any]:
         "ways": {
             way: {
                 "pictures_per_second": round(statistics.median(one.rate for one in found[way]), 2),
-                "beside_score": round(statistics.median(beside(way, "score")), 3),
-                "beside_score_by_round": [round(ratio, 3) for ratio in beside(way, "score")],
-                "beside_threads": round(statistics.median(beside(way, "threads")), 3),
+                "beside_score": round(statistics.median(beside_score(way)), 3),
+                "beside_score_by_round": [round(ratio, 3) for ratio in beside_score(way)],
                 "core_ms": round(statistics.median(one.core_ms for one in found[way]), 1),
                 "start": round(statistics.median(one.start for one in found[way]), 1),
             }
@@ -124,12 +124,11 @@ class Turn(NamedTuple):
     start: float
 
 
-def score(photos: Path, way: str) -> Turn:
+def score(photos: Path) -> Turn:
     """A turn of ``smart-iqa score``."""
-    environment = {**os.environ, "OMP_NUM_THREADS": f"{os.cpu_count()}"} if way == "threads" else None
     began = time.time()
     command = [sys.executable, "-W", "ignore", "-u", "-c", MAIN, "score", str(photos), "-f", "jsonl"]
-    with cores() as used, subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, env=environment) as process:
+    with cores() as used, subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as process:
         assert process.stdout is not None
         times = [time.time() for _ in process.stdout]
     return turn_of([(moment, 1) for moment in times], used, began)

@@ -81,6 +81,6 @@ def pool(folder: Path, crops: "Crops | None", *, device: "DeviceName", precision
 
     scorer = Scorer.load(folder, device=device, precision=precision)
     if scorer.engine.device == "cpu":
-        # Two seconds of measuring, once: PyTorch's own choice may leave half of the processors idle.
+        # Two seconds of measuring, once, as the service does: threads and batches that are fastest here.
         calibration.calibrate(scorer.engine, scorer.model.digest)
     yield Here(scorer, crops)

@@ -124,6 +124,12 @@ def _promtool(arguments: list[str]) -> None:
     assert all(list(ROOT.glob(file)) for file in files)
 
 
+def _serve(arguments: list[str]) -> None:
+    action, config = arguments
+    assert action == "deploy"
+    assert (ROOT / config).is_file(), config
+
+
 CHECKS: dict[str, Callable[[list[str]], None]] = {
     "docker": _docker,
     "kubectl": _kubectl,
@@ -132,5 +138,6 @@ CHECKS: dict[str, Callable[[list[str]], None]] = {
     "pipx": _pipx,
     "promtool": _promtool,
     "python": _python,
+    "serve": _serve,
     "smart-iqa": _smart_iqa,
 }
