@@ -1,5 +1,5 @@
 # make serve   install on first use, then serve on :8000
-# make test    install the development tools on first use, then run the tests: two at a time, then those with processes of their own
+# make test    install the development tools on first use, then run the tests: two at a time, clusters too, then those with services of their own
 # make check   lint, formatting and types
 # make coverage  run the tests of the service, its processes included, and list what they do not reach
 # make bench   measure engine, service, decoding, start-up and scaling, beside what users would pick instead
@@ -23,7 +23,8 @@ serve: $(VENV)/serve.stamp
 
 test: $(VENV)/dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --ignore tests/e2e
-	$(BIN)/pytest tests/e2e
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile tests/e2e/ray
+	$(BIN)/pytest tests/e2e --ignore tests/e2e/ray
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
