@@ -3,6 +3,7 @@
 Pure ASGI, so that disconnects stay visible.
 """
 
+import asyncio
 import logging
 import re
 import time
@@ -62,6 +63,10 @@ class RequestMiddleware:
         self.metrics.in_flight.inc()
         try:
             await self.app(scope, receive, send_with_id)
+        except asyncio.CancelledError:
+            # A server that cancels the requests of clients who have left, as Ray's does, may be quicker than we are.
+            state.setdefault("problem", "client_disconnected")
+            raise
         except Exception:
             log.exception("defect id=%s", request_id, extra={"request_id": request_id})
             if not status:

@@ -9,7 +9,8 @@ last one, so that loading and starting a cluster do not count; ``start`` has the
 of cores that a picture took meanwhile, of all processes together, Ray's own included: where others use the machine,
 that tells more than rates, which also depend on how many processes ask for a share.
 
-    score      smart-iqa score
+    score      smart-iqa score with one thread
+    threads    the same, with a thread for each core, as PyTorch has it by itself
     bulk       smart-iqa score-bulk
     one node   the same on a Ray cluster of one node with two cores
     two nodes  and on one of two nodes with one core each
@@ -53,8 +54,6 @@ TICK_SECONDS = 0.5
 
 def main() -> None:
     """Measure, print, write."""
-    # As many threads as PyTorch takes by itself, whatever this shell says.
-    os.environ.pop("OMP_NUM_THREADS", None)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="turns of all ways")
     parser.add_argument("--pictures", type=int, default=300, help="pictures of a turn")
@@ -85,18 +84,18 @@ def pictures(folder: Path, count: int) -> Path:
 def rates(folder: Path, rounds: int, count: int) -> dict[str, Any]:
     """Pictures a second of all ways, and beside those of ``score``."""
     photos = pictures(folder, count)
-    ways = ("score", "bulk", *NODES)
+    ways = ("score", "threads", "bulk", *NODES)
     found: dict[str, list[Turn]] = {way: [] for way in ways}
     loads = []
     for turn in range(rounds):
         for way in ways:
             loads.append(os.getloadavg()[0])
             out = folder / f"{way}-{turn}".replace(" ", "-")
-            found[way].append(score(photos) if way == "score" else bulk(photos, out, way))
+            found[way].append(score(photos, way) if way in ("score", "threads") else bulk(photos, out, way))
             print(f"round {turn + 1}, {way}: {found[way][-1]}", flush=True)
 
-    def beside_score(way: str) -> list[float]:
-        return [own.rate / one.rate for own, one in zip(found[way], found["score"], strict=True)]
+    def beside(way: str, other: str) -> list[float]:
+        return [own.rate / one.rate for own, one in zip(found[way], found[other], strict=True)]
 
     return {
         "machine": machine(),
@@ -106,8 +105,9 @@ def rates(folder: Path, rounds: int, count: int) -> dict[str, Any]:
         "ways": {
             way: {
                 "pictures_per_second": round(statistics.median(one.rate for one in found[way]), 2),
-                "beside_score": round(statistics.median(beside_score(way)), 3),
-                "beside_score_by_round": [round(ratio, 3) for ratio in beside_score(way)],
+                "beside_score": round(statistics.median(beside(way, "score")), 3),
+                "beside_score_by_round": [round(ratio, 3) for ratio in beside(way, "score")],
+                "beside_threads": round(statistics.median(beside(way, "threads")), 3),
                 "core_ms": round(statistics.median(one.core_ms for one in found[way]), 1),
                 "start": round(statistics.median(one.start for one in found[way]), 1),
             }
@@ -124,11 +124,12 @@ class Turn(NamedTuple):
     start: float
 
 
-def score(photos: Path) -> Turn:
+def score(photos: Path, way: str) -> Turn:
     """A turn of ``smart-iqa score``."""
+    environment = {**os.environ, "OMP_NUM_THREADS": f"{os.cpu_count()}" if way == "threads" else "1"}
     began = time.time()
     command = [sys.executable, "-W", "ignore", "-u", "-c", MAIN, "score", str(photos), "-f", "jsonl"]
-    with cores() as used, subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as process:
+    with cores() as used, subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, env=environment) as process:
         assert process.stdout is not None
         times = [time.time() for _ in process.stdout]
     return turn_of([(moment, 1) for moment in times], used, began)

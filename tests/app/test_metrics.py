@@ -1,16 +1,21 @@
 """What ``/metrics`` tells of models, pictures and the process."""
 
+import asyncio
 import dataclasses
 import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.types import Receive, Scope, Send
 
 from app.errors import TABLE
 from app.main import create_app
+from app.metrics import Metrics
+from app.middleware import RequestMiddleware
 from app.settings import Settings
 from model.images import Warning
 from tests.app.conftest import served, wait_ready
@@ -69,3 +74,18 @@ def test_lanes_release_and_process(client: TestClient) -> None:
     assert metric(client, "smartiqa_process_resident_memory_bytes") > 1e7
     # Seconds since 1970: a restart is a change of it.
     assert 1.7e9 < metric(client, "smartiqa_process_start_time_seconds") <= time.time()
+
+
+def test_a_request_that_the_server_cancels_is_one_whose_client_has_left() -> None:
+    async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise asyncio.CancelledError
+
+    metrics = Metrics()
+    scope = {"type": "http", "method": "POST", "path": "/score", "headers": []}
+
+    async def run() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            await RequestMiddleware(app, metrics)(scope, None, None)  # type: ignore[arg-type]  # neither is called
+
+    asyncio.run(run())
+    assert b'smartiqa_rejections_total{reason="client_disconnected"} 1.0' in metrics.render()
