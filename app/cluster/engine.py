@@ -57,6 +57,7 @@ class EngineReplica:
         self._metrics = Metrics()
         self._clock = time.monotonic
         self._models: Mapping[str, LoadedModel] = {}
+        self._configured: Sequence[Path] = self._settings.checkpoints
         self._host = LocalHost(self._settings, self._metrics, load=load_models, clock=self._clock)
         self._samples = deque([(self._clock(), 0.0)])
         ready = asyncio.get_running_loop().create_future()
@@ -73,8 +74,10 @@ class EngineReplica:
         Raises:
             CheckpointError, GoldenMismatch, ValueError: A checkpoint cannot be used; the models that are there stay.
         """
-        if "checkpoints" in config:
-            await self.reload([Path(folder) for folder in config["checkpoints"]])
+        folders = [Path(folder) for folder in config.get("checkpoints", ())] or [*self._settings.checkpoints]
+        if folders != [*self._configured]:
+            await self.reload(folders)
+            self._configured = folders
 
     async def reload(self, folders: Sequence[Path] = ()) -> dict[str, str]:
         """Load and prove checkpoints, then answer for them; for the old ones too, until no ingress can ask for them.
@@ -88,7 +91,7 @@ class EngineReplica:
         Raises:
             CheckpointError, GoldenMismatch, ValueError: A checkpoint cannot be used; the models that are there stay.
         """
-        old, self._models = self._models, await self._host.reload(folders, self._models)
+        old, self._models = self._models, await self._host.reload(folders or self._configured, self._models)
         gone = {key for model in old.values() for key in model.keys} - self._keys
         if gone:
             # An ingress that asked for facts just before may still send what it has let in since.

@@ -288,8 +288,12 @@ def test_an_engine_keeps_its_old_models_until_nobody_can_ask_for_them(
         assert {old.key, new.key} <= replica._host.batcher.keys
         await until(lambda: old.key not in replica._host.batcher.keys)
         assert new.key in replica._host.batcher.keys
+        await replica.reload()
+        assert replica.facts() == [new], "loaded again is what the config says by now"
         with pytest.raises(ValueError, match="no such checkpoint folder"):
             await replica.reconfigure({"checkpoints": [str(checkpoint_folder / "nowhere")]})
         assert replica.facts() == [new], "a checkpoint that cannot be used changes nothing"
+        await replica.reconfigure({})
+        assert replica.facts() == [old], "a config that names none means those of the settings"
 
     asyncio.run(run())
