@@ -195,10 +195,9 @@ class Batcher:
             QueueFull: There is no room for all of them.
             DeviceLost: Nothing will be taken any more.
         """
-        if within is not None:
-            within.take(crops, size)
-        self.check_room(crops, size)
-        with self.room.keep(crops, size) as place:
+        if not self.alive:
+            raise DeviceLost
+        with self.room.keep(crops, size, within) as place:
             yield place
 
     async def submit(

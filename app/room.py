@@ -52,8 +52,20 @@ class Room:
             raise QueueFull(min(max(math.ceil(self._drain_seconds()), 1), RETRY_AFTER_CAP))
 
     @contextmanager
-    def keep(self, crops: int, size: int) -> Iterator[Place]:
-        """Keep a place, and give back at the end what has not come."""
+    def keep(self, crops: int, size: int, within: Place | None = None) -> Iterator[Place]:
+        """Keep a place, and give back at the end what has not come.
+
+        Args:
+            crops: How many.
+            size: Their bytes, at most.
+            within: A place whose room this is to be part of.
+
+        Raises:
+            QueueFull: There is no room for all of them.
+        """
+        if within is not None:
+            within.take(crops, size)
+        self.check(crops, size)
         place = Place(crops, size, self._clock())
         self.places.add(place)
         try:

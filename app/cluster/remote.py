@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,18 +64,13 @@ class RemoteQueue:
         """
         self._room.check(crops, size)
 
-    @contextmanager
-    def reserve(self, crops: int, size: int, within: Place | None = None) -> Iterator[Place]:
+    def reserve(self, crops: int, size: int, within: Place | None = None) -> AbstractContextManager[Place]:
         """Keep room for crops that will be submitted in parts; as ``Batcher.reserve``.
 
         Raises:
             QueueFull: There is no room for all of them.
         """
-        if within is not None:
-            within.take(crops, size)
-        self._room.check(crops, size)
-        with self._room.keep(crops, size) as place:
-            yield place
+        return self._room.keep(crops, size, within)
 
     async def submit(
         self,
