@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.main import main
 from model.scorer import Scorer
 from tests.conftest import EXAMPLES, encode, photo
 
@@ -100,12 +101,22 @@ def test_score_as_a_table(folder: Path, checkpoint_folder: Path) -> None:
         (["fly"], "No such command"),
     ],
 )
-def test_wrong_usage_ends_with_a_sentence_and_status_2(arguments: list[str], words: str, tmp_path: Path) -> None:
-    result = smart_iqa(*arguments, cwd=tmp_path)
-    assert result.returncode == 2
-    assert words in result.stderr
-    assert "Traceback" not in result.stderr
-    assert result.stdout == ""
+def test_wrong_usage_ends_with_a_sentence_and_status_2(
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In this process, since they are many; all else that escaped ``main`` would be a traceback."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["smart-iqa", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    told = capsys.readouterr()
+    assert words in told.err
+    assert told.out == ""
 
 
 def test_an_empty_folder_is_wrong_usage(tmp_path: Path) -> None:

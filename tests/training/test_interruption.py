@@ -86,7 +86,7 @@ def test_two_processes_take_the_steps_of_one(command: list[str], tmp_path: Path)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
     subprocess.run(
         [*torchrun, *command, "--out", str(tmp_path / "two"), *options],
-        check=True, env=ENVIRONMENT, capture_output=True, timeout=240,
+        check=True, env=ENVIRONMENT, capture_output=True, timeout=600,
     )  # fmt: skip
     one, two = (run.read_metrics(tmp_path / name) for name in ("one", "two"))
     assert [line["loss"] for line in two] == pytest.approx([line["loss"] for line in one], rel=1e-4)
