@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from model import checkpoint, images
+from model import checkpoint
 from model.checkpoint import DEFAULT
 from model.contract import Contract
 from model.images import Warning
@@ -67,7 +67,7 @@ def main() -> None:
 
 def is_outside(contract: Contract, data: bytes) -> bool:
     """Whether a file gets the warning."""
-    return Warning.OUT_OF_DOMAIN in contract.views(images.decode(data), 1).warnings
+    return Warning.OUT_OF_DOMAIN in contract.views(contract.decode(data), 1).warnings
 
 
 def encoded(picture: Image.Image, form: str) -> bytes:

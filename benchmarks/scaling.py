@@ -24,7 +24,6 @@ from PIL import Image
 from benchmarks import servers
 from benchmarks.measure import bare_rate, machine, p50
 from benchmarks.servers import Server
-from model import images
 from model.scorer import Scorer
 from tests.conftest import EXAMPLES, encode
 
@@ -74,7 +73,8 @@ def core_counts() -> list[int]:
 
 def crops_row(scorer: Scorer, server: Server, picture: bytes, count: int, seconds: float) -> dict[str, float]:
     """Engine and service with so many crops per picture."""
-    items = scorer.checkpoint.contract.views(images.decode(picture), count).items
+    contract = scorer.checkpoint.contract
+    items = contract.views(contract.decode(picture), count).items
     engine = 1e3 * count / p50(lambda: scorer.engine.predict(items), repeats=20)
     with server.awake():
         pictures, _ = server.saturate(picture, clients=MANY, seconds=seconds, path=f"/score?crops={count}")

@@ -29,7 +29,6 @@ from benchmarks import openloop, servers
 from benchmarks.measure import bare_rate, machine, p50
 from benchmarks.openloop import Trial
 from benchmarks.servers import Kind, Server
-from model import images
 from model.golden import TOLERANCE
 from model.scorer import Scorer
 from tests.conftest import EXAMPLES, encode
@@ -160,8 +159,8 @@ def compare(running: Sequence[Server], pictures: Mapping[str, bytes], scorer: Sc
 def measure_engine(scorer: Scorer, picture: bytes, seconds: float, figures: Mapping[str, list[float]]) -> None:
     """One turn of the bare parts: decode and engine for one picture, and crops per second."""
     contract = scorer.checkpoint.contract
-    items = contract.views(images.decode(picture)).items
-    figures["decode_ms"].append(p50(lambda: contract.views(images.decode(picture)), repeats=50))
+    items = contract.views(contract.decode(picture)).items
+    figures["decode_ms"].append(p50(lambda: contract.views(contract.decode(picture)), repeats=50))
     figures["engine_ms"].append(p50(lambda: scorer.engine.predict(items), repeats=20))
     figures["crops"].append(bare_rate(scorer, seconds))
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from model import checkpoint, images
+from model import checkpoint
 
 
 class EagerNetwork:
@@ -23,7 +23,7 @@ class EagerNetwork:
 
     def crops(self, data: bytes) -> Tensor:
         """Decode a picture and cut its crops, (N, 3, H, W) uint8."""
-        return torch.from_numpy(self.contract.views(images.decode(data)).items).permute(0, 3, 1, 2)
+        return torch.from_numpy(self.contract.views(self.contract.decode(data)).items).permute(0, 3, 1, 2)
 
     @torch.inference_mode()
     def scores(self, pictures: list[Tensor]) -> list[float]:

@@ -22,8 +22,8 @@ def expected() -> list[float]:
     return [scorer.score(picture).score for picture in PICTURES]
 
 
-# The second one is too small for as many crops as the first.
-PICTURES = [encode(photo(700, 500)), encode(photo(224, 224, seed=1))]
+# The second is too small for as many crops as the first, the third so large that it is decoded at a smaller scale.
+PICTURES = [encode(photo(700, 500)), encode(photo(224, 224, seed=1)), encode(photo(3200, 2400, seed=2))]
 
 
 def test_pictures_of_a_batch_get_the_scores_of_the_service(network: EagerNetwork, expected: list[float]) -> None:
