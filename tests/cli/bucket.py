@@ -1,5 +1,6 @@
 """A bucket on this machine, with as much of S3's protocol as reading and writing pictures takes."""
 
+import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ class Bucket(ThreadingHTTPServer):
     Attributes:
         objects: Their contents.
         parts: Those of uploads that are not complete.
+        uploads: Their numbers; none comes twice.
     """
 
     daemon_threads = True
@@ -25,6 +27,7 @@ class Bucket(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.objects: dict[str, bytes] = {}
         self.parts: dict[str, dict[int, bytes]] = {}
+        self.uploads = itertools.count()
 
     @property
     def options(self) -> str:
@@ -108,7 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
         key, query = self._asked()
         self._body()
         if "uploads" in query:
-            upload = f"{len(self.server.parts)}"
+            upload = f"{next(self.server.uploads)}"
             self.server.parts[upload] = {}
             words = f"<InitiateMultipartUploadResult><UploadId>{upload}</UploadId></InitiateMultipartUploadResult>"
         else:
