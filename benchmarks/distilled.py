@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from training import datasets, recipe, splits, trainer
+from training import datasets, recipe, splits, sweep, trainer
 from training.datasets import Dataset, Sample
 from training.evaluator import EVALUATION, PREDICTIONS
 from training.recipe import Recipe
-from training.run import CHECKPOINT, evaluation_folder
+from training.run import evaluation_folder
 from training.splits import Split
 
 TEACHERS = 3
@@ -102,8 +102,8 @@ def teacher_folder(out: Path, number: int) -> Path:
 
 
 def train(chosen: Recipe, root: Path, out: Path, init: Path, split: Split | None = None) -> None:
-    """Train, unless it is done."""
-    if (out / CHECKPOINT).exists():
+    """Train, unless it is done; a folder that holds another recipe's run is refused."""
+    if sweep.finished(out, chosen):
         return
     file = None
     if split is not None:

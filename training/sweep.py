@@ -96,7 +96,7 @@ def run(variations: Sequence[Variation], root: Path, out: Path, *, init: Path | 
     rows = []
     for variation in variations:
         folder = out / variation.folder
-        if not _finished(folder, variation.recipe):
+        if not finished(folder, variation.recipe):
             trainer.train(variation.recipe, root, folder, init=init, decoders=decoders)
         config, _ = checkpoint.inspect(folder / CHECKPOINT)
         network = registry.from_dict(config.network)
@@ -142,7 +142,8 @@ def median(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return {name: statistics.median(values[name] for values in figures) for name in figures[0]}
 
 
-def _finished(folder: Path, wanted: Recipe) -> bool:
+def finished(folder: Path, wanted: Recipe) -> bool:
+    """Whether a run folder holds the checkpoint of this very recipe."""
     saved = folder / RECIPE
     done = (folder / CHECKPOINT / CONFIG).is_file() and saved.is_file()
     return done and saved.read_text(encoding="utf-8") == recipe.dump(wanted)

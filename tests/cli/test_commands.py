@@ -108,7 +108,7 @@ def test_wrong_usage_ends_with_a_sentence_and_status_2(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """In this process, since they are many; all else that escaped ``main`` would be a traceback."""
+    """In this process, since they are many."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["smart-iqa", *arguments])
     with pytest.raises(SystemExit) as ended:
@@ -116,6 +116,7 @@ def test_wrong_usage_ends_with_a_sentence_and_status_2(
     assert ended.value.code == 2
     told = capsys.readouterr()
     assert words in told.err
+    assert "Traceback" not in told.err
     assert told.out == ""
 
 
