@@ -8,14 +8,16 @@ from importlib.metadata import version
 from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from app import access, document, errors, tracing
-from app.host import Host, LocalHost
-from app.metrics import Metrics
-from app.middleware import HEADER, RequestMiddleware
-from app.models import load_models
-from app.reload import Load
-from app.routes import admin, attention, batch, health, metrics, models, page, score
-from app.service import Service
+from app.http import auth, openapi, problems
+from app.http.middleware import HEADER, RequestMiddleware
+from app.http.routes import admin, attention, batch, health, metrics, models, score
+from app.models.loading import load_models
+from app.models.manager import LocalModelManager, ModelManager
+from app.models.reload import Load
+from app.observability import tracing
+from app.observability.metrics import Metrics
+from app.page import route
+from app.scoring.service import Service
 from app.settings import Settings
 
 
@@ -25,7 +27,7 @@ def create_app(
     load: Load = load_models,
     clock: Callable[[], float] = time.monotonic,
     on_loss: Callable[[], object] = lambda: None,
-    host: Callable[[Metrics], Host] | None = None,
+    host: Callable[[Metrics], ModelManager] | None = None,
 ) -> FastAPI:
     """Make the application.
 
@@ -47,7 +49,9 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        holding = host(measured) if host else LocalHost(settings, measured, load=load, clock=clock, on_loss=on_loss)
+        holding = (
+            host(measured) if host else LocalModelManager(settings, measured, load=load, clock=clock, on_loss=on_loss)
+        )
         service = app.state.service = Service(
             settings, measured, holding, clock=clock, tracer=tracing.tracer(telemetry)
         )
@@ -68,7 +72,7 @@ def create_app(
     )
     app.state.metrics = measured
     app.state.telemetry = telemetry
-    app.state.access = access.Access(settings, clock)
+    app.state.access = auth.Access(settings, clock)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -78,26 +82,26 @@ def create_app(
             expose_headers=[HEADER, "Retry-After", "ETag", "X-Cache"],
         )
     app.add_middleware(RequestMiddleware, metrics=measured)
-    errors.install(app)
+    problems.install(app)
     # In this order: who may not ask is told nothing, and who is let in is counted before the body is read.
     for routes in (score, batch, attention):
         app.include_router(
             routes.router,
-            dependencies=[Depends(access.need_key), Depends(access.admit)],
-            responses=errors.responses(*access.PROBLEMS, "draining"),
+            dependencies=[Depends(auth.need_key), Depends(auth.admit)],
+            responses=problems.responses(*auth.PROBLEMS, "draining"),
         )
     app.include_router(
-        models.router, dependencies=[Depends(access.need_key)], responses=errors.responses(*access.PROBLEMS)
+        models.router, dependencies=[Depends(auth.need_key)], responses=problems.responses(*auth.PROBLEMS)
     )
     app.include_router(
-        admin.router, dependencies=[Depends(access.need_admin)], responses=errors.responses(*access.ADMIN_PROBLEMS)
+        admin.router, dependencies=[Depends(auth.need_admin)], responses=problems.responses(*auth.ADMIN_PROBLEMS)
     )
     for routes, locked in ((health, settings.probes_key), (metrics, settings.metrics_key)):
         app.include_router(
             routes.router,
-            dependencies=[Depends(access.need_key_always)] if locked else [],
-            responses=errors.responses(*access.PROBLEMS) if locked else {},
+            dependencies=[Depends(auth.need_key_always)] if locked else [],
+            responses=problems.responses(*auth.PROBLEMS) if locked else {},
         )
-    app.include_router(page.router)
-    document.install(app, open_to_all=not app.state.access.asks, max_files=settings.max_batch_files)
+    app.include_router(route.router)
+    openapi.install(app, open_to_all=not app.state.access.asks, max_files=settings.max_batch_files)
     return app

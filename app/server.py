@@ -9,8 +9,8 @@ import socket
 import uvicorn
 from fastapi import FastAPI
 
-from app.errors import Problem
-from app.service import Service
+from app.http.problems import Problem
+from app.scoring.service import Service
 
 TICK_SECONDS = 0.1
 

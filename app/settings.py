@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model.checkpoint import DEFAULT
 from model.contract import MAX_CROPS
-from model.engine import Precision
+from model.inference.engine import Precision
 
 
 class Settings(BaseSettings):

@@ -1,7 +1,7 @@
 """What ``crops=auto`` costs and gains beside fixed numbers of crops, on photos that a checkpoint was not trained on.
 
 Every crop that any plan needs is scored once; the plans are then put together from those scores, ``auto`` by the code
-that serves it. It prints a table and writes ``benchmarks/results/adaptive.json``.
+that serves it. It prints a table and writes ``benchmarks/results/crop_rounds.json``.
 
     srcc     rank correlation with the human scores, of all photos and of every other one (how much of it is chance)
     +-srcc   srcc less that of the checkpoint's own number of crops, 95 % interval over resampled photos
@@ -28,15 +28,15 @@ from numpy.typing import NDArray
 from rich.progress import track
 from scipy import stats
 
-from model import adaptive
-from model.adaptive import AUTO, FIRST, Crops, Rounds
+from model import crop_rounds
 from model.checkpoint import DEFAULT
 from model.contract import Contract, Views
+from model.crop_rounds import AUTO, FIRST, Crops, Rounds
 from model.scorer import Scorer
 from training import datasets, evaluator
 from training.datasets import Sample
 
-RESULTS = Path(__file__).parent / "results" / "adaptive.json"
+RESULTS = Path(__file__).parent / "results" / "crop_rounds.json"
 FIXED = (1, 2, 4, 6, 9, 16, 25)
 TOLERANCES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 PREFIXES = (FIRST, 2 * FIRST)
@@ -74,7 +74,7 @@ def main() -> None:
         "checkpoint": scorer.checkpoint.digest,
         "photos": f"{len(samples)}, {name} {part}",
         "crops": scorer.checkpoint.contract.crops,
-        "tolerance": adaptive.TOLERANCE,
+        "tolerance": crop_rounds.TOLERANCE,
         "plans": table,
     }
     RESULTS.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -117,16 +117,16 @@ def plans(
     for count in sorted(cut):
         yield f"{count}", played(cut[count], rows, contract, count)
     own = cut[contract.crops]
-    order = adaptive.spread_out(own.boxes)
+    order = crop_rounds.spread_out(own.boxes)
     for count in PREFIXES:
         first = list(order[:count])
         views = Views(items=own.items[first], boxes=tuple(own.boxes[place] for place in first), warnings=())
         yield f"first {count}", played(views, rows, contract, count)
-    served = adaptive.TOLERANCE
+    served = crop_rounds.TOLERANCE
     for tolerance in TOLERANCES:
-        adaptive.TOLERANCE = tolerance
+        crop_rounds.TOLERANCE = tolerance
         yield f"auto {tolerance:g}", played(own, rows, contract, AUTO)
-    adaptive.TOLERANCE = served
+    crop_rounds.TOLERANCE = served
 
 
 def played(views: Views, rows: dict[bytes, float], contract: Contract, crops: Crops) -> tuple[float, int, int]:

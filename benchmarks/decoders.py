@@ -20,15 +20,15 @@ from pathlib import Path
 import PIL
 from PIL import Image
 
-from app.decoding import Decoder
-from app.metrics import Metrics
-from app.sandbox import Sandbox
+from app.decode.decoder import Decoder
+from app.decode.sandbox import Sandbox
+from app.observability.metrics import Metrics
 from app.settings import Settings
 from benchmarks.measure import resident_megabytes
 from model import checkpoint
-from model.allocator import keep_freed_memory
 from model.contract import Contract
 from model.images import Limits
+from model.inference.allocator import keep_freed_memory
 from tests.conftest import EXAMPLES, encode
 
 RESULTS = Path(__file__).parent / "results" / "decoders.json"

@@ -22,7 +22,7 @@ from rich.table import Table
 from model import checkpoint
 from model.checkpoint import DEFAULT
 from model.contract import Contract
-from model.images import Warning
+from model.images import ImageWarning
 from training import datasets, distortions, evaluator
 
 RESULTS = Path(__file__).parent / "results" / "domain.json"
@@ -67,7 +67,7 @@ def main() -> None:
 
 def is_outside(contract: Contract, data: bytes) -> bool:
     """Whether a file gets the warning."""
-    return Warning.OUT_OF_DOMAIN in contract.views(contract.decode(data), 1).warnings
+    return ImageWarning.OUT_OF_DOMAIN in contract.views(contract.decode(data), 1).warnings
 
 
 def encoded(picture: Image.Image, form: str) -> bytes:

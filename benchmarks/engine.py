@@ -22,11 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model import registry
 from model.contract import Contract, Scale
-from model.engine import Engine, mean_std, network_inputs
 from model.inference import inference_form
+from model.inference.engine import Engine, mean_std, network_inputs
 from model.inference.quantised import observe
+from model.networks import registry
 from model.networks.smart import SmartIQA
 
 RESULTS = Path(__file__).parent / "results" / "engine.json"

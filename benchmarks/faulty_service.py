@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from app.runner import Runner
+from app.batching.runner import Runner
 from cli.main import main
-from model.engine import Engine
+from model.inference.engine import Engine
 
 _chance = random.Random(1)
 _here = threading.local()

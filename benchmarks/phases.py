@@ -34,17 +34,16 @@ def main(began: float) -> None:
     mark("import timm")
     import uvicorn
 
-    from app import connections
+    from app.http import protocol  # noqa: F401  # as the command does
     from app.main import create_app
     from app.server import Server
     from app.settings import Settings
 
-    assert connections
     app = create_app(Settings())
     Server(app, uvicorn.Config(app), drain_seconds=0)
     mark("application")
     from model import checkpoint, golden
-    from model.engine import Engine
+    from model.inference.engine import Engine
     from model.scorer import Scorer
 
     loaded = checkpoint.load(checkpoint.DEFAULT)

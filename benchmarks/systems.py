@@ -24,10 +24,11 @@ from typing import Any
 
 import torch
 
-from model import checkpoint, registry
+from model import checkpoint
 from model.contract import Contract, Scale
+from model.networks import registry
 from model.scorer import Scorer
-from training import datasets, initial, recipe, trainer
+from training import datasets, initial_weights, recipe, trainer
 from training.recipe import Recipe
 
 RESULTS = Path(__file__).parent / "results" / "systems.json"
@@ -105,12 +106,12 @@ def train(
 def starting_point(made: Recipe, pretrained: Path, folder: Path) -> tuple[str, Path]:
     """What a system starts from, in words and as what ``--init`` takes."""
     if made.network in FROM_SCRATCH:
-        return "random", initial.RANDOM
+        return "random", initial_weights.RANDOM
     network = registry.build(made.network, **made.network_changes())
     if len(network.trunks()) == 1:
         return pretrained.name, pretrained
     # A file holds one trunk; the other one stays random, and frozen.
-    initial.load_trunk(network.trunks()["backbone"], pretrained)
+    initial_weights.load_trunk(network.trunks()["backbone"], pretrained)
     scale = Scale(dataset="none", min=-1.0, max=1.0)
     start = folder / f"{made.network}-start"
     checkpoint.save(start, network, name="start", contract=Contract(scale=scale), card="")

@@ -28,10 +28,10 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 
-from model import registry
-from model.allocator import keep_freed_memory
 from model.contract import Contract
-from model.engine import mean_std, normalise
+from model.inference.allocator import keep_freed_memory
+from model.inference.engine import mean_std, normalise
+from model.networks import registry
 from tests.conftest import encode, photo
 from training import datasets, recipe, run
 from training.crops import Batch, RandomCrops, collate

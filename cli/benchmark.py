@@ -39,7 +39,7 @@ def complexity(
     """Parameters, multiply-accumulates, latency and throughput of networks, in fp32 for crops of 224x224."""
     from cli.console import notes, results
     from cli.options import device_option
-    from model.engine import resolve_device
+    from model.inference.engine import resolve_device
     from training import complexity as costs
 
     where = resolve_device(device_option(device))
@@ -86,8 +86,9 @@ def models(
     """
     from cli.console import SOME_FAILED, notes, results
     from cli.options import device_option
-    from model import checkpoint, registry
-    from model.engine import resolve_device
+    from model import checkpoint
+    from model.inference.engine import resolve_device
+    from model.networks import registry
     from training import accuracy, published
     from training import complexity as costs
 
@@ -140,9 +141,9 @@ def precision(
     """How far a checkpoint's scores move in bf16 and int8, and how fast each is here, over the same pictures."""
     from rich.progress import track
 
-    from cli import precision as precisions
     from cli.console import fail, notes, results
-    from cli.sources import find_files
+    from cli.models import precision as precisions
+    from cli.pictures.sources import find_files
     from model import checkpoint as checkpoints
 
     files = precisions.some(list(find_files(photos)), pictures)
@@ -186,8 +187,8 @@ def behaviour(
     from rich.progress import track
 
     from cli.console import fail, notes, results
-    from cli.precision import some
-    from cli.sources import find_files
+    from cli.models.precision import some
+    from cli.pictures.sources import find_files
     from model.scorer import Scorer
     from training import behaviour as behaviours
     from training import splits

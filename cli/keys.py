@@ -15,7 +15,7 @@ def keys() -> None:
 @app.command("make")
 def make(name: Annotated[str, typer.Argument(help="The owner, as logs will name it: letters, digits, ._-")]) -> None:
     """Make a fresh key: shown this once, with the line for the file that SMARTIQA_API_KEYS_FILE names."""
-    from app import keys
+    from app.http import keys
     from cli.console import notes, results
 
     key, line = keys.make(name)

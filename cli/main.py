@@ -12,9 +12,11 @@ from typing import Annotated
 
 import typer
 
-from cli import benchmark, datasets, evaluate, figures, keys, models, score, serve, sweep, train
+from cli import benchmark, datasets, evaluate, figures, keys, serve, sweep, train
 from cli.bulk.command import score_bulk
 from cli.console import SOME_FAILED, USAGE_ERROR, fail, results
+from cli.models import command as models
+from cli.score.command import score
 from model.images import ImageError
 from training.errors import TrainingError
 
@@ -58,7 +60,7 @@ def _options(
 
 
 app.command("serve")(serve.serve)
-app.command("score")(score.score)
+app.command("score")(score)
 app.command("score-bulk")(score_bulk)
 app.command("train")(train.train)
 app.command("sweep")(sweep.sweep)

@@ -8,8 +8,8 @@ import typer
 import training
 
 if TYPE_CHECKING:
-    from model.adaptive import Crops
-    from model.engine import DeviceName, Precision
+    from model.crop_rounds import Crops
+    from model.inference.engine import DeviceName, Precision
 
 
 def device_option(value: str) -> "DeviceName":
@@ -18,7 +18,7 @@ def device_option(value: str) -> "DeviceName":
     Raises:
         BadParameter: There is no such device.
     """
-    from model.engine import DeviceName
+    from model.inference.engine import DeviceName
 
     return cast("DeviceName", _one_of(value, get_args(DeviceName), "--device"))
 
@@ -29,7 +29,7 @@ def precision_option(value: str) -> "Precision":
     Raises:
         BadParameter: There is no such precision.
     """
-    from model.engine import Precision
+    from model.inference.engine import Precision
 
     return cast("Precision", _one_of(value, get_args(Precision), "--precision"))
 
@@ -40,8 +40,8 @@ def crops_option(value: str | None) -> "Crops | None":
     Raises:
         BadParameter: It is no number of crops and not ``auto``.
     """
-    from model.adaptive import AUTO
     from model.contract import MAX_CROPS
+    from model.crop_rounds import AUTO
 
     if value is None or value == AUTO:
         return value

@@ -27,8 +27,9 @@ def serve(
     import uvicorn
     from pydantic import ValidationError
 
-    from app import connections, logs
+    from app.http import protocol
     from app.main import create_app
+    from app.observability import logs
     from app.server import Server
     from app.settings import Settings
     from cli.console import SOME_FAILED, fail
@@ -47,9 +48,9 @@ def serve(
         checkpoints.inspect(folder)
     logs.configure(settings)
     if ray:
-        from app.cluster import running
+        from app.cluster import launch
 
-        running.run(settings, os.environ.get("RAY_ADDRESS"))
+        launch.run(settings, os.environ.get("RAY_ADDRESS"))
         return
     lost = False
 
@@ -63,7 +64,7 @@ def serve(
         app,
         host=settings.host,
         port=settings.port,
-        http=connections.protocol(settings, app.state.metrics) or "auto",
+        http=protocol.protocol(settings, app.state.metrics) or "auto",
         log_config=None,
         access_log=False,
         server_header=False,

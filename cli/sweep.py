@@ -27,7 +27,7 @@ def sweep(
     from rich.table import Table
 
     from cli.console import results
-    from training import folds
+    from training import cross_validation
     from training import sweep as sweeps
 
     variations = sweeps.load(file, change or ())
@@ -41,7 +41,7 @@ def sweep(
         table.add_row(row["name"], part, f"{row['parameters']:,}", f"{row['gmacs']:.2f}", *_shown(figures))
     table.add_row("median", "", "", "", *_shown(sweeps.median(rows)))
     if all(variation.recipe.split == "folds" for variation in variations) and len(rows) > 1:
-        together = folds.read(out)
+        together = cross_validation.read(out)
         table.add_row("mean of the folds", "", "", "", *_shown(together.mean))
         table.add_row("standard deviation", "", "", "", *_shown(together.spread))
     results.print(table)

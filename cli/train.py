@@ -62,7 +62,7 @@ def train(
     if workers is not None and not ray:
         raise typer.BadParameter("needs --ray; processes that decode are --decoders", param_hint="--workers")
     from cli.console import notes, results
-    from training import folds as cross_validation
+    from training import cross_validation as cross_validation
     from training import recipe as recipes
     from training import trainer
 

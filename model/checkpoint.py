@@ -27,9 +27,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from model import registry
 from model.contract import Contract
 from model.inference.quantised import Range, Ranges
+from model.networks import registry
 
 FORMAT = 1
 DEFAULT = Path(__file__).resolve().parents[1] / "checkpoints" / "default"

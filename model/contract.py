@@ -20,7 +20,7 @@ from PIL import Image
 from model import images, token_shapes
 from model.domain import Domain
 from model.grid import grid
-from model.images import Picture, Warning
+from model.images import ImageWarning, Picture
 
 VERSION = 1
 LATER_FIELDS = ("decoding", "zooms", "grades", "percentiles", "domain")
@@ -75,7 +75,7 @@ class Views:
 
     items: Items
     boxes: tuple[Box, ...]
-    warnings: tuple[Warning, ...]
+    warnings: tuple[ImageWarning, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +214,7 @@ class Contract:
         """
         warnings = self._warnings(*original)
         if self.domain is not None and not self.domain.holds(pixels_HWC):
-            warnings = (*warnings, Warning.OUT_OF_DOMAIN)
+            warnings = (*warnings, ImageWarning.OUT_OF_DOMAIN)
         if self.view == "tokens":
             from model import tokens  # it needs torch, which contracts of crops do without
 
@@ -249,13 +249,13 @@ class Contract:
             return picture.image
         return picture.image.resize(target, Image.Resampling.BILINEAR)
 
-    def _warnings(self, width: int, height: int) -> tuple[Warning, ...]:
+    def _warnings(self, width: int, height: int) -> tuple[ImageWarning, ...]:
         warnings = []
         target = self.target_size(width, height)
         if target[0] > width or target[1] > height:
-            warnings.append(Warning.UPSCALED_LOW_RESOLUTION)
+            warnings.append(ImageWarning.UPSCALED_LOW_RESOLUTION)
         if max(width, height) > EXTREME_ASPECT * min(width, height):
-            warnings.append(Warning.EXTREME_ASPECT)
+            warnings.append(ImageWarning.EXTREME_ASPECT)
         return tuple(warnings)
 
     def target_size(self, width: int, height: int) -> tuple[int, int]:

@@ -53,7 +53,7 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 
 
-class Warning(StrEnum):
+class ImageWarning(StrEnum):
     """What was done to a picture on its way to the score, or what makes the score less sure."""
 
     ALPHA_COMPOSITED = "alpha_composited"
@@ -135,7 +135,7 @@ class Facts:
     height: int
     format: str
     sha256: str
-    warnings: tuple[Warning, ...]
+    warnings: tuple[ImageWarning, ...]
 
     @property
     def size(self) -> tuple[int, int]:
@@ -182,13 +182,13 @@ def decode(
     check_size(image.size, limits or Limits())
     if admit is not None:
         admit(image.width * image.height)
-    warnings: set[Warning] = set()
+    warnings: set[ImageWarning] = set()
     with _undecodable(f"the picture's {image.format} data cannot be decoded"):
         # Not n_frames, which walks through all of them: hundreds of thousands fit into a small file.
         if getattr(image, "is_animated", False) and image.format != "MPO":
-            warnings.add(Warning.ANIMATED_FIRST_FRAME)
+            warnings.add(ImageWarning.ANIMATED_FIRST_FRAME)
         if any(_raw_mode(tile).endswith((";16B", ";16L", ";16N")) for tile in getattr(image, "tile", ())):
-            warnings.add(Warning.SIXTEEN_BIT_SCALED)
+            warnings.add(ImageWarning.SIXTEEN_BIT_SCALED)
         # Phones append depth or gain maps to a JPEG, which makes it an MPO; the first picture is the photo.
         format_ = "JPEG" if image.format == "MPO" else str(image.format)
         orientation = _orientation(image)
@@ -206,7 +206,7 @@ def from_image(image: Image.Image, limits: Limits | None = None) -> Picture:
         ImageError: Its size is outside the limits, or it cannot be decoded.
     """
     check_size(image.size, limits or Limits())
-    warnings: set[Warning] = set()
+    warnings: set[ImageWarning] = set()
     with _undecodable(f"the picture's {image.mode} pixels cannot be decoded"):
         rgb = to_srgb(_upright(image.copy(), _orientation(image), warnings), warnings)
     return _picture(rgb, rgb.size, image.format or "RAW", hashlib.sha256(rgb.tobytes()).hexdigest(), warnings)
@@ -227,7 +227,7 @@ def check_size(size: tuple[int, int], limits: Limits) -> None:
         raise AspectTooExtreme(f"{width}x{height} pixels: one side is over {limits.max_aspect:g} times the other")
 
 
-def to_srgb(image: Image.Image, warnings: set[Warning]) -> Image.Image:
+def to_srgb(image: Image.Image, warnings: set[ImageWarning]) -> Image.Image:
     """Bring loaded pixels of any mode to 8-bit sRGB, transparency composited on white; adds to ``warnings``.
 
     Raises:
@@ -235,16 +235,16 @@ def to_srgb(image: Image.Image, warnings: set[Warning]) -> Image.Image:
     """
     icc = image.info.get("icc_profile")
     if image.mode.startswith("I;16"):
-        warnings.add(Warning.SIXTEEN_BIT_SCALED)
+        warnings.add(ImageWarning.SIXTEEN_BIT_SCALED)
         image = _scale_sixteen_bit(image)
     elif image.mode in ("I", "F"):
         raise ValueError(f"mode {image.mode} has no agreed range")
     if image.mode in ("1", "L", "LA", "La"):
-        warnings.add(Warning.GRAYSCALE)
+        warnings.add(ImageWarning.GRAYSCALE)
     if image.mode in ("P", "PA"):
-        warnings.add(Warning.PALETTE_EXPANDED)
+        warnings.add(ImageWarning.PALETTE_EXPANDED)
     if image.mode == "CMYK":
-        warnings.add(Warning.CMYK_CONVERTED)
+        warnings.add(ImageWarning.CMYK_CONVERTED)
     rgb = _apply_profile(image, icc, warnings) if icc else None
     # By way of RGBA where there is transparency: a plain conversion of a palette would drop it unseen.
     image = _in_mode(image, "RGBA") if image.has_transparency_data else image
@@ -253,7 +253,7 @@ def to_srgb(image: Image.Image, warnings: set[Warning]) -> Image.Image:
     alpha = image.getchannel("A") if image.has_transparency_data else None
     # An alpha channel that hides nothing is no news to anybody.
     if alpha is not None and alpha.getextrema()[0] != 255:
-        warnings.add(Warning.ALPHA_COMPOSITED)
+        warnings.add(ImageWarning.ALPHA_COMPOSITED)
         rgb = Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
     return rgb
 
@@ -263,7 +263,9 @@ def _in_mode(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _picture(rgb: Image.Image, size: tuple[int, int], format_: str, sha256: str, warnings: set[Warning]) -> Picture:
+def _picture(
+    rgb: Image.Image, size: tuple[int, int], format_: str, sha256: str, warnings: set[ImageWarning]
+) -> Picture:
     width, height = size
     return Picture(
         rgb, Facts(width=width, height=height, format=format_, sha256=sha256, warnings=tuple(sorted(warnings)))
@@ -325,11 +327,11 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _upright(image: Image.Image, orientation: int, warnings: set[Warning]) -> Image.Image:
+def _upright(image: Image.Image, orientation: int, warnings: set[ImageWarning]) -> Image.Image:
     """Turn a loaded picture upright, by its orientation as read before loading."""
     if orientation not in _TURNS:
         return image
-    warnings.add(Warning.EXIF_ROTATED)
+    warnings.add(ImageWarning.EXIF_ROTATED)
     # Pillow turns TIFF files itself, while it loads them.
     return image if image.format == "TIFF" else image.transpose(_TURNS[orientation])
 
@@ -343,7 +345,7 @@ def _draft(image: Image.Image, orientation: int, enough: Callable[[int, int], tu
     return full
 
 
-def _apply_profile(image: Image.Image, icc: bytes, warnings: set[Warning]) -> Image.Image | None:
+def _apply_profile(image: Image.Image, icc: bytes, warnings: set[ImageWarning]) -> Image.Image | None:
     """Convert loaded pixels from their embedded profile to sRGB; None if there is nothing to convert or no way to."""
     try:
         if len(icc) > ICC_BYTES:
@@ -356,9 +358,9 @@ def _apply_profile(image: Image.Image, icc: bytes, warnings: set[Warning]) -> Im
         base = image if image.mode == mode else image.convert("RGBA").convert(mode)
         converted = transform.apply(base)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError, KeyError):
-        warnings.add(Warning.ICC_INVALID_IGNORED)
+        warnings.add(ImageWarning.ICC_INVALID_IGNORED)
         return None
-    warnings.add(Warning.ICC_CONVERTED)
+    warnings.add(ImageWarning.ICC_CONVERTED)
     return converted
 
 

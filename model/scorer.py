@@ -12,14 +12,15 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from model import adaptive, checkpoint, images, overlay
-from model import spots as spotting
-from model.activations import StageEngine, read_stage
-from model.adaptive import Crops, Rounds
+from model import checkpoint, crop_rounds, images
 from model.contract import Box, Contract
-from model.engine import DeviceName, Engine, Precision
+from model.crop_rounds import Crops, Rounds
+from model.inference.engine import DeviceName, Engine, Precision
+from model.maps import map_crops as spotting
+from model.maps import overlay
+from model.maps.activations import StageEngine, read_stage
+from model.maps.map_crops import ScoreMap, Spots
 from model.sources import Source, open_picture
-from model.spots import ScoreMap, Spots
 
 S = TypeVar("S", bound=Source)
 
@@ -72,7 +73,7 @@ class QualityScore:
     height: int
     format: str
     sha256: str
-    warnings: tuple[images.Warning, ...]
+    warnings: tuple[images.ImageWarning, ...]
     model: "ModelId"
     contract: Contract = field(repr=False)
 
@@ -195,7 +196,7 @@ class Scorer:
             source: A path, encoded bytes, a Pillow image, a uint8 array (H, W, 3) or (H, W), or a uint8 tensor
                 (H, W, 3) or (3, H, W).
             crops: How many crops, 1 to 64; the contract's count if None. ``"auto"`` takes as many of those as it needs
-                for a standard error of ``adaptive.TOLERANCE``.
+                for a standard error of ``crop_rounds.TOLERANCE``.
 
         Raises:
             ImageError: The picture cannot be scored.
@@ -321,7 +322,7 @@ class Scorer:
 
     def _rounds(self, picture: images.Picture, crops: Crops | None) -> Rounds:
         contract = self.checkpoint.contract
-        return Rounds(contract.views(picture, adaptive.most(crops, contract)), contract, crops)
+        return Rounds(contract.views(picture, crop_rounds.most(crops, contract)), contract, crops)
 
     def _score(self, picture: images.Picture, crops: Crops | None) -> QualityScore:
         rounds = self._rounds(picture, crops)

@@ -11,8 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from model import checkpoint, golden, registry
+from model import checkpoint, golden
 from model.contract import Contract, Scale
+from model.networks import registry
 from model.networks.smart import SmartIQA
 from model.scorer import Scorer
 

@@ -11,7 +11,7 @@ from training.recipe import Recipe
 from training.splits import Split
 
 if TYPE_CHECKING:
-    from training.folds import CrossValidation
+    from training.cross_validation import CrossValidation
 
 TERMS = {
     "biq2021": (

@@ -20,7 +20,7 @@ from ray.exceptions import RayError
 from ray.train.torch import TorchConfig, TorchTrainer
 from rich.console import Console
 
-from training import initial, trainer
+from training import initial_weights, trainer
 from training.distributed import PATIENCE
 from training.errors import TrainingError
 from training.recipe import Recipe
@@ -175,4 +175,4 @@ def _first_line(error: Exception) -> str:
 
 
 def _everywhere(value: Any) -> Any:
-    return value.absolute() if isinstance(value, Path) and value != initial.RANDOM else value
+    return value.absolute() if isinstance(value, Path) and value != initial_weights.RANDOM else value

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from model import registry, tokens
+from model import tokens
+from model.networks import registry
 from model.networks.musiq import Musiq
 
 CROP = 224

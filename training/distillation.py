@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from model.checkpoint import Checkpoint
 from model.contract import Contract
-from model.engine import mean_std, network_inputs
+from model.inference.engine import mean_std, network_inputs
 from model.networks.backbone import Backbone
 from model.networks.hyper import pool_to_grid
 from model.networks.network import Network

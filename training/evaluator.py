@@ -10,9 +10,9 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import track
 
-from model.adaptive import Crops
 from model.checkpoint import Checkpoint
 from model.contract import Scale
+from model.crop_rounds import Crops
 from model.scorer import QualityScore, Scorer
 from training import splits
 from training.correlation import Agreement, intervals, measure

@@ -31,7 +31,7 @@ class Recipe:
     """
 
     network: str
-    """Preset name, see ``model.registry.names``."""
+    """Preset name, see ``model.networks.registry.names``."""
     backbone: str = ""
     """timm name of another backbone, or of the preset's with a tag that says which weights; "" keeps the preset's."""
     dropout: Share | None = None

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model import checkpoint, registry
+from model import checkpoint
 from model.checkpoint import CONFIG
+from model.networks import registry
 from training import complexity, recipe, trainer
 from training.recipe import Recipe
 from training.run import CHECKPOINT, RECIPE

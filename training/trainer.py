@@ -20,19 +20,19 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from model.allocator import keep_freed_memory
-from model.engine import mean_std, network_inputs
-from training import datasets, distributed, initial, losses, outcome, splits
+from model.inference.allocator import keep_freed_memory
+from model.inference.engine import mean_std, network_inputs
+from training import datasets, distributed, finalize, initial_weights, losses, splits
+from training.bn_folding import folded
 from training.crops import RandomCrops, collate
 from training.distillation import Distiller
 from training.errors import TrainingError
-from training.folding import folded
 from training.learner import Learner
 from training.recipe import Recipe
 from training.run import CHECKPOINT, RunFolder
 
 if TYPE_CHECKING:
-    from training.folds import CrossValidation
+    from training.cross_validation import CrossValidation
 
 LOOK_EVERY = 50
 """Steps between looks at the loss: each look makes an accelerator wait."""
@@ -80,7 +80,7 @@ def train(
         root: The data set.
         out: The run folder.
         init: First weights: a safetensors file with a timm backbone, or a checkpoint folder, or
-            ``initial.RANDOM``; timm's hub if None.
+            ``initial_weights.RANDOM``; timm's hub if None.
         teacher: A checkpoint folder to learn from, for recipes with a ``distil_weight``.
         split: A split file to take instead of the recipe's split.
         decoders: Processes that decode, for each process that trains.
@@ -101,14 +101,14 @@ def train(
     watched = splits.select(dataset, parts.test if recipe.selection == "best_on_test" else parts.validation)
     if not watched and recipe.selection != "last":
         raise datasets.DatasetError(f"selection = {recipe.selection!r} needs pictures that the split does not have")
-    contract = initial.contract(recipe, dataset.scale, init)
-    initial.rehearse(recipe, contract, init)
-    taught_by = initial.teacher(recipe, teacher)
+    contract = initial_weights.contract(recipe, dataset.scale, init)
+    initial_weights.rehearse(recipe, contract, init)
+    taught_by = initial_weights.teacher(recipe, teacher)
     criterion = losses.make(recipe.loss, ranking_weight=recipe.ranking_weight, ranking_margin=recipe.ranking_margin)
 
     with distributed.join() as team, RunFolder(out, leads=team.leads) as run:
         team.check_batch(recipe.batch_pictures // recipe.accumulate)
-        run.claim(recipe, initial.digests(init, teacher), parts)
+        run.claim(recipe, initial_weights.digests(init, teacher), parts)
         device = team.device
         state = team.hand_out(run.load_state() if team.leads else None)
         if team.leads:
@@ -118,7 +118,9 @@ def train(
             keep_freed_memory()
         torch.backends.cudnn.deterministic = True
         torch.manual_seed(recipe.seed)
-        network = initial.network(recipe, init, fetch=state is None).to(device).to(memory_format=torch.channels_last)
+        network = (
+            initial_weights.network(recipe, init, fetch=state is None).to(device).to(memory_format=torch.channels_last)
+        )
         crops = RandomCrops(trained, contract, recipe)
         steps = len(crops.steps(epoch=1, processes=team.size))
         distiller = None if taught_by is None else Distiller(taught_by, network, contract, device)
@@ -204,13 +206,13 @@ def train(
             line = {"epoch": progress.epoch, "loss": progress.loss / steps, **learner.learning_rates()}
             better = True
             if team.leads:
-                agreement = outcome.validate(out, learner.kept, recipe, contract, watched)
+                agreement = finalize.validate(out, learner.kept, recipe, contract, watched)
                 if agreement is not None:
                     line |= agreement.to_dict()
                     better = agreement.srcc > progress.best
                     progress.best = max(progress.best, agreement.srcc)
                 if better or recipe.selection == "last":
-                    outcome.promote(out)
+                    finalize.promote(out)
             progress.stale = 0 if team.agree(better) else progress.stale + 1
             progress.lines.append(line)
             told = ", ".join(f"{name} {value:.5g}" for name, value in line.items())
@@ -224,7 +226,7 @@ def train(
                 run.log.info("no better SRCC for %d epochs: stopping early", progress.stale)
         run.write_metrics(progress.lines)
         if team.leads:
-            outcome.finish(out, recipe, dataset, parts, init, root=root, split_origin=drawn, folds=folds)
+            finalize.finish(out, recipe, dataset, parts, init, root=root, split_origin=drawn, folds=folds)
             run.log.info("finished: %s", out / CHECKPOINT)
     return out / CHECKPOINT
 

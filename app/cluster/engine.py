@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from app import logs
+from app.batching.jobs import Answer, BatcherError, Items, Priority, Reservation
 from app.cluster.autoscaling import LOOK_BACK_SECONDS
-from app.cluster.gathering import Collected, collect
-from app.host import LocalHost
-from app.metrics import Metrics
-from app.models import LoadedModel, ServedModel, load_models
+from app.cluster.metrics_aggregation import Collected, collect
+from app.models.loading import LoadedModel, ServedModel, load_models
+from app.models.manager import LocalModelManager
+from app.observability import logs
+from app.observability.metrics import Metrics
 from app.settings import Settings
-from app.work import Answer, BatcherError, Items, Place, Priority
 
 FACTS_SECONDS = 5.0
 """How often an ingress replica asks for the facts of the models."""
@@ -58,7 +58,7 @@ class EngineReplica:
         self._clock = time.monotonic
         self._models: Mapping[str, LoadedModel] = {}
         self._configured: Sequence[Path] = self._settings.checkpoints
-        self._host = LocalHost(self._settings, self._metrics, load=load_models, clock=self._clock)
+        self._host = LocalModelManager(self._settings, self._metrics, load=load_models, clock=self._clock)
         self._samples = deque([(self._clock(), 0.0)])
         ready = asyncio.get_running_loop().create_future()
         self._host.start(ready.set_result)
@@ -116,7 +116,7 @@ class EngineReplica:
         if submission.key not in self._host.batcher.keys:
             return Unknown()
         now, items = self._clock(), submission.items
-        place = Place(len(items), items.nbytes, now - submission.waited)
+        place = Reservation(len(items), items.nbytes, now - submission.waited)
         try:
             return await self._host.batcher.submit(
                 submission.key,

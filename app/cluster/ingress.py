@@ -8,11 +8,11 @@ from fastapi import FastAPI
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app import logs
-from app.cluster.gathering import Collected, collect
-from app.cluster.remote import RemoteHost
+from app.cluster.metrics_aggregation import Collected, collect
+from app.cluster.remote import RemoteModelManager
+from app.http.middleware import HEADER
 from app.main import create_app
-from app.middleware import HEADER
+from app.observability import logs
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ class IngressReplica:
     def __serve_build_asgi_app__(self) -> FastAPI:
         """What Ray Serve answers requests with."""
         clock = time.monotonic
-        app = create_app(self._settings, clock=clock, host=lambda _: RemoteHost(self._engines, self._settings, clock))
+        app = create_app(
+            self._settings, clock=clock, host=lambda _: RemoteModelManager(self._engines, self._settings, clock)
+        )
         app.add_middleware(_WithoutId)
         self._app = app
         return app

@@ -7,13 +7,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.cluster import gathering
+from app.batching.capacity import QueueCapacity
+from app.batching.jobs import Answer, BatcherError, DeadlineExceeded, DeviceLost, Items, Priority, Reservation
+from app.cluster import metrics_aggregation
 from app.cluster.engine import FACTS_SECONDS, Submission, Unknown
-from app.host import Install
-from app.models import ServedModel
-from app.room import Room
+from app.models.loading import ServedModel
+from app.models.manager import Install
 from app.settings import Settings
-from app.work import Answer, BatcherError, DeadlineExceeded, DeviceLost, Items, Place, Priority
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
@@ -44,7 +44,7 @@ class RemoteQueue:
         self._clock = clock
         self._crops = self._bytes = 0
         self._waited = 0.0
-        self._room = Room(
+        self._room = QueueCapacity(
             settings.max_queue_crops,
             settings.max_queue_bytes,
             clock,
@@ -64,7 +64,7 @@ class RemoteQueue:
         """
         self._room.check(crops, size)
 
-    def reserve(self, crops: int, size: int, within: Place | None = None) -> AbstractContextManager[Place]:
+    def reserve(self, crops: int, size: int, within: Reservation | None = None) -> AbstractContextManager[Reservation]:
         """Keep room for crops that will be submitted in parts; as ``Batcher.reserve``.
 
         Raises:
@@ -80,7 +80,7 @@ class RemoteQueue:
         deadline: float,
         priority: Priority = Priority.INTERACTIVE,
         owner: str = "",
-        place: Place | None = None,
+        place: Reservation | None = None,
     ) -> Answer:
         """Have crops scored; as ``Batcher.submit``.
 
@@ -138,7 +138,7 @@ class RemoteQueue:
             return DeviceLost()
 
 
-class RemoteHost:
+class RemoteModelManager:
     """Knows the models of the engine replicas; otherwise like ``LocalHost``.
 
     Args:
@@ -202,7 +202,9 @@ class RemoteHost:
         """The metrics of all replicas, in the Prometheus text format."""
         from ray import serve
 
-        return gathering.render(await gathering.gather(serve.get_deployment_handle(INGRESS), self._engines))
+        return metrics_aggregation.render(
+            await metrics_aggregation.gather(serve.get_deployment_handle(INGRESS), self._engines)
+        )
 
     def forget(self, keys: Iterable[str]) -> None:
         """Nothing is held here."""

@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cli.bulk import nodes
+from cli.bulk import ray_workers
 from cli.bulk.collect import Collector
 from cli.bulk.job import Job
 from cli.bulk.local import settings
-from cli.bulk.nodes import Piece
+from cli.bulk.ray_workers import Piece
 
 if TYPE_CHECKING:
-    from model.adaptive import Crops
     from model.checkpoint import Checkpoint
-    from model.engine import DeviceName, Precision
+    from model.crop_rounds import Crops
+    from model.inference.engine import DeviceName, Precision
 
 LEAST_PICTURES = 16
 """Pictures of a piece at least ..."""
@@ -90,7 +90,7 @@ class Cluster:
         context = dataset.context
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-        context.target_max_block_size = nodes.BLOCK_BYTES if self._apart else ROW_BYTES
+        context.target_max_block_size = ray_workers.BLOCK_BYTES if self._apart else ROW_BYTES
         made = (self._made,)
         how = (self._crops, self._device, self._precision)
         engines = {
@@ -100,14 +100,14 @@ class Cluster:
             **self._resources,
         }
         if not self._apart:
-            return dataset.map_batches(nodes.Together, fn_constructor_args=(*made, job, *how), **engines)
+            return dataset.map_batches(ray_workers.DecodeAndScore, fn_constructor_args=(*made, job, *how), **engines)
         decoded = dataset.map_batches(
-            nodes.decode,
+            ray_workers.decode,
             fn_args=(job, self._checkpoint.contract, self._crops),
             batch_size=None,
             batch_format="pyarrow",
         )
-        return decoded.map_batches(nodes.Apart, fn_constructor_args=(*made, *how), **engines)
+        return decoded.map_batches(ray_workers.ScoreDecoded, fn_constructor_args=(*made, *how), **engines)
 
 
 def divided(job: Job, missing: Iterable[int]) -> Iterator[Piece]:
@@ -181,6 +181,6 @@ def _connect(address: str | None) -> None:
 
 
 def _precision(precision: "Precision", device: str, network: Any) -> str:
-    from model.engine import resolve_precision
+    from model.inference.engine import resolve_precision
 
     return resolve_precision(precision, device, network)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from cli.bulk import rows
-from cli.bulk.nodes import MARKS
+from cli.bulk.ray_workers import MARKS
 
 
 class Collector:

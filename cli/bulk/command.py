@@ -63,7 +63,7 @@ def score_bulk(
     from cli.bulk.stores import Store, is_uri
     from cli.console import fail, notes
     from cli.options import crops_option, device_option, precision_option
-    from cli.sources import STDIN
+    from cli.pictures.sources import STDIN
     from model import checkpoint as checkpoints
 
     asked, wanted, exact = crops_option(crops), device_option(device), precision_option(precision)

@@ -199,7 +199,7 @@ def alone(store: Store) -> Iterator[None]:
     if folder is None:  # a bucket has no locks; two runs would write the same bytes twice
         yield
         return
-    from cli.journal import lock
+    from cli.score.journal import lock
 
     os.makedirs(os.path.join(folder, FOLDER), exist_ok=True)
     with open(os.path.join(folder, FOLDER, "lock"), "ab") as file:

@@ -11,11 +11,11 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
-from cli import archives, sources
-from cli.archives import TAR
 from cli.bulk.stores import NOT_THERE, Place, is_uri, local
 from cli.bulk.units import UNKNOWN, Unit, opener
-from cli.found import Found, is_picture
+from cli.pictures import archives, sources
+from cli.pictures.archives import TAR
+from cli.pictures.picture_ref import PictureRef, is_picture
 
 COLUMNS = ("path", "uri")
 """What the column of a list is called, if nothing else was said."""
@@ -83,8 +83,8 @@ def _ranges(pattern: str) -> Iterator[str]:
 
 
 def _here(name: str) -> Iterator[str | _Archive]:
-    def unopened(archive: str) -> Iterator[Found]:
-        yield Found(archive, archives.ArchiveError("not looked into yet"))
+    def unopened(archive: str) -> Iterator[PictureRef]:
+        yield PictureRef(archive, archives.ArchiveError("not looked into yet"))
 
     for found in sources.find([name], members=unopened):
         if isinstance(found.content, FileNotFoundError):

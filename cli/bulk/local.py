@@ -6,17 +6,17 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cli import stream
 from cli.bulk import rows
 from cli.bulk.job import Job
 from cli.bulk.units import contents
-from cli.found import Found
-from cli.stream import Record
+from cli.pictures.picture_ref import PictureRef
+from cli.scoring import stream
+from cli.scoring.stream import Record
 
 if TYPE_CHECKING:
-    from model.adaptive import Crops
     from model.contract import Contract
-    from model.engine import DeviceName, Precision
+    from model.crop_rounds import Crops
+    from model.inference.engine import DeviceName, Precision
     from model.scorer import ModelId, Scorer
 
 
@@ -40,7 +40,7 @@ class Here:
         """Score units one after another; decoding runs ahead, also into the next unit. Otherwise as ``Scoring``."""
         owners: deque[int] = deque()
 
-        def found() -> Iterator[Found]:
+        def found() -> Iterator[PictureRef]:
             for number in missing:
                 for one in contents(job.unit(number), job.folder):
                     owners.append(number)
@@ -76,11 +76,11 @@ def settings(model: "ModelId", contract: "Contract", crops: "Crops", device: str
 @contextmanager
 def pool(folder: Path, crops: "Crops | None", *, device: "DeviceName", precision: "Precision") -> Iterator[Here]:
     """Load a checkpoint into this process."""
-    from model import calibration
+    from model.inference import autotune
     from model.scorer import Scorer
 
     scorer = Scorer.load(folder, device=device, precision=precision)
     if scorer.engine.device == "cpu":
         # Two seconds of measuring, once, as the service does: threads and batches that are fastest here.
-        calibration.calibrate(scorer.engine, scorer.model.digest)
+        autotune.calibrate(scorer.engine, scorer.model.digest)
     yield Here(scorer, crops)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cli.console import notes
-from cli.progress import Pace
+from cli.scoring.progress import Pace
 
 LINE_SECONDS = 60.0
 

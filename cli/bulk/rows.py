@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from cli import outputs
-from cli.stream import Record
+from cli.score import outputs
+from cli.scoring.stream import Record
 
 if TYPE_CHECKING:
     from model.scorer import QualityScore

@@ -10,7 +10,7 @@ from cli.bulk import job as jobs
 from cli.bulk.job import Job
 from cli.bulk.progress import Tally, tally
 from cli.console import SOME_FAILED, notes
-from cli.run import Stopped, stoppable
+from cli.score.run import Stopped, stoppable
 
 WRITERS = 4
 """Files that are written at a time: a bucket takes its time over each."""

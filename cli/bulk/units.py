@@ -10,10 +10,10 @@ from itertools import islice
 from pathlib import Path
 from typing import IO
 
-from cli import archives
-from cli.archives import ArchiveError
 from cli.bulk.stores import Place, is_uri
-from cli.found import Found
+from cli.pictures import archives
+from cli.pictures.archives import ArchiveError
+from cli.pictures.picture_ref import PictureRef
 
 UNKNOWN = -1
 """The number of pictures in an archive that was not looked into."""
@@ -50,7 +50,7 @@ def opener(archive: str, folder: str) -> tuple[str, Callable[[], IO[bytes]]]:
     return archive, partial(archives.open_file, os.path.join(folder, archive))
 
 
-def contents(unit: Unit, folder: str, first: int = 0, last: int | None = None) -> Iterator[Found]:
+def contents(unit: Unit, folder: str, first: int = 0, last: int | None = None) -> Iterator[PictureRef]:
     """What a unit consists of; something is always there, and always as much as it has.
 
     Args:
@@ -68,12 +68,12 @@ def contents(unit: Unit, folder: str, first: int = 0, last: int | None = None) -
         count += 1
         yield found
     if not count:
-        yield Found(unit.archive, ArchiveError("the archive holds no pictures"))
+        yield PictureRef(unit.archive, ArchiveError("the archive holds no pictures"))
     for _ in range(count or 1, unit.count):
-        yield Found(unit.archive, ArchiveError("the archive has changed since the job began"))
+        yield PictureRef(unit.archive, ArchiveError("the archive has changed since the job began"))
 
 
-def _inside(unit: Unit, folder: str) -> Iterator[Found]:
+def _inside(unit: Unit, folder: str) -> Iterator[PictureRef]:
     assert unit.archive is not None
     name, opened = opener(unit.archive, folder)
     try:
@@ -81,17 +81,17 @@ def _inside(unit: Unit, folder: str) -> Iterator[Found]:
             if raw.seek(0, os.SEEK_END) != unit.size:
                 raise ArchiveError("the archive has changed since the job began")
     except (ArchiveError, OSError) as error:
-        yield Found(name, error)
+        yield PictureRef(name, error)
         return
     members = (found for _, found in archives.located(name, opened, unit.start))
     yield from members if unit.count == UNKNOWN else islice(members, unit.count)
 
 
-def _listed(names: tuple[str, ...], folder: str) -> Iterator[Found]:
+def _listed(names: tuple[str, ...], folder: str) -> Iterator[PictureRef]:
     """Files of this machine by their paths; what has a URI is read ahead."""
     if not any(map(is_uri, names)):
         for name in names:
-            yield Found(name, Path(folder, name))
+            yield PictureRef(name, Path(folder, name))
         return
     with ThreadPoolExecutor(READERS, thread_name_prefix="read") as pool:
         ahead: deque[tuple[str, Future[bytes]]] = deque()
@@ -103,7 +103,7 @@ def _listed(names: tuple[str, ...], folder: str) -> Iterator[Found]:
                 if not ahead:
                     return
                 name, future = ahead.popleft()
-                yield Found(name, future.result)
+                yield PictureRef(name, future.result)
         finally:
             for _, future in ahead:
                 future.cancel()

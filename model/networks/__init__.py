@@ -1,0 +1,1 @@
+"""The networks of the source papers, one file each, and their presets by name (``registry.py``)."""

@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.main import create_app
-from app.models import LoadedModel
+from app.models.loading import LoadedModel
 from app.settings import Settings
 from model.checkpoint import inspect
 from tests.app.fakes import FakeEngine

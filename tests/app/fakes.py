@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from app.device import Lanes, Outcome
-from app.work import Items, Rows
+from app.batching.jobs import Items, Rows
+from app.batching.workers import Outcome, WorkerThreads
 
 
 class Clock:
@@ -71,7 +71,7 @@ class SteppedLoop(asyncio.SelectorEventLoop):
             self.run_forever()
 
 
-class SteppedLanes(Lanes):
+class SteppedLanes(WorkerThreads):
     """Lanes without threads: a call runs when the test says so, and its outcome is told when the test says so."""
 
     alive = True

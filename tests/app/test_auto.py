@@ -13,11 +13,11 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from app.main import create_app
-from app.models import LoadedModel
-from app.orders import Order
-from app.rates import Rates
+from app.models.loading import LoadedModel
+from app.scoring.rate_limit import TokenBuckets
+from app.scoring.request import ScoreRequest
 from app.settings import Settings
-from model.adaptive import AUTO
+from model.crop_rounds import AUTO
 from model.scorer import Scorer
 from tests.app.conftest import served, wait_ready
 from tests.app.fakes import FakeEngine, until
@@ -96,7 +96,7 @@ def test_answers_are_kept_apart_by_plan(client: TestClient, monkeypatch: pytest.
     assert post(client, FLAT, "/score?crops=auto", headers={"If-None-Match": tag}).status_code == 304
     assert metric(client, "smartiqa_auto_crops_count") == 2
     # Another release may have another plan.
-    monkeypatch.setattr("model.adaptive.PLAN", "another")
+    monkeypatch.setattr("model.crop_rounds.PLAN", "another")
     assert post(client, FLAT, "/score?crops=auto", headers={"If-None-Match": tag}).status_code == 200
 
 
@@ -160,7 +160,7 @@ def test_who_leaves_between_rounds_leaves_no_room_behind(client: TestClient, eng
             assert late.wait(10)
 
     async def leave() -> None:
-        order = Order(model=service.model(None), crops=AUTO, seconds=60)
+        order = ScoreRequest(model=service.model(None), crops=AUTO, seconds=60)
         name, deadline = await scoring.name(SLOPE, order), scoring.deadline(order)
         upload = await scoring.decode(SLOPE, order, name, deadline)
         task = asyncio.ensure_future(scoring.score(upload, order))
@@ -185,7 +185,7 @@ def test_only_crops_that_were_scored_are_charged(
     sixteen: dict[str, LoadedModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[tuple[str, int, int]] = []
-    monkeypatch.setattr(Rates, "give_back", lambda _, *back: given.append(back))
+    monkeypatch.setattr(TokenBuckets, "give_back", lambda _, *back: given.append(back))
     with TestClient(create_app(Settings(key_crops_per_second=50), load=lambda _: sixteen)) as client:
         wait_ready(client)
         post(client, FLAT, "/score?crops=auto")

@@ -10,8 +10,8 @@ import httpx2
 import pytest
 from fastapi.testclient import TestClient
 
+from app.http.schemas import BatchAnswer, BatchItem
 from app.main import create_app
-from app.schemas import BatchAnswer, BatchItem
 from app.settings import Settings
 from tests.app.conftest import served, wait_ready
 from tests.app.fakes import FakeEngine
@@ -196,7 +196,7 @@ def test_defects_in_one_picture_stay_there(
     def defect(*_: object, **__: object) -> None:
         raise KeyError("secret")
 
-    monkeypatch.setattr("app.scoring.aggregate", defect)
+    monkeypatch.setattr("app.scoring.pipeline.aggregate", defect)
     answer = post_all(client, photos[0], b"no picture")
     assert "secret" not in answer.text
     assert [item["status"] for item in answer.json()["results"]] == [500, 415]

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.batcher import RECOVERY_SECONDS, Batcher
-from app.device import Lanes
-from app.metrics import Metrics
-from app.runner import _fault
-from app.work import Answer, DeadlineExceeded, DeviceLost, EngineFailed, Priority, QueueFull, Rows
+from app.batching.batcher import RECOVERY_SECONDS, Batcher
+from app.batching.jobs import Answer, DeadlineExceeded, DeviceLost, EngineFailed, Priority, QueueFull, Rows
+from app.batching.runner import _fault
+from app.batching.workers import WorkerThreads
+from app.observability.metrics import Metrics
 from tests.app.fakes import Clock, FakeEngine, crops, rows_of, until
 
 FAR = 1e9
@@ -28,7 +28,7 @@ class Bench:
         self.engine = FakeEngine(cap)
         self.clock = Clock()
         self.metrics = Metrics()
-        self.device = Lanes()
+        self.device = WorkerThreads()
         self.batcher = Batcher(
             {"m": [self.engine]},
             self.device,
@@ -421,7 +421,7 @@ def test_nobody_hangs_when_the_device_thread_ends() -> None:
 
 def test_several_models_share_a_device_but_no_batch() -> None:
     async def main() -> None:
-        first, second, device = FakeEngine(), FakeEngine(2), Lanes()
+        first, second, device = FakeEngine(), FakeEngine(2), WorkerThreads()
         batcher = Batcher(
             {"a": [first], "b": [second]}, device, Metrics(), clock=Clock(), max_queue_crops=64, max_queue_bytes=2**20
         )
@@ -481,7 +481,7 @@ def test_every_request_is_answered_once_and_rightly(requests: list[tuple[int, Pr
 
 
 def test_the_batcher_imports_neither_torch_nor_a_web_framework() -> None:
-    check = "import sys, app.batcher; print({'torch', 'fastapi', 'starlette'} & set(sys.modules))"
+    check = "import sys, app.batching.batcher; print({'torch', 'fastapi', 'starlette'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "set()"
 

@@ -29,10 +29,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from app.batcher import ATTEMPTS, STAGED, Batcher
-from app.metrics import Metrics
-from app.room import RETRY_AFTER_CAP
-from app.work import Answer, DeadlineExceeded, DeviceLost, EngineFailed, Items, Priority, QueueFull, Rows
+from app.batching.batcher import ATTEMPTS, STAGED, Batcher
+from app.batching.capacity import RETRY_AFTER_CAP
+from app.batching.jobs import Answer, DeadlineExceeded, DeviceLost, EngineFailed, Items, Priority, QueueFull, Rows
+from app.observability.metrics import Metrics
 from tests.app.fakes import Clock, SteppedLanes, SteppedLoop
 
 EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "0"))

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from app.batcher import Batcher
-from app.metrics import Metrics
-from app.work import Answer, DeadlineExceeded, EngineFailed, Items, Priority, QueueFull
+from app.batching.batcher import Batcher
+from app.batching.jobs import Answer, DeadlineExceeded, EngineFailed, Items, Priority, QueueFull
+from app.observability.metrics import Metrics
 from tests.app.fakes import Clock, FakeEngine, SteppedLanes, SteppedLoop, crops
 
 FAR = 1e9

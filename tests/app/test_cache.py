@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.cache import Name, ScoreCache
 from app.main import create_app
-from app.metrics import Metrics
+from app.observability.metrics import Metrics
+from app.scoring.cache import CacheKey, ScoreCache
 from app.settings import Settings
 from model.scorer import Scorer
 from tests.app.conftest import wait_ready
@@ -107,7 +107,7 @@ def test_the_cache_can_be_off(client: TestClient, engine: FakeEngine, jpeg: byte
 
 def test_the_least_recent_go_first(scorer: Scorer, jpeg: bytes) -> None:
     score = scorer.score(jpeg)
-    names = [Name(str(number), "m@1", "c", None) for number in range(4)]
+    names = [CacheKey(str(number), "m@1", "c", None) for number in range(4)]
     cache = ScoreCache(3 * len(score.crops), Metrics())
     for name in names[:3]:
         cache.put(name, score)
@@ -119,5 +119,5 @@ def test_the_least_recent_go_first(scorer: Scorer, jpeg: bytes) -> None:
 def test_a_score_larger_than_the_cache_is_not_kept(scorer: Scorer, jpeg: bytes) -> None:
     score = scorer.score(jpeg)
     cache = ScoreCache(len(score.crops) - 1, Metrics())
-    cache.put(Name("1", "m@1", "c", None), score)
-    assert cache.get(Name("1", "m@1", "c", None)) is None
+    cache.put(CacheKey("1", "m@1", "c", None), score)
+    assert cache.get(CacheKey("1", "m@1", "c", None)) is None

@@ -12,14 +12,14 @@ import pytest
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import DeploymentUnavailableError
 
-from app.cluster import gathering
+from app.batching.jobs import Answer, DeadlineExceeded, DeviceLost, EngineFailed, Priority, QueueFull
+from app.cluster import metrics_aggregation
 from app.cluster.engine import EngineReplica, Submission, Unknown
-from app.cluster.gathering import Collected
-from app.cluster.remote import RemoteHost, RemoteQueue
-from app.metrics import Metrics
-from app.models import ServedModel
+from app.cluster.metrics_aggregation import Collected
+from app.cluster.remote import RemoteModelManager, RemoteQueue
+from app.models.loading import ServedModel
+from app.observability.metrics import Metrics
 from app.settings import Settings
-from app.work import Answer, DeadlineExceeded, DeviceLost, EngineFailed, Priority, QueueFull
 from tests.app.conftest import served
 from tests.app.fakes import FakeEngine
 
@@ -172,9 +172,11 @@ def test_room_is_bounded_and_given_back() -> None:
 
 
 @asynccontextmanager
-async def hosting(handle: Handle, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[RemoteHost, list[list[str]]]]:
+async def hosting(
+    handle: Handle, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[RemoteModelManager, list[list[str]]]]:
     monkeypatch.setattr("app.cluster.remote.FACTS_SECONDS", 0.01)
-    host = RemoteHost(handle, Settings(), time.monotonic)
+    host = RemoteModelManager(handle, Settings(), time.monotonic)
     installed: list[list[str]] = []
     host.start(lambda models: installed.append(list(models)))
     yield host, installed
@@ -222,7 +224,7 @@ def test_engines_that_are_gone_make_the_service_unready_until_they_are_back(
 
 def test_only_what_is_configured_can_be_loaded_again(tmp_path: Path) -> None:
     async def run() -> None:
-        host = RemoteHost(Handle(ANSWER), Settings(), time.monotonic)
+        host = RemoteModelManager(Handle(ANSWER), Settings(), time.monotonic)
         with pytest.raises(ValueError, match="deploy it"):
             await host.reload([tmp_path], {})
 
@@ -243,7 +245,9 @@ def test_metrics_of_all_replicas_have_their_names() -> None:
     one.batch_flush.labels("full").inc(3)
     other.batch_flush.labels("full").inc(4)
     one.compute_seconds.observe(0.5)
-    text = gathering.render([Collected("Engine#a", one.collect()), Collected("Engine#b", other.collect())]).decode()
+    text = metrics_aggregation.render(
+        [Collected("Engine#a", one.collect()), Collected("Engine#b", other.collect())]
+    ).decode()
     lines = text.splitlines()
     assert 'smartiqa_batch_flush_total{reason="full",replica="Engine#a"} 3.0' in lines
     assert 'smartiqa_batch_flush_total{reason="full",replica="Engine#b"} 4.0' in lines

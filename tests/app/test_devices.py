@@ -13,7 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.main import create_app
-from app.models import load_models
+from app.models.loading import load_models
 from app.settings import Settings
 from tests.app.conftest import served, wait_ready
 from tests.app.fakes import FakeEngine
@@ -97,7 +97,7 @@ def constant(value: int, batch: list[int]) -> Any:
 def test_a_service_that_has_lost_one_of_two_lanes(
     checkpoint_folder: Path, jpeg: bytes, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.host.WATCH_SECONDS", 0.02)
+    monkeypatch.setattr("app.models.manager.WATCH_SECONDS", 0.02)
     engines = [FakeEngine(cap=8, device="cuda:0"), FakeEngine(cap=8, device="cuda:1")]
 
     def end(_: list[int]) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app import rates as rating
+from app.batching.jobs import Rows
 from app.main import create_app
-from app.quarantine import MOST, SECONDS, Quarantine
-from app.rates import BURST_SECONDS, RateExceeded, Rates
+from app.scoring import rate_limit as rating
+from app.scoring.quarantine import MOST, SECONDS, Quarantine
+from app.scoring.rate_limit import BURST_SECONDS, RateExceeded, TokenBuckets
 from app.settings import Settings
-from app.work import Rows
 from tests.app.conftest import wait_ready
 from tests.app.fakes import Clock, FakeEngine
 from tests.app.test_pictures import post, problem
@@ -28,7 +28,7 @@ def lost() -> list[bool]:
 
 @pytest.fixture
 def client(load: Any, lost: list[bool], monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    monkeypatch.setattr("app.host.WATCH_SECONDS", 0.02)
+    monkeypatch.setattr("app.models.manager.WATCH_SECONDS", 0.02)
     app = create_app(Settings(hang_seconds=1, deadline_seconds=20), load=load, on_loss=lambda: lost.append(True))
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_ready(client)
@@ -135,7 +135,7 @@ def test_deadline_by_header(client: TestClient, engine: FakeEngine, jpeg: bytes)
 
 def test_rates_of_owners() -> None:
     clock = Clock()
-    rates = Rates(10.0, clock)
+    rates = TokenBuckets(10.0, clock)
     rates.take("a", 60)
     rates.take("a", 40)
     with pytest.raises(RateExceeded) as caught:
@@ -152,12 +152,12 @@ def test_rates_of_owners() -> None:
     with pytest.raises(RateExceeded) as caught:
         rates.take("a", 500)
     assert caught.value.retry_after == BURST_SECONDS
-    Rates(0.0, clock).take("a", 10**9)
+    TokenBuckets(0.0, clock).take("a", 10**9)
 
 
 def test_what_was_not_used_is_given_back() -> None:
     clock = Clock()
-    rates = Rates(10.0, clock)
+    rates = TokenBuckets(10.0, clock)
     rates.take("a", 90)
     rates.give_back("a", 16, 4)
     rates.take("a", 22)
@@ -181,7 +181,7 @@ def test_what_was_not_used_is_given_back() -> None:
 
 def test_owners_that_have_asked_for_nothing_lately_are_forgotten() -> None:
     clock = Clock()
-    rates = Rates(10.0, clock)
+    rates = TokenBuckets(10.0, clock)
     for number in range(rating.MOST):
         rates.take(str(number), 50)
     clock.now += 4
@@ -215,7 +215,7 @@ def test_a_lost_device_ends_the_process(tmp_path: Path) -> None:
 
     port = free_port()
     program = f"""
-import model.engine
+import model.inference.engine
 model.engine.CANDIDATE_SHAPES["crops", "cpu"] = (8,)
 run, count = model.engine.Engine._run_at, 0
 def broken(self, shape, parts):
@@ -225,7 +225,7 @@ def broken(self, shape, parts):
         raise model.engine.DeviceBroken("test")
     return run(self, shape, parts)
 ready = False
-import app.host
+import app.models.manager
 put = app.host.LocalHost.put
 def ready_now(self, models):
     global ready

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.generations import Generations
-from app.models import LoadedModel
+from app.models.generations import Generations
+from app.models.loading import LoadedModel
 from tests.app.conftest import served
 from tests.app.fakes import FakeEngine, crops, rows_of, until
 from tests.app.test_batcher import FAR, Bench, on_loop

@@ -11,10 +11,10 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
+from app.batching.jobs import EngineFailed, Rows
 from app.main import create_app
 from app.settings import Settings
-from app.work import EngineFailed, Rows
-from model.engine import DeviceBroken
+from model.inference.engine import DeviceBroken
 from tests.app.conftest import wait_ready
 from tests.app.fakes import FakeEngine, rows_of
 from tests.app.test_batch import post_all
@@ -163,7 +163,7 @@ def test_litserve_counters_come_back_however_a_request_ends(
     engine.misbehave = lambda _: None
     for place in ("aggregate", "tracing.record"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"app.scoring.{place}", defect)
+            patch.setattr(f"app.scoring.pipeline.{place}", defect)
             end(500)
     engine.gate.clear()
     end(504, headers={"X-Deadline-Ms": "50"})

@@ -12,8 +12,8 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
-from app import keys
-from app.keys import Keys
+from app.http import keys
+from app.http.keys import Keys
 from app.main import create_app
 from app.settings import Settings
 from tests.app.conftest import wait_ready

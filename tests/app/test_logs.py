@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app import logs
 from app.main import create_app
+from app.observability import logs
 from app.settings import Settings
 from tests.app.conftest import wait_ready
 from tests.app.test_keys import bearer, entry

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from app.http.schemas import AttentionAnswer, MapAnswer, ScoreAnswer
 from app.main import create_app
-from app.rates import Rates
-from app.schemas import AttentionAnswer, MapAnswer, ScoreAnswer
+from app.scoring.rate_limit import TokenBuckets
 from app.settings import Settings
-from model import spots
 from model.images import decode
+from model.maps import map_crops
 from model.scorer import Scorer
 from tests.app.conftest import served, wait_ready
 from tests.app.fakes import FakeEngine
@@ -136,7 +136,7 @@ def test_tags_tell_maps_from_scores_and_from_those_of_other_plans(
     for path in ("/score", "/score?detail=crops", "/attention?detail=map"):
         assert post(client, jpeg, path, headers={"If-None-Match": tag}).status_code == 200
     plain = post(client, jpeg).headers["ETag"]
-    monkeypatch.setattr(spots, "PLAN", "another")
+    monkeypatch.setattr(map_crops, "PLAN", "another")
     assert post(client, jpeg, MAP, headers={"If-None-Match": tag}).status_code == 200
     assert post(client, jpeg, headers={"If-None-Match": plain}).status_code == 304
 
@@ -144,22 +144,22 @@ def test_tags_tell_maps_from_scores_and_from_those_of_other_plans(
 def test_spots_are_charged_as_crops(checkpoint_folder: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
     given: list[tuple[str, int, int]] = []
-    monkeypatch.setattr(Rates, "take", lambda _, __, crops: taken.append(crops))
-    monkeypatch.setattr(Rates, "give_back", lambda _, *back: given.append(back))
+    monkeypatch.setattr(TokenBuckets, "take", lambda _, __, crops: taken.append(crops))
+    monkeypatch.setattr(TokenBuckets, "give_back", lambda _, *back: given.append(back))
     settings = Settings(checkpoints=(checkpoint_folder,), device="cpu", precision="fp32", key_crops_per_second=50)
     with TestClient(create_app(settings)) as client:
         wait_ready(client)
         for path in ("/score", MAP, f"{STAGE}1"):
             post(client, jpeg, path)
-    assert taken == [4, 4 + spots.MOST, spots.MOST]
-    assert given == [("", 4, 4), ("", 4 + spots.MOST, 4 + SPOTS), ("", spots.MOST, SPOTS)]
+    assert taken == [4, 4 + map_crops.MOST, map_crops.MOST]
+    assert given == [("", 4, 4), ("", 4 + map_crops.MOST, 4 + SPOTS), ("", map_crops.MOST, SPOTS)]
 
 
 def test_room_for_spots_is_asked_for_before_the_upload(load: Any, jpeg: bytes) -> None:
     with TestClient(create_app(Settings(max_queue_crops=64), load=load)) as client:
         wait_ready(client)
         service = client.app.state.service  # type: ignore[attr-defined]
-        with service.host.batcher.reserve(64 - 4 - spots.MOST + 1, 0):
+        with service.host.batcher.reserve(64 - 4 - map_crops.MOST + 1, 0):
             problem(post(client, jpeg, MAP), 429, "queue_full")
             assert metric(client, "smartiqa_decode_seconds_count") == 0
             assert post(client, jpeg).status_code == 200

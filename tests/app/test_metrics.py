@@ -12,12 +12,12 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Receive, Scope, Send
 
-from app.errors import TABLE
+from app.http.middleware import RequestMiddleware
+from app.http.problems import TABLE
 from app.main import create_app
-from app.metrics import Metrics
-from app.middleware import RequestMiddleware
+from app.observability.metrics import Metrics
 from app.settings import Settings
-from model.images import Warning
+from model.images import ImageWarning
 from tests.app.conftest import served, wait_ready
 from tests.app.fakes import FakeEngine
 from tests.app.test_pictures import metric, post
@@ -38,7 +38,7 @@ def test_warnings_are_counted_for_each_answer_and_begin_at_none(load: Any, jpeg:
     with TestClient(create_app(Settings(), load=load)) as client:
         wait_ready(client)
         assert set(samples(client, "smartiqa_image_warnings_total")) == {
-            (model, warning.value) for model in ("fake", "plain") for warning in Warning
+            (model, warning.value) for model in ("fake", "plain") for warning in ImageWarning
         }
         assert samples(client, "smartiqa_score_count") == {("fake",): 0, ("plain",): 0}
         grey = encode(Image.new("L", (400, 300), 90))

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from app.models import lane_devices, load_models
+from app.models.loading import lane_devices, load_models
 from app.settings import Settings
 from model import golden
-from model.calibration import Setting
 from model.checkpoint import Checkpoint
-from model.engine import Engine
+from model.inference.autotune import Setting
+from model.inference.engine import Engine
 from model.scorer import Scorer
 
 
@@ -27,7 +27,7 @@ def test_the_number_of_threads_is_set(checkpoint_folder: Path, monkeypatch: pyte
     chosen: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", chosen.append)
     # What is measured, and what is made of it, is the calibration's own affair.
-    monkeypatch.setattr("app.models.calibrate", lambda engine, *_, threads: Setting(threads or 2, engine.cap))
+    monkeypatch.setattr("app.models.loading.calibrate", lambda engine, *_, threads: Setting(threads or 2, engine.cap))
     load_models(Settings(checkpoints=(checkpoint_folder,), device="cpu"))
     assert chosen == []
     load_models(Settings(checkpoints=(checkpoint_folder,), device="cpu", threads=3))

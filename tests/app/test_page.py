@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 import pytest
 from fastapi.testclient import TestClient
 
-from app import errors
+from app.http import problems
 from app.main import create_app
-from app.models import LoadedModel
-from app.routes.page import FOLDER
+from app.models.loading import LoadedModel
+from app.page.route import FOLDER
 from app.settings import Settings
 from model.contract import GRADES
-from model.images import FORMATS, Warning
+from model.images import FORMATS, ImageWarning
 from tests.app.test_keys import entry
 from tests.app.test_pictures import problem
 
@@ -125,12 +125,12 @@ def test_it_is_no_part_of_the_api(locked: TestClient) -> None:
 
 def test_every_warning_has_words() -> None:
     told = [*words("CAUTIONS"), *words("CONVERSIONS")]
-    assert sorted(told) == sorted(Warning)
+    assert sorted(told) == sorted(ImageWarning)
 
 
 def test_every_problem_of_a_score_has_words() -> None:
-    assert errors.TABLE.keys() - NEVER_TOLD_BY_SCORES <= words("PROBLEMS").keys()
-    assert words("PROBLEMS").keys() - errors.TABLE.keys() == {"unreachable", "unreadable"}
+    assert problems.TABLE.keys() - NEVER_TOLD_BY_SCORES <= words("PROBLEMS").keys()
+    assert words("PROBLEMS").keys() - problems.TABLE.keys() == {"unreachable", "unreadable"}
 
 
 def test_every_grade_has_words() -> None:

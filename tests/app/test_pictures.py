@@ -11,9 +11,9 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 from PIL import Image
 
-from app import errors
+from app.http import problems
+from app.http.schemas import AttentionAnswer, ScoreAnswer
 from app.main import create_app
-from app.schemas import AttentionAnswer, ScoreAnswer
 from app.settings import Settings
 from model.images import decode
 from model.scorer import Scorer
@@ -34,7 +34,7 @@ def problem(response: Response, status: int, code: str) -> dict[str, Any]:
     assert response.headers["content-type"] == "application/problem+json"
     assert body["status"] == status
     assert body["request_id"] == response.headers["X-Request-ID"]
-    assert body["title"] == errors.TABLE[code][1]
+    assert body["title"] == problems.TABLE[code][1]
     assert set(body) == {"type", "title", "status", "detail", "code", "request_id"}
     return dict(body)
 
@@ -170,7 +170,7 @@ def test_defects_are_told_without_their_text(client: TestClient, jpeg: bytes, mo
     def defect(*_: object, **__: object) -> None:
         raise KeyError("secret")
 
-    monkeypatch.setattr("app.scoring.aggregate", defect)
+    monkeypatch.setattr("app.scoring.pipeline.aggregate", defect)
     response = post(client, jpeg)
     problem(response, 500, "internal_error")
     assert "secret" not in response.text
@@ -189,7 +189,7 @@ def test_deadline(load: Any, engine: FakeEngine, jpeg: bytes) -> None:
 
 def test_decoding_counts_against_the_deadline(load: Any, jpeg: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = threading.Event()
-    monkeypatch.setattr("app.decoding.images.decode", lambda *_, **__: gate.wait(10))
+    monkeypatch.setattr("app.decode.decoder.images.decode", lambda *_, **__: gate.wait(10))
     with TestClient(create_app(Settings(deadline_seconds=0.05), load=load)) as client:
         wait_ready(client)
         problem(post(client, jpeg), 504, "deadline_exceeded")

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from app.batching.jobs import Items, Rows
 from app.main import create_app
-from app.models import LoadedModel
+from app.models.loading import LoadedModel
 from app.settings import Settings
-from app.work import Items, Rows
 from model import checkpoint
 from model.contract import Contract
 from model.golden import GoldenMismatch

@@ -17,13 +17,13 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from app import sandbox
-from app.decoding import Decoded, Decoder
+from app.decode import sandbox
+from app.decode.decoder import Decoded, Decoder
+from app.decode.pixel_budget import CallerGone
+from app.decode.sandbox import Sandbox
+from app.decode.sandbox_worker import ANSWER, ERROR, FACTS, PIXELS, SIZE
 from app.main import create_app
-from app.metrics import Metrics
-from app.pixels import CallerGone
-from app.sandbox import Sandbox
-from app.sandbox_worker import ANSWER, ERROR, FACTS, PIXELS, SIZE
+from app.observability.metrics import Metrics
 from app.settings import Settings
 from model import images
 from model.contract import Contract, Scale
@@ -428,7 +428,7 @@ trial("copy", lambda: os.dup(0))
 os.close(1)
 os.close(2)
 trial("in place of another", lambda: open("/proc/self/status"))
-found += [name for name in ("torch", "fastapi", "app.settings", "app.service") if name in sys.modules]
+found += [name for name in ("torch", "fastapi", "app.settings", "app.scoring.service") if name in sys.modules]
 found += [name for name in os.environ if "SMARTIQA" in name]
 raise images.UndecodableImage("can do: " + ", ".join(found))
 """
@@ -485,7 +485,7 @@ def test_pixels_of_one_picture_never_reach_another(pools: Callable[..., Pool], m
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr("app.sandbox.Image.frombytes", fail)
+        patch.setattr("app.decode.sandbox.Image.frombytes", fail)
         with pytest.raises(MemoryError):
             pool.decode(SEEDS["JPEG-baseline"], preview=True)
     assert process.poll() is not None
@@ -495,8 +495,8 @@ def test_pixels_of_one_picture_never_reach_another(pools: Callable[..., Pool], m
 def test_workers_end_with_the_service() -> None:
     source = """
 import time
-from app.metrics import Metrics
-from app.sandbox import Sandbox
+from app.observability.metrics import Metrics
+from app.decode.sandbox import Sandbox
 
 pool = Sandbox(workers=1, memory_bytes=2**30, seconds=60, replaced=Metrics().decoders_replaced)
 worker = pool._idle.queue[0]

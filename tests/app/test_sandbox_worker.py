@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from app import sandbox_worker
-from app.sandbox_worker import ANSWER, ERROR, FACTS, GO, OUT_OF_MEMORY, PIXELS, READY, REQUEST, SIZE, STOP
-from model import images, overlay, spots
+from app.decode import sandbox_worker
+from app.decode.sandbox_worker import ANSWER, ERROR, FACTS, GO, OUT_OF_MEMORY, PIXELS, READY, REQUEST, SIZE, STOP
+from model import images
 from model.contract import Contract
+from model.maps import map_crops, overlay
 from tests.conftest import encode, photo
 
 
@@ -79,7 +80,7 @@ def test_pictures_come_resized(service: Service, contract: Contract) -> None:
         kind, told, pixels = service.answer()
         picture = images.decode(data)
         small = overlay.shrink(picture.image)
-        copy = spots.resized(picture, contract)
+        copy = map_crops.resized(picture, contract)
         assert copy.size == (400, 300)
         expected = contract.resized(picture).tobytes()
         expected += (small.tobytes() if preview else b"") + (copy.tobytes() if asks_spots else b"")

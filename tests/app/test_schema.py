@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import negative_data_rejection
 
-from app.connections import protocol
+from app.http.protocol import protocol
+from app.http.routes.batch import NDJSON
+from app.http.schemas import BatchItem
 from app.main import create_app
-from app.routes.batch import NDJSON
-from app.schemas import BatchItem
 from app.settings import Settings
 from model.checkpoint import DEFAULT
 from tests.app.conftest import served

@@ -11,8 +11,9 @@ from fastapi.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
-from model import checkpoint, golden, registry
+from model import checkpoint, golden
 from model.contract import Contract
+from model.networks import registry
 from model.scorer import Scorer
 from tests.app.conftest import wait_ready
 from tests.app.test_pictures import problem

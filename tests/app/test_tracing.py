@@ -9,8 +9,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from app import tracing
 from app.main import create_app
+from app.observability import tracing
 from app.settings import Settings
 from cli.main import EXTRAS
 from tests.app.conftest import wait_ready

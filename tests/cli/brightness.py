@@ -64,7 +64,7 @@ _TEMPLATE = QualityScore(
     height=1,
     format="PNG",
     sha256="",
-    warnings=(images.Warning.GRAYSCALE,),
+    warnings=(images.ImageWarning.GRAYSCALE,),
     model=MODEL,
     contract=CONTRACT,
 )
@@ -86,10 +86,10 @@ def folder_of(folder: Path, **scores: float) -> Path:
 
 if __name__ == "__main__":
     from cli.main import main
-    from model import calibration
+    from model.inference import autotune
     from model.scorer import Scorer
 
     killed = Brightness(int(sys.argv.pop(1)), lambda: os.kill(os.getpid(), signal.SIGKILL))
     Scorer.load = lambda *_, **__: killed  # type: ignore[method-assign,assignment]
-    calibration.calibrate = lambda *_: None  # type: ignore[assignment]
+    autotune.calibrate = lambda *_: None  # type: ignore[assignment]
     main()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cli import archives
+from cli.pictures import archives
 from tests.cli.brightness import grey
 from tests.cli.conftest import Score
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cli.bulk import cluster, nodes
+from cli.bulk import cluster, ray_workers
 from cli.bulk import job as jobs
 from cli.bulk.listing import units
 from cli.bulk.stores import Place, Store
@@ -330,7 +330,7 @@ def divided(file: Path, size: int, tmp_path: Path) -> list[tuple[str, bytes | st
     job = jobs.begin(Store(str(tmp_path / "out")), {"inputs": [str(file)]}, units([str(file)], size))
     found = []
     for piece in cluster.divided(job, range(job.units)):
-        for (name, content), marks in nodes.marked(job, piece):
+        for (name, content), marks in ray_workers.marked(job, piece):
             if isinstance(content, Path):
                 content = content.read_bytes
             found.append((name, str(content) if isinstance(content, Exception) else content(), marks))

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from cli import progress
-from cli.found import Found
+from cli.pictures.picture_ref import PictureRef
+from cli.scoring import progress
 from tests.conftest import ROOT
 
 COMMAND = "import sys; sys.argv[0] = 'smart-iqa'; from cli.main import main; main()"
@@ -62,7 +62,7 @@ def test_progress_tells_rate_and_remaining_time(monkeypatch: pytest.MonkeyPatch)
     now = 0.0
     console = Console(file=screen, force_terminal=True, width=120, get_time=lambda: now)
     monkeypatch.setattr(progress, "notes", console)
-    found = [Found(f"{place}.png", Path()) for place in range(30)]
+    found = [PictureRef(f"{place}.png", Path()) for place in range(30)]
     with progress.progress(lambda: iter(found), done=10, results=True) as advance:
         for thread in threading.enumerate():
             if thread.name == "count":

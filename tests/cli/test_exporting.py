@@ -9,10 +9,11 @@ import onnxruntime
 import pytest
 import torch
 
-from cli import exporting
-from model import checkpoint, registry
+from cli.models import exporting
+from model import checkpoint
 from model.contract import Contract, Scale
-from model.engine import Engine
+from model.inference.engine import Engine
+from model.networks import registry
 from tests.cli.test_commands import smart_iqa
 
 SMALL: dict[str, dict[str, Any]] = {

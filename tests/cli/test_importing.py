@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from cli import importing
-from cli.formats import FORMATS
-from model import golden, registry
+from cli.models import importing
+from cli.models.weight_formats import FORMATS
+from model import golden
+from model.networks import registry
 from model.networks.network import Network
 from model.scorer import Scorer
 from tests.cli.test_commands import smart_iqa

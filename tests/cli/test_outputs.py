@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from cli import outputs
-from cli.outputs import COLUMNS
+from cli.score import outputs
+from cli.score.outputs import COLUMNS
 from tests.cli.brightness import folder_of, grey
 from tests.cli.conftest import Score
 

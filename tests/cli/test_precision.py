@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cli.precision import some
-from model import checkpoint, registry
+from cli.models.precision import some
+from model import checkpoint
 from model.contract import Contract, Scale
+from model.networks import registry
 from tests.cli.test_commands import smart_iqa
 from tests.conftest import EXAMPLES
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from cli.journal import Journal
+from cli.score.journal import Journal
 from model.scorer import ModelId
 from tests.cli import brightness
 from tests.cli.brightness import Brightness, folder_of, grey

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cli import gallery
+from cli.score import gallery
 from tests.cli.brightness import folder_of, grey
 from tests.cli.conftest import Score, Told
 from tests.cli.test_archives import write_zip

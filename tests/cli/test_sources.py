@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.sources import find
+from cli.pictures.sources import find
 from tests.cli.brightness import folder_of
 from tests.cli.conftest import Score
 

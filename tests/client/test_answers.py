@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from pydantic import BaseModel
 
-from app import schemas
+from app.http import schemas
 from smart_iqa_client import Attention, BadAnswer, Client, CropScore, Model, Score, ScoreMap
 from tests.client.fakes import SCORE, Scene, good
 

@@ -5,7 +5,7 @@ import pickle
 import httpx2
 import pytest
 
-from app import errors
+from app.http import problems
 from smart_iqa_client import (
     DeadlineExceeded,
     KeyRefused,
@@ -24,7 +24,7 @@ from smart_iqa_client import (
 from smart_iqa_client.errors import problem_class
 from tests.client.fakes import Scene, problem
 
-PICTURE = {*errors.IMAGE_CODES.values(), "image_quarantined", "empty_body", "body_too_large"}
+PICTURE = {*problems.IMAGE_CODES.values(), "image_quarantined", "empty_body", "body_too_large"}
 SERVICE = {
     "queue_full": Overloaded,
     "rate_limited": Overloaded,
@@ -50,9 +50,9 @@ REQUEST = {
 NEVER_HERE = {"reload_failed", "too_many_files", "client_disconnected"}
 
 
-@pytest.mark.parametrize("code", sorted(errors.TABLE.keys() - NEVER_HERE))
+@pytest.mark.parametrize("code", sorted(problems.TABLE.keys() - NEVER_HERE))
 def test_every_code_of_the_service_has_its_class(code: str) -> None:
-    status, _ = errors.TABLE[code]
+    status, _ = problems.TABLE[code]
     expected: type[Problem] = PictureProblem if code in PICTURE else {**SERVICE, **REQUEST}.get(code, RequestProblem)
     assert problem_class(status, code) is expected
 

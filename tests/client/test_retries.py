@@ -3,7 +3,7 @@
 import httpx2
 import pytest
 
-from app import errors
+from app.http import problems
 from smart_iqa_client import DeadlineExceeded, Overloaded, Problem, Retries, TimedOut, Unavailable, Unreachable
 from smart_iqa_client.errors import retry_after
 from tests.client.fakes import Scene, good, problem
@@ -59,10 +59,12 @@ def test_what_would_happen_again_is_not_tried_again(scene: Scene, error: httpx2.
     assert len(scene.requests) == 1
 
 
-@pytest.mark.parametrize("code", sorted(code for code, (status, _) in errors.TABLE.items() if status not in (429, 503)))
+@pytest.mark.parametrize(
+    "code", sorted(code for code, (status, _) in problems.TABLE.items() if status not in (429, 503))
+)
 def test_other_problems_are_not_tried_again(scene: Scene, code: str) -> None:
     # Not even if they ask for it.
-    scene.answers = [problem(errors.TABLE[code][0], code, Retry_After="1")]
+    scene.answers = [problem(problems.TABLE[code][0], code, Retry_After="1")]
     with pytest.raises(Problem, match=code):
         scene.ask("score", b"bytes")
     assert (len(scene.requests), scene.pauses) == (1, [])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app import keys
+from app.http import keys
 from model.scorer import Scorer
 from smart_iqa_client import (
     AsyncClient,

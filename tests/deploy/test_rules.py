@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.metrics import Metrics
+from app.observability.metrics import Metrics
 from deploy.prometheus import operator
 from tests.conftest import ROOT
 from tests.deploy.promql import RULES, rules

@@ -69,7 +69,8 @@ def wait(address: str) -> NoReturn:
     """Do what is asked for at a socket, each in a process of its own."""
     import training.figures.report
     import training.trainer  # noqa: F401
-    from model import engine, scorer  # noqa: F401
+    from model import scorer  # noqa: F401
+    from model.inference import engine
 
     # Of five batch shapes that every start tries out two are enough here; a score is the same at all of them.
     engine.CANDIDATE_SHAPES["crops", "cpu"] = (4, 8)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import sync_playwright
 
-from app.errors import TABLE
+from app.http.problems import TABLE
 from tests.conftest import ROOT
 
 CHROMIUM = shutil.which("chromium")

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from app import keys
+from app.http import keys
 from tests.conftest import encode, photo
 from tests.e2e.conftest import Service, running
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from app import keys
+from app.http import keys
 from model import checkpoint, golden
 from model.checkpoint import DEFAULT
 from model.scorer import Scorer

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model import registry, tokens
+from model import tokens
+from model.networks import registry
 from model.networks.musiq import Musiq
 
 FILE = Path(__file__).with_name("golden_outputs.json")

@@ -2,7 +2,7 @@ import ctypes
 
 import pytest
 
-from model.allocator import keep_freed_memory
+from model.inference.allocator import keep_freed_memory
 
 
 def test_glibc_takes_the_advice() -> None:

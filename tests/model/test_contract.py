@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from model.contract import LATER_FIELDS, MAX_CROPS, SCALED_MARGIN, Contract, Scale
 from model.grid import grid
-from model.images import Picture, Warning, from_image
+from model.images import ImageWarning, Picture, from_image
 from tests.conftest import encode, photo
 
 sides = st.integers(224, 2000)
@@ -84,8 +84,8 @@ def test_fit(contract: Contract, size: tuple[int, int], resized: tuple[int, int]
     shown = picture(*size)
     warnings = contract.views(shown).warnings
     assert contract.resized(shown).size == resized
-    assert (Warning.UPSCALED_LOW_RESOLUTION in warnings) == (resized > size)
-    assert (Warning.EXTREME_ASPECT in warnings) == (size == (2000, 500))
+    assert (ImageWarning.UPSCALED_LOW_RESOLUTION in warnings) == (resized > size)
+    assert (ImageWarning.EXTREME_ASPECT in warnings) == (size == (2000, 500))
 
 
 def test_exact_and_none(contract: Contract) -> None:

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from model import domain
 from model.contract import GRADES, Contract
 from model.domain import Domain
-from model.images import Warning, from_image
+from model.images import ImageWarning, from_image
 from tests.conftest import photo
 
 
@@ -60,10 +60,10 @@ def test_a_contract_warns_of_pictures_unlike_the_training_photos(fitted: Domain,
     assert strict.id != contract.id
     assert Contract.from_dict(strict.to_dict()) == strict
     flat = from_image(Image.new("RGB", (300, 300), "grey"))
-    assert Warning.OUT_OF_DOMAIN in strict.views(flat).warnings
-    assert Warning.OUT_OF_DOMAIN not in contract.views(flat).warnings
+    assert ImageWarning.OUT_OF_DOMAIN in strict.views(flat).warnings
+    assert ImageWarning.OUT_OF_DOMAIN not in contract.views(flat).warnings
     usual = from_image(Image.fromarray(grainy(5, 300, 300)))
-    assert Warning.OUT_OF_DOMAIN not in replace(contract, domain=replace(fitted, limit=1e9)).views(usual).warnings
+    assert ImageWarning.OUT_OF_DOMAIN not in replace(contract, domain=replace(fitted, limit=1e9)).views(usual).warnings
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from model import registry
 from model.checkpoint import load
 from model.contract import Contract, Items, Scale
-from model.engine import DeviceBroken, Engine, mean_std, normalise
+from model.inference.engine import DeviceBroken, Engine, mean_std, normalise
+from model.networks import registry
 from model.scorer import Scorer
 
 
@@ -165,7 +165,7 @@ def test_memory_that_runs_out_halves_batches_for_a_while(
     # A batch that was formed before is still taken.
     assert len(engine.run([items])) == 8
     monkeypatch.undo()
-    monkeypatch.setattr("model.engine.RECOVERY_BATCHES", 6)
+    monkeypatch.setattr("model.inference.engine.RECOVERY_BATCHES", 6)
     tried = short_of_memory(engine, 8, monkeypatch)
     while engine.cap == 4:
         engine.run([items[:2]])

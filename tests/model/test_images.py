@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from model import images
-from model.images import Limits, Warning, decode
+from model.images import ImageWarning, Limits, decode
 from tests.conftest import encode, photo
 
 
@@ -29,7 +29,7 @@ def test_every_format_decodes_to_loaded_rgb(format_: str) -> None:
         240,
         format_,
     )
-    assert picture.facts.warnings == ((Warning.PALETTE_EXPANDED,) if format_ == "GIF" else ())
+    assert picture.facts.warnings == ((ImageWarning.PALETTE_EXPANDED,) if format_ == "GIF" else ())
 
 
 def test_facts_come_from_the_bytes() -> None:
@@ -46,7 +46,7 @@ def test_exif_orientation_is_applied() -> None:
     exif[0x0112] = 6
     picture = decode(encode(image, "PNG", exif=exif))
     assert (picture.facts.width, picture.facts.height) == (40, 60)
-    assert picture.facts.warnings == (Warning.EXIF_ROTATED,)
+    assert picture.facts.warnings == (ImageWarning.EXIF_ROTATED,)
     assert np.array_equal(np.asarray(picture.image), np.rot90(np.asarray(image), -1))
 
 
@@ -59,7 +59,7 @@ def test_broken_exif_costs_nothing() -> None:
 def test_alpha_is_composited_on_white(mode: str) -> None:
     image = Image.new(mode, (64, 64), (255, 0, 0, 0) if mode == "RGBA" else (0, 0))
     assert pixel(encode(image, "PNG")) == (255, 255, 255)
-    assert Warning.ALPHA_COMPOSITED in decode(encode(image, "PNG")).facts.warnings
+    assert ImageWarning.ALPHA_COMPOSITED in decode(encode(image, "PNG")).facts.warnings
 
 
 def test_opaque_alpha_is_no_news() -> None:
@@ -70,10 +70,10 @@ def test_palette_with_and_without_transparency() -> None:
     image = Image.new("P", (64, 64), 1)
     image.putpalette([255, 0, 0, 0, 0, 255])
     assert pixel(encode(image, "PNG")) == (0, 0, 255)
-    assert decode(encode(image, "PNG")).facts.warnings == (Warning.PALETTE_EXPANDED,)
+    assert decode(encode(image, "PNG")).facts.warnings == (ImageWarning.PALETTE_EXPANDED,)
     hidden = encode(image, "PNG", transparency=1)
     assert pixel(hidden) == (255, 255, 255)
-    assert decode(hidden).facts.warnings == (Warning.ALPHA_COMPOSITED, Warning.PALETTE_EXPANDED)
+    assert decode(hidden).facts.warnings == (ImageWarning.ALPHA_COMPOSITED, ImageWarning.PALETTE_EXPANDED)
 
 
 def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
@@ -81,7 +81,7 @@ def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
     data = encode(Image.fromarray(np.tile(ramp, (64, 1))), "PNG")
     got = np.asarray(decode(data).image)[0, :, 0]
     assert np.array_equal(got, np.round(ramp / 257).astype(np.uint8))
-    assert decode(data).facts.warnings == (Warning.SIXTEEN_BIT_SCALED, Warning.GRAYSCALE)
+    assert decode(data).facts.warnings == (ImageWarning.SIXTEEN_BIT_SCALED, ImageWarning.GRAYSCALE)
 
 
 def png(width: int, height: int, bit_depth: int, colour: int, rows: bytes) -> bytes:
@@ -95,21 +95,21 @@ def png(width: int, height: int, bit_depth: int, colour: int, rows: bytes) -> by
 def test_sixteen_bit_colour_is_scaled() -> None:
     data = png(64, 64, 16, 2, (b"\0" + struct.pack(">HHH", 0x8000, 0x40FF, 0xFFFF) * 64) * 64)
     assert pixel(data) == (0x80, 0x40, 0xFF)
-    assert decode(data).facts.warnings == (Warning.SIXTEEN_BIT_SCALED,)
+    assert decode(data).facts.warnings == (ImageWarning.SIXTEEN_BIT_SCALED,)
 
 
 @pytest.mark.parametrize("mode", ["1", "L"])
 def test_grey_is_told(mode: str) -> None:
-    assert decode(encode(photo().convert(mode), "PNG")).facts.warnings == (Warning.GRAYSCALE,)
+    assert decode(encode(photo().convert(mode), "PNG")).facts.warnings == (ImageWarning.GRAYSCALE,)
 
 
 def test_cmyk_without_and_with_a_profile() -> None:
     image = photo().convert("CMYK")
     plain = decode(encode(image))
-    assert plain.facts.warnings == (Warning.CMYK_CONVERTED,)
+    assert plain.facts.warnings == (ImageWarning.CMYK_CONVERTED,)
     assert np.abs(np.asarray(plain.image).astype(int) - np.asarray(photo())).mean() < 6
     broken = decode(encode(image, icc_profile=b"not a profile"))
-    assert broken.facts.warnings == (Warning.CMYK_CONVERTED, Warning.ICC_INVALID_IGNORED)
+    assert broken.facts.warnings == (ImageWarning.CMYK_CONVERTED, ImageWarning.ICC_INVALID_IGNORED)
 
 
 def wide_gamut_profile() -> bytes:
@@ -125,7 +125,7 @@ def wide_gamut_profile() -> bytes:
 def test_profiles_are_converted_to_srgb() -> None:
     red = Image.new("RGB", (64, 64), (255, 0, 0))
     converted = decode(encode(red, "PNG", icc_profile=wide_gamut_profile()))
-    assert converted.facts.warnings == (Warning.ICC_CONVERTED,)
+    assert converted.facts.warnings == (ImageWarning.ICC_CONVERTED,)
     value = converted.image.getpixel((9, 9))
     assert isinstance(value, tuple)
     assert value[1] > 250
@@ -134,7 +134,7 @@ def test_profiles_are_converted_to_srgb() -> None:
 
 def test_srgb_and_broken_profiles_leave_the_pixels() -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    for profile, expected in ((srgb, ()), (b"x" * 200, (Warning.ICC_INVALID_IGNORED,))):
+    for profile, expected in ((srgb, ()), (b"x" * 200, (ImageWarning.ICC_INVALID_IGNORED,))):
         picture = decode(encode(photo(), "PNG", icc_profile=profile))
         assert picture.facts.warnings == expected
         assert np.array_equal(np.asarray(picture.image), np.asarray(photo()))
@@ -147,7 +147,7 @@ def test_first_frame_of_many(format_: str) -> None:
     red, _, blue = pixel(data)
     assert red > 200
     assert blue < 60
-    assert Warning.ANIMATED_FIRST_FRAME in decode(data).facts.warnings
+    assert ImageWarning.ANIMATED_FIRST_FRAME in decode(data).facts.warnings
 
 
 def test_multi_picture_jpeg_is_a_jpeg() -> None:
@@ -217,7 +217,7 @@ def test_open_images_go_the_same_way() -> None:
     with Image.open(io.BytesIO(data)) as image:
         opened = images.from_image(image)
     assert np.array_equal(np.asarray(opened.image), np.asarray(decode(data).image))
-    assert opened.facts.warnings == (Warning.EXIF_ROTATED,)
+    assert opened.facts.warnings == (ImageWarning.EXIF_ROTATED,)
 
 
 @pytest.mark.parametrize("size", [(1600, 1200), (160, 120), (816, 612)])
@@ -277,13 +277,13 @@ def test_grey_profiles(mode: str) -> None:
     image = Image.new("L", (64, 64), 60).convert(mode)
     data = encode(image, "PNG", icc_profile=gamma_profile("GRAY", 1.0))
     assert abs(pixel(data)[0] - 133) <= 2
-    assert decode(data).facts.warnings == (Warning.GRAYSCALE, Warning.ICC_CONVERTED)
+    assert decode(data).facts.warnings == (ImageWarning.GRAYSCALE, ImageWarning.ICC_CONVERTED)
 
 
 def test_linear_light_is_not_taken_for_srgb() -> None:
     data = encode(Image.new("RGB", (64, 64), (60, 60, 60)), "PNG", icc_profile=gamma_profile("RGB", 1.0))
     assert abs(pixel(data)[0] - 133) <= 2
-    assert decode(data).facts.warnings == (Warning.ICC_CONVERTED,)
+    assert decode(data).facts.warnings == (ImageWarning.ICC_CONVERTED,)
 
 
 def test_large_profiles_in_png_cost_nothing() -> None:
@@ -294,7 +294,7 @@ def test_large_profiles_in_png_cost_nothing() -> None:
 def test_rotated_tiff_is_told() -> None:
     picture = decode(encode(photo(60, 40), "TIFF", tiffinfo={274: 6}))
     assert picture.image.size == (40, 60)
-    assert picture.facts.warnings == (Warning.EXIF_ROTATED,)
+    assert picture.facts.warnings == (ImageWarning.EXIF_ROTATED,)
 
 
 def test_a_broken_second_page_is_not_looked_at() -> None:
@@ -304,7 +304,7 @@ def test_a_broken_second_page_is_not_looked_at() -> None:
     second = struct.unpack("<I", pages[end : end + 4])[0]
     picture = decode(pages[: second + 20])
     assert np.array_equal(np.asarray(picture.image), np.asarray(photo()))
-    assert picture.facts.warnings == (Warning.ANIMATED_FIRST_FRAME,)
+    assert picture.facts.warnings == (ImageWarning.ANIMATED_FIRST_FRAME,)
 
 
 def exif_upside_down() -> Image.Exif:

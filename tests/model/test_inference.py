@@ -8,13 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from model import registry
 from model.inference import inference_form
 from model.inference.convolution import FusedConv, FusedTrunk, fuse_trunk
 from model.inference.linear import FusedLinear
 from model.inference.quantised import QuantisedConv, QuantisedLinear, Range, observe, quantised
 from model.inference.selection import select
 from model.inference.swin import FusedSwin, window_order
+from model.networks import registry
 from model.networks.network import Network
 
 SYSTEMS = ("smart-mobile", "smart-tiny", "smart-mobile-backbone-only", "hyperiqa", "life-iqa-mobile", "loda-ti")
@@ -234,7 +234,7 @@ def test_ranges_travel_with_the_checkpoint(checkpoint_folder: str, tmp_path: Pat
     import shutil
 
     from model.checkpoint import CheckpointError, load
-    from model.engine import Engine
+    from model.inference.engine import Engine
 
     folder = shutil.copytree(checkpoint_folder, tmp_path / "copy")
     (folder / "int8.json").unlink(missing_ok=True)

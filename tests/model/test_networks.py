@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model import registry
+from model.networks import registry
 from model.networks.backbone import Backbone
 from model.networks.distortion import LocalDistortion
 from model.networks.hyper import TARGET_WIDTHS, HyperNetwork, TargetLayer, TargetNetwork

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from model.overlay import STAGE_COLOURS, render, shrink
+from model.maps.overlay import STAGE_COLOURS, render, shrink
 from model.scorer import CropScore, Scorer
 from tests.conftest import encode, photo
 

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from model import golden, images
-from model.adaptive import Rounds
 from model.contract import Contract
-from model.images import Warning
+from model.crop_rounds import Rounds
+from model.images import ImageWarning
 from model.scorer import ModelId, QualityScore, Scorer, aggregate
 from model.sources import Source
 from tests.conftest import encode, photo
@@ -81,7 +81,7 @@ def test_json_form(scorer: Scorer, data: bytes) -> None:
 
 def test_warnings_of_decode_and_views_meet(scorer: Scorer) -> None:
     result = scorer.score(encode(photo(100, 80).convert("L"), "PNG"))
-    assert result.warnings == (Warning.GRAYSCALE, Warning.UPSCALED_LOW_RESOLUTION)
+    assert result.warnings == (ImageWarning.GRAYSCALE, ImageWarning.UPSCALED_LOW_RESOLUTION)
 
 
 def test_many_in_order_with_errors_in_place(scorer: Scorer, data: bytes, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_arrays_that_are_no_pictures(scorer: Scorer) -> None:
     for array in (np.zeros((40, 40, 4), np.uint8), np.zeros((40, 40, 3), np.float32), np.zeros(40, np.uint8)):
         with pytest.raises(ValueError, match="array must be"):
             scorer.score(array)  # type: ignore[arg-type]
-    assert Warning.GRAYSCALE in scorer.score(np.full((64, 64), 90, np.uint8)).warnings
+    assert ImageWarning.GRAYSCALE in scorer.score(np.full((64, 64), 90, np.uint8)).warnings
 
 
 def test_golden_scores_hold(scorer: Scorer) -> None:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model import registry
+from model.networks import registry
 from model.networks.backbone import Backbone
 from model.networks.equations import EquationConfig, EquationIQA, LowRankKernel, WholeKernel
 from model.networks.experts import Experts

@@ -13,7 +13,7 @@ from PIL.GifImagePlugin import GifImageFile
 
 from model import images
 from model.contract import Contract
-from model.images import Warning, decode
+from model.images import ImageWarning, decode
 from tests.conftest import encode, photo
 from tests.model.test_images import png, wide_gamut_profile
 
@@ -39,7 +39,7 @@ def test_every_orientation_is_turned_upright(orientation: int, format_: str) -> 
         expected = ImageOps.exif_transpose(image).convert("RGB")
     picture = decode(data)
     assert np.array_equal(np.asarray(picture.image), np.asarray(expected))
-    assert picture.facts.warnings == ((Warning.EXIF_ROTATED,) if orientation > 1 else ())
+    assert picture.facts.warnings == ((ImageWarning.EXIF_ROTATED,) if orientation > 1 else ())
     assert (picture.facts.width, picture.facts.height) == ((96, 64) if orientation < 5 else (64, 96))
 
 
@@ -69,8 +69,8 @@ def ink_profile() -> bytes:
 def test_inks_are_converted_by_their_profile_not_by_formula() -> None:
     cyan = Image.new("CMYK", (64, 64), (255, 0, 0, 0))
     plain, printed = decode(encode(cyan, quality=95)), decode(encode(cyan, quality=95, icc_profile=ink_profile()))
-    assert plain.facts.warnings == (Warning.CMYK_CONVERTED,)
-    assert printed.facts.warnings == (Warning.CMYK_CONVERTED, Warning.ICC_CONVERTED)
+    assert plain.facts.warnings == (ImageWarning.CMYK_CONVERTED,)
+    assert printed.facts.warnings == (ImageWarning.CMYK_CONVERTED, ImageWarning.ICC_CONVERTED)
     by_formula, by_profile = (picture.image.getpixel((9, 9)) for picture in (plain, printed))
     assert isinstance(by_formula, tuple)
     assert isinstance(by_profile, tuple)
@@ -81,7 +81,7 @@ def test_inks_are_converted_by_their_profile_not_by_formula() -> None:
 def test_a_profile_beyond_the_limit_is_not_parsed() -> None:
     profile = wide_gamut_profile() + bytes(images.ICC_BYTES)
     picture = decode(encode(photo(), icc_profile=profile))
-    assert picture.facts.warnings == (Warning.ICC_INVALID_IGNORED,)
+    assert picture.facts.warnings == (ImageWarning.ICC_INVALID_IGNORED,)
     assert np.array_equal(np.asarray(picture.image), np.asarray(decode(encode(photo())).image))
 
 
@@ -129,7 +129,7 @@ def test_frames_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 
     data = encode(photo(64, 64), "GIF", save_all=True, append_images=[photo(64, 64, seed=1), photo(64, 64, seed=2)])
     monkeypatch.setattr(GifImageFile, "n_frames", property(walk))
-    assert Warning.ANIMATED_FIRST_FRAME in decode(data).facts.warnings
+    assert ImageWarning.ANIMATED_FIRST_FRAME in decode(data).facts.warnings
 
 
 def strangers() -> dict[str, bytes]:

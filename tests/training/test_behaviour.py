@@ -10,7 +10,7 @@ from cli.main import app
 from model import domain
 from model.scorer import Scorer
 from tests.conftest import encode, photo
-from training import behaviour, meaning
+from training import behaviour, score_statistics
 from training.datasets import Sample
 
 PICTURES = 3
@@ -74,9 +74,9 @@ def test_what_scores_mean(files: list[Path], checkpoint_folder: str, monkeypatch
     scorer = Scorer.load(checkpoint_folder, device="cpu")
     samples = [Sample(path=file, name=file.name, mos=0.5, group=file.name) for file in files]
     contract = scorer.checkpoint.contract
-    assert meaning.describe(scorer, samples, contract) is contract
+    assert score_statistics.describe(scorer, samples, contract) is contract
     monkeypatch.setattr(domain, "LEAST", PICTURES)
-    told = meaning.describe(scorer, samples, contract)
+    told = score_statistics.describe(scorer, samples, contract)
     scores = sorted(scorer.score(file).score for file in files)
     assert told.percentiles[0] == pytest.approx(scores[0], abs=0.006)
     assert told.percentiles[10] == pytest.approx(scores[1], abs=0.006)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from model import registry
+from model.networks import registry
 from training import complexity
 from training.complexity import Cost
 

@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from model import checkpoint, registry
+from model import checkpoint
 from model.contract import Contract
-from model.engine import mean_std, network_inputs
+from model.inference.engine import mean_std, network_inputs
+from model.networks import registry
 from model.networks.backbone import Backbone
 from model.networks.smart import SmartIQA
 from tests.training.conftest import RECIPE
@@ -42,7 +43,7 @@ def test_a_network_without_weights_learns_to_see_what_its_teacher_sees(
         RECIPE, backbone="resnet10t", distil_weight=1.0, epochs=3, head_lr=3e-3,
         backbone_lr=1e-3, frozen=(), freeze_bn=False, degraded=0.5,
     )  # fmt: skip
-    from training.initial import RANDOM
+    from training.initial_weights import RANDOM
 
     trainer.train(recipe, root, tmp_path / "run", init=RANDOM, teacher=teacher, decoders=0)
     lines = run.read_metrics(tmp_path / "run")

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from model import checkpoint
-from model.activations import stage_activations
 from model.contract import Scale
 from model.images import from_image
+from model.maps.activations import stage_activations
 from model.scorer import Scorer
 from tests.training.layouts import write_csv
 from training import datasets, evaluator, run, splits
@@ -162,7 +162,7 @@ def test_activation_maps_are_the_mean_magnitude_over_channels(checkpoint_folder:
     """Eq. 18 on a picture of just one crop."""
     import torch
 
-    from model.engine import mean_std, normalise
+    from model.inference.engine import mean_std, normalise
 
     loaded = checkpoint.load(checkpoint_folder)
     pixels = np.random.default_rng(1).integers(0, 256, (224, 224, 3), dtype=np.uint8)

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from model import checkpoint, registry
+from model import checkpoint
 from model.contract import Contract
+from model.networks import registry
 from training import published
 from training.accuracy import Measured, of_checkpoints
 from training.card import SELECTION

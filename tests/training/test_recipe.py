@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from model import registry
+from model.networks import registry
 from model.networks.smart import SmartIQA
 from training import datasets, recipe, sweep
 from training.recipe import SHIPPED, Recipe

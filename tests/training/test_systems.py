@@ -8,11 +8,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from model import checkpoint, golden, registry
+from model import checkpoint, golden
 from model.contract import Contract, Scale
+from model.networks import registry
 from model.scorer import Scorer
 from tests.training.conftest import RECIPE
-from training import initial, learner, run, trainer
+from training import initial_weights, learner, run, trainer
 from training.recipe import Recipe
 
 SHORT = replace(RECIPE, epochs=1, freeze_bn=False, frozen=())
@@ -76,7 +77,7 @@ def test_loda_learns_its_adapters_alone(root: Path, tmp_path: Path) -> None:
         SHORT, network="loda-ti", backbone="test_resnet", options={"transformer": "vit_tiny_patch16_224"},
         loss="plcc_mse", vertical_flip=True,
     )  # fmt: skip
-    network = initial.network(recipe, tmp_path / "start", fetch=False)
+    network = initial_weights.network(recipe, tmp_path / "start", fetch=False)
     made = learner.Learner(network, recipe, steps=2)
     assert len(made._optimizer.param_groups[0]["params"]) == 0
     scorer = trained(recipe, root, tmp_path / "start", tmp_path / "run")
@@ -121,7 +122,7 @@ def test_a_checkpoint_of_the_other_direction_goes_on_with_best_and_worst(tmp_pat
     network = registry.build("smart-mobile", backbone="test_resnet", drop_path=0.0)
     checkpoint.save(tmp_path / "dmos", network, name="dmos", contract=lower_is_better, card="")
     scale = Scale(dataset="made-up", min=1.0, max=5.0)
-    made = initial.contract(replace(SHORT, network="smart-mobile"), scale, tmp_path / "dmos")
+    made = initial_weights.contract(replace(SHORT, network="smart-mobile"), scale, tmp_path / "dmos")
     for output in (0.0, 25.0, 100.0):
         before = lower_is_better.scale.to_percent(output)
         assert scale.to_percent(made.slope * output + made.intercept) == pytest.approx(before)

@@ -11,13 +11,14 @@ from PIL import ImageFilter
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from model import checkpoint, golden, registry
+from model import checkpoint, golden
 from model.contract import Contract, Scale
+from model.networks import registry
 from model.scorer import Scorer
 from tests.conftest import encode, photo
 from tests.training.conftest import RECIPE
 from tests.training.layouts import write_csv
-from training import datasets, evaluator, initial, learner, losses, run, splits, trainer
+from training import datasets, evaluator, initial_weights, learner, losses, run, splits, trainer
 from training.datasets import DatasetError
 from training.errors import TrainingError
 from training.recipe import Recipe
@@ -57,7 +58,7 @@ def test_the_run_folder_tells_everything(finished: Path) -> None:
 
 def test_frozen_parts_keep_their_weights_and_the_rest_moves(finished: Path, init: Path) -> None:
     start = registry.build("smart-mobile", backbone="test_resnet")
-    initial.load_backbone(start, init)
+    initial_weights.load_backbone(start, init)
     trained = checkpoint.load(finished / "checkpoint").network.state_dict()
     for name, before in start.trunks()["backbone"].state_dict().items():
         frozen = name.startswith(("conv1", "bn1")) or "running" in name
@@ -167,9 +168,9 @@ def test_fine_tuning_goes_on_from_a_checkpoint(finished: Path, root: Path, tmp_p
 
 def test_the_line_from_outputs_to_labels() -> None:
     scale = Scale(dataset="made-up", min=1, max=5)
-    plain = initial.contract(RECIPE, scale, None)
+    plain = initial_weights.contract(RECIPE, scale, None)
     assert (plain.slope, plain.intercept) == (1, 0)
-    ranged = initial.contract(replace(RECIPE, label_range=(0.0, 100.0)), scale, None)
+    ranged = initial_weights.contract(replace(RECIPE, label_range=(0.0, 100.0)), scale, None)
     assert ranged.raw(np.array([0.0, 50.0, 100.0])).tolist() == pytest.approx([1, 3, 5])
 
 
@@ -229,23 +230,23 @@ def test_initial_weights_that_do_not_fit(finished: Path, tmp_path: Path) -> None
     network = registry.build("smart-mobile")
     save_file({"conv_stem.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "short.safetensors")
     with pytest.raises(ValueError, match="lacks"):
-        initial.load_backbone(network, tmp_path / "short.safetensors")
+        initial_weights.load_backbone(network, tmp_path / "short.safetensors")
     weights = {name: torch.zeros(3) for name in network.trunks()["backbone"].state_dict()}
     save_file(weights, tmp_path / "shapes.safetensors")
     with pytest.raises(ValueError, match="another shape"):
-        initial.load_backbone(network, tmp_path / "shapes.safetensors")
+        initial_weights.load_backbone(network, tmp_path / "shapes.safetensors")
     (tmp_path / "text.safetensors").write_text("none")
     with pytest.raises(ValueError, match=r"not a safetensors file"):
-        initial.load_backbone(network, tmp_path / "text.safetensors")
+        initial_weights.load_backbone(network, tmp_path / "text.safetensors")
     with pytest.raises(ValueError, match=r"another architecture: its backbone is 'test_resnet', .* 'mobilenetv2_100'"):
-        initial.load_checkpoint(network, finished / "checkpoint")
+        initial_weights.load_checkpoint(network, finished / "checkpoint")
 
 
 def test_backbones_of_swin_load_by_the_names_of_the_whole_network(tmp_path: Path) -> None:
     whole = timm.create_model("swin_tiny_patch4_window7_224", num_classes=0)
     save_file(whole.state_dict(), tmp_path / "swin.safetensors")
     network = registry.build("smart-tiny")
-    initial.load_backbone(network, tmp_path / "swin.safetensors")
+    initial_weights.load_backbone(network, tmp_path / "swin.safetensors")
     loaded = network.trunks()["backbone"].state_dict()["layers_2.blocks.5.attn.qkv.weight"]
     assert torch.equal(loaded, whole.state_dict()["layers.2.blocks.5.attn.qkv.weight"])
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from model.activations import stage_activations
 from model.checkpoint import Checkpoint
+from model.maps.activations import stage_activations
 
 
 def maps(checkpoint: Checkpoint, pictures: Sequence[tuple[Path, str]]) -> Figure:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from model import checkpoint, images
-from model.overlay import shrink
+from model.maps.overlay import shrink
 from training import run, sweep
 from training.evaluator import EVALUATION, PREDICTIONS
 from training.figures import activity, agreement, comparison, curves, stages, style

@@ -17,8 +17,8 @@ from cli.bulk import listing
 from cli.bulk.local import Here
 from cli.bulk.rows import COLUMNS
 from cli.bulk.stores import Store
-from model.adaptive import Crops
 from model.contract import Contract, Scale
+from model.crop_rounds import Crops
 from model.images import TruncatedImage
 from model.scorer import Scorer
 from tests.cli.test_archives import write_tar

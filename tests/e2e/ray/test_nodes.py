@@ -15,10 +15,10 @@ import httpx2
 import numpy as np
 import pytest
 
+from app.batching.jobs import Answer
 from app.cluster.engine import Submission
 from app.cluster.remote import RemoteQueue
 from app.settings import Settings
-from app.work import Answer
 from model.contract import Contract, Scale
 from model.scorer import Scorer
 from tests.conftest import encode, photo, save_random

@@ -1,0 +1,5 @@
+"""The dynamic micro-batcher: crops of many requests, grouped into batches for the worker threads of a device.
+
+``Batcher`` is what others use; ``jobs.py`` has its types and errors. Neither torch nor a web framework is imported
+here. Imports ``observability`` alone.
+"""

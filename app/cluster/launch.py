@@ -1,0 +1,76 @@
+"""``smart-iqa serve --ray``: the application from start to drain, in a cluster of its own or in one that is there."""
+
+import logging
+import os
+import signal
+import threading
+import time
+
+import ray
+from ray import serve
+from ray.serve.config import HTTPOptions, ProxyLocation
+
+from app.cluster.application import MAX_REPLICAS, NAME, application
+from app.cluster.metrics_aggregation import Collected
+from app.cluster.remote import INGRESS
+from app.settings import Settings
+
+log = logging.getLogger("smart_iqa.cluster")
+
+TICK_SECONDS = 0.5
+
+
+def run(settings: Settings, address: str | None) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what was accepted.
+
+    Args:
+        settings: How to run.
+        address: Of the cluster; None starts one on this machine, with one replica of each kind, which ends with the
+            process.
+
+    Raises:
+        ConnectionError: There is no cluster at that address.
+        RuntimeError: The application cannot be started; Ray's log says why.
+    """
+    stop = threading.Event()
+    if address is None:
+        # Even a single core is to hold a replica of each kind.
+        ray.init(address="local", num_cpus=max(os.cpu_count() or 1, 2), include_dashboard=False)
+    else:
+        ray.init(address=address)
+    # After Ray, which takes the signals for itself.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        options = HTTPOptions(host=settings.host, port=settings.port)
+        serve.start(proxy_location=ProxyLocation.EveryNode, http_options=options)
+        serve.run(application(settings, 1 if address is None else MAX_REPLICAS), name=NAME, route_prefix="/")
+        log.info("serving on %s port %d of every node", settings.host, settings.port)
+        stop.wait()
+        _drain(settings)
+        serve.delete(NAME)
+        if address is None:
+            serve.shutdown()
+    finally:
+        ray.shutdown()
+
+
+def _drain(settings: Settings) -> None:
+    """Have all ingress replicas refuse new work, and wait until they have answered what they had."""
+    ingress = serve.get_deployment_handle(INGRESS, NAME)
+    ingress.broadcast("drain").results()
+    time.sleep(settings.drain_seconds)
+    latest = time.monotonic() + settings.shutdown_seconds
+    while time.monotonic() < latest and _in_flight(ingress.broadcast("collect").results(return_exceptions=True)):
+        time.sleep(TICK_SECONDS)
+
+
+def _in_flight(collected: list[Collected | Exception]) -> float:
+    return sum(
+        sample.value
+        for one in collected
+        if isinstance(one, Collected)
+        for metric in one.metrics
+        if metric.name == "smartiqa_requests_in_flight"
+        for sample in metric.samples
+    )

@@ -1,0 +1,72 @@
+"""The metrics of all replicas in one answer, each sample with the name of its replica.
+
+A scrape reaches whichever ingress replica the proxy picks, so that one asks all others.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+
+from app.observability.metrics import Metrics
+
+if TYPE_CHECKING:
+    from ray.serve.handle import DeploymentHandle
+
+log = logging.getLogger("smart_iqa.cluster")
+
+SECONDS = 5.0
+"""Replicas that take longer are left out of a scrape."""
+
+
+class Collected(NamedTuple):
+    """What a replica has measured, and its name in the cluster."""
+
+    replica: str
+    metrics: list[Metric]
+
+
+def collect(metrics: Metrics) -> Collected:
+    """Collect the metrics of the replica that this process is."""
+    from ray import serve
+
+    name = serve.get_replica_context().replica_id
+    return Collected(f"{name.deployment_id.name}#{name.unique_id}", metrics.collect())
+
+
+async def gather(*deployments: "DeploymentHandle") -> list[Collected]:
+    """Collect the metrics of all replicas of some deployments that answer in time."""
+    asked = [one.broadcast("collect").results_async(timeout_s=SECONDS, return_exceptions=True) for one in deployments]
+    collected: list[Collected] = []
+    for answers in await asyncio.gather(*asked, return_exceptions=True):
+        for answer in [answers] if isinstance(answers, BaseException) else answers:
+            if isinstance(answer, Collected):
+                collected.append(answer)
+            else:
+                log.warning("metrics of a replica are missing: %s", type(answer).__name__)
+    return sorted(collected, key=lambda one: one.replica)
+
+
+def render(collected: Iterable[Collected]) -> bytes:
+    """Write metrics in the Prometheus text format, with the label ``replica``."""
+    families: dict[str, Metric] = {}
+    for replica, metrics in collected:
+        for metric in metrics:
+            family = families.setdefault(
+                metric.name, Metric(metric.name, metric.documentation, metric.type, metric.unit)
+            )
+            for sample in metric.samples:
+                family.add_sample(sample.name, {**sample.labels, "replica": replica}, sample.value)
+    registry = CollectorRegistry()
+    registry.register(_Families(list(families.values())))
+    return generate_latest(registry)
+
+
+class _Families:
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        return self._families

@@ -1,0 +1,119 @@
+"""What a request must pass before its route begins, and before a byte of its body is read: the key, the drain."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+
+from app.http.deps import ServiceDep
+from app.http.keys import Keys
+from app.http.problems import Problem
+from app.settings import Settings
+
+CHALLENGE = 'Bearer realm="smart-iqa"'
+RETRY_AFTER = "5"
+PROBLEMS = ("missing_key", "invalid_key")
+ADMIN_PROBLEMS = (*PROBLEMS, "admin_key_required", "not_found")
+
+_BEARER = HTTPBearer(auto_error=False, description="`Authorization: Bearer KEY`, where keys are configured.")
+_HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same key in a header of its own.")
+
+
+class Access:
+    """Who may do what. An admin key opens every door, another key all but the admin's.
+
+    Args:
+        settings: Where the keys are.
+        clock: Seconds from a monotonic clock.
+
+    Raises:
+        ValueError: A key's entry is malformed.
+        OSError: A file of keys cannot be read.
+    """
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._keys = Keys(settings.api_keys, settings.api_keys_file, clock=clock)
+        self._admin_keys = Keys(settings.admin_keys, settings.admin_keys_file, clock=clock)
+
+    @property
+    def asks(self) -> bool:
+        """Whether not only admins need a key."""
+        return self._keys.configured
+
+    def user(self, key: str | None, *, always: bool) -> str:
+        """The name of a key's owner, "" if the door is open.
+
+        Args:
+            key: What was sent.
+            always: Whether a key is needed although no ordinary ones are configured.
+
+        Raises:
+            Problem: The key is missing or unknown.
+        """
+        if not self._keys.configured and not always:
+            return ""
+        owner = _owner(self._keys, key) or _owner(self._admin_keys, key)
+        if owner is None:
+            raise _refused(key)
+        return owner
+
+    def admin(self, key: str | None) -> str:
+        """The name of an admin key's owner.
+
+        Raises:
+            Problem: The key is missing, unknown, or not an admin's; or there are no admins.
+        """
+        if not self._admin_keys.configured:
+            raise Problem("not_found", "Not Found")
+        owner = _owner(self._admin_keys, key)
+        if owner is None:
+            if _owner(self._keys, key) is not None:
+                raise Problem("admin_key_required", "this key may not do that")
+            raise _refused(key)
+        return owner
+
+
+def _owner(keys: Keys, key: str | None) -> str | None:
+    return keys.owner(key) if key else None
+
+
+def _refused(key: str | None) -> Problem:
+    if not key:
+        detail = "send a key as 'Authorization: Bearer KEY' or as 'X-API-Key: KEY'"
+        return Problem("missing_key", detail, {"WWW-Authenticate": CHALLENGE})
+    return Problem("invalid_key", "this key is not known", {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'})
+
+
+async def _sent_key(
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
+    header: Annotated[str | None, Depends(_HEADER)],
+) -> str | None:
+    return bearer.credentials if bearer else header
+
+
+SentKey = Annotated[str | None, Depends(_sent_key)]
+
+
+async def need_key(request: Request, key: SentKey) -> None:
+    """Let in who has a key, or everyone where no keys are configured; ``request.state.key`` is the key's name."""
+    request.state.key = request.app.state.access.user(key, always=False)
+
+
+async def need_key_always(request: Request, key: SentKey) -> None:
+    """Let in who has a key, an admin's if there are no others."""
+    request.state.key = request.app.state.access.user(key, always=True)
+
+
+async def need_admin(request: Request, key: SentKey) -> None:
+    """Let in who has an admin's key."""
+    request.state.key = request.app.state.access.admin(key)
+
+
+async def admit(service: ServiceDep) -> AsyncIterator[None]:
+    """Let in work unless the service drains, and keep the models that it may meet until it has ended."""
+    if service.draining:
+        raise Problem("draining", "the service is about to stop; ask another one", {"Retry-After": RETRY_AFTER})
+    with service.generations.hold():
+        yield

@@ -1,0 +1,104 @@
+"""The OpenAPI document, where FastAPI would not say what the service really does."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import FastAPI
+
+from app.http.problems import EVERYWHERE, MEDIA_TYPE, responses
+from app.http.upload import FIELD, MULTIPART
+
+ID_PATTERN = "[A-Za-z0-9._-]{1,64}"
+"""What ids of requests look like."""
+
+_AGAIN = {
+    "description": "Seconds until it may be worth asking again.",
+    "schema": {"type": "integer", "minimum": 1},
+}
+_HEADERS: dict[str, dict[str, Any]] = {
+    "RequestId": {
+        "description": "The request's id: the one that it came with, if that one is sane.",
+        "required": True,
+        "schema": {"type": "string", "pattern": f"^{ID_PATTERN}$"},
+    },
+    "Challenge": {"description": "How to send a key.", "required": True, "schema": {"type": "string"}},
+    "RetryAfter": {**_AGAIN, "required": True},
+    "MayRetryAfter": _AGAIN,
+}
+_OF_STATUS = {
+    "401": {"WWW-Authenticate": "Challenge"},
+    "429": {"Retry-After": "RetryAfter"},
+    "503": {"Retry-After": "MayRetryAfter"},
+}
+_NEVER_SENT = ("HTTPValidationError", "ValidationError")
+
+
+def install(app: FastAPI, *, open_to_all: bool, max_files: int) -> None:
+    """Make the application tell of itself truly.
+
+    Args:
+        app: The application, with all its routes.
+        open_to_all: Whether only the admin's routes ask for a key.
+        max_files: How many pictures one request may hold.
+    """
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = FastAPI.openapi(app)
+            for path, operation in _operations(document):
+                _correct(operation, public=open_to_all and not path.startswith("/admin/"))
+            batch = document["paths"]["/score/batch"]["post"]["requestBody"]["content"][MULTIPART]["schema"]
+            batch["properties"][FIELD]["maxItems"] = max_files
+            components = document["components"]
+            components["headers"] = _HEADERS
+            for name in _NEVER_SENT:
+                components["schemas"].pop(name, None)
+        return FastAPI.openapi(app)
+
+    app.openapi = openapi  # type: ignore[method-assign]  # the documented way to change the document
+
+
+def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            yield path, operation
+
+
+def _correct(operation: dict[str, Any], *, public: bool) -> None:
+    for parameter in operation.get("parameters", ()):
+        _without_null(parameter["schema"])
+    if "security" in operation and public:
+        # A key is welcome: it opens the same door.
+        operation["security"].append({})
+    answers = operation["responses"]
+    for status, answer in list(answers.items()):
+        content = answer.get("content", {})
+        reference = content.get("application/json", {}).get("schema", {}).get("$ref", "")
+        if reference.endswith("/HTTPValidationError"):
+            del answers[status]
+        elif reference.endswith("/ProblemBody"):
+            content[MEDIA_TYPE] = content.pop("application/json")
+    for code in EVERYWHERE:
+        _add(answers, code)
+    for status, answer in answers.items():
+        for name, component in {"X-Request-ID": "RequestId", **_OF_STATUS.get(status, {})}.items():
+            answer.setdefault("headers", {})[name] = {"$ref": f"#/components/headers/{component}"}
+    operation["responses"] = dict(sorted(answers.items()))
+
+
+def _add(answers: dict[str, Any], code: str) -> None:
+    """Describe a problem that a route does not know of."""
+    ((status, described),) = responses(code).items()
+    schema = {"$ref": "#/components/schemas/ProblemBody"}
+    answer = answers.setdefault(str(status), {"description": "", "content": {MEDIA_TYPE: {"schema": schema}}})
+    if f"`{code}`" not in answer["description"]:
+        answer["description"] = "; ".join(filter(None, (answer["description"], described["description"])))
+
+
+def _without_null(schema: dict[str, Any]) -> None:
+    """Parameters are left out or they are text; there is no null among them."""
+    kinds = [kind for kind in schema.pop("anyOf", []) if kind != {"type": "null"}]
+    if len(kinds) == 1:
+        schema.update(kinds[0])
+    elif kinds:
+        schema["anyOf"] = kinds

@@ -1,0 +1,354 @@
+"""Connections of slow, broken and too many clients, which uvicorn by itself would keep for as long as they like.
+
+    accepted --> head --------> body --> answer --> idle --> closed
+                  |  ^           |         |         |
+                  |  `-----------|---------|---------'
+                  |              |         `-- not read: aborted after ``unread_seconds``
+                  |              `-- answered early: the rest is read and thrown away, boundedly, then closed
+                  `-- 408 after ``head_seconds``, 431 beyond ``MAX_HEAD_BYTES``, 400 if it is not HTTP
+
+How long a body may take is the affair of ``app/http/upload.py``.
+"""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from app.http import security_headers
+from app.http.connection_limits import ConnectionLimits
+from app.http.middleware import HEADER
+from app.http.problems import Problem
+from app.observability.metrics import Metrics
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
+
+MAX_HEAD_BYTES = 2**16
+"""Of a head; and of what frames a body (sizes, extensions and trailers of chunks) in one go."""
+MAX_HEADERS = 100
+REFUSED_SECONDS = 1.0
+REFUSED_AT_ONCE = 128
+"""Connections beyond the limit that are told why; even more are closed without a word."""
+
+RELIED_ON = (
+    "_start_asgi_task",
+    "_unset_keepalive_if_required",
+    "_unsupported_upgrade_warning",
+    "on_body",
+    "on_header",
+    "on_headers_complete",
+    "on_message_begin",
+    "on_message_complete",
+    "on_response_complete",
+    "send_400_response",
+    "shutdown",
+    "timeout_keep_alive_handler",
+)
+"""Methods of uvicorn's protocol that it calls itself and that are overridden or called here."""
+
+log = logging.getLogger("smart_iqa.connections")
+
+
+def protocol(settings: Settings, metrics: Metrics) -> type[HttpToolsProtocol] | None:
+    """Make the class of connections that uvicorn is to use; None if this uvicorn is not built as expected.
+
+    Args:
+        settings: Where the bounds are.
+        metrics: Where connections and refusals are counted.
+    """
+    missing = [name for name in RELIED_ON if not callable(getattr(HttpToolsProtocol, name, None))]
+    if missing:
+        log.error(
+            "this version of uvicorn has no %s: slow and broken clients are not cut, a proxy should do that",
+            ", ".join(missing),
+        )
+        return None
+    bounds = ConnectionLimits.of(settings)
+    return type("BoundedConnection", (Connection,), {"bounds": bounds, "metrics": metrics})
+
+
+class _Answering(asyncio.Transport):
+    """What a request's answer is written to: closing it is left to the connection, which may have to read on."""
+
+    def __init__(self, connection: "Connection") -> None:
+        super().__init__()
+        self._connection = connection
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        # uvloop takes it for a mistake to write to a client that has just left.
+        if not self.is_closing():
+            self._connection.transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._connection.transport.is_closing()
+
+    def close(self) -> None:
+        self._connection.finish()
+
+
+class Connection(HttpToolsProtocol):
+    """One client's connection. ``protocol`` makes the class that is used."""
+
+    bounds: ClassVar[ConnectionLimits]
+    metrics: ClassVar[Metrics]
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._begun = False
+        self._in_body = False
+        # Since the last byte of a body or the last end of a head.
+        self._framing_bytes = 0
+        self._head_bytes = 0
+        self._too_large = False
+        self._current: RequestResponseCycle | None = None
+        self._refusal: Problem | None = None
+        # What comes in is not parsed any more.
+        self._deaf = False
+        self._lingering = False
+        self._ignored_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a head, unless there are too many connections."""
+        super().connection_made(transport)
+        self.metrics.connections.inc()
+        surplus = len(self.connections) - self.bounds.connections
+        if surplus > REFUSED_AT_ONCE:
+            transport.abort()
+        elif surplus > 0:
+            self._refuse(Problem("too_many_connections", "come again in 1 s", {"Retry-After": "1"}), REFUSED_SECONDS)
+        else:
+            self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the client."""
+        for name in list(self._timers):
+            self._disarm(name)
+        self.metrics.connections.dec()
+        self.pipeline.clear()
+        # uvicorn tells only the newest request, which may be waiting behind this one.
+        if self._current is not None and not self._current.response_complete:
+            self._current.disconnected = True
+            self._current.message_event.set()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, unless nothing more is listened to."""
+        if self._deaf:
+            self._ignored_bytes += len(data)
+            if self._ignored_bytes > self.bounds.drain_bytes:
+                self.transport.abort()
+            return
+        # Also empty lines between two requests set the clock going: they never end by themselves.
+        if not self._in_body:
+            self._await_head()
+        self._framing_bytes += len(data)
+        super().data_received(data)
+        if self._framing_bytes > MAX_HEAD_BYTES and not self._deaf:
+            self._refuse_size()
+
+    def pause_writing(self) -> None:
+        """Give the client some time to read its answer."""
+        super().pause_writing()
+        self._arm("write", self.bounds.unread_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Note that the client reads."""
+        super().resume_writing()
+        self._disarm("write")
+
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        super().on_message_begin()
+        self._begun = True
+        self._head_bytes = 0
+        self._await_head()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; a trailer is only measured, for it must not pass for a header."""
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > MAX_HEAD_BYTES or len(self.headers) >= MAX_HEADERS:
+            self._too_large = True
+            raise ValueError("the head is too large")
+        if not self._in_body:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Start the request, unless the parser would take its body for another request."""
+        self._disarm("head")
+        upgrade = self.parser.should_upgrade()
+        if upgrade and any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers):
+            raise ValueError("a body along with an upgrade")
+        super().on_headers_complete()
+        if upgrade:
+            self.cycle.keep_alive = False
+        self._in_body = True
+        self._framing_bytes = 0
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of a body."""
+        self._framing_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        self._begun = self._in_body = False
+        self._framing_bytes = 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Answer the next request, or refuse what came after the last one."""
+        if self._lingering:
+            self.server_state.total_requests += 1
+            return
+        super().on_response_complete()
+        if self._begun:
+            # A head is on its way, and has its own clock.
+            self._unset_keepalive_if_required()
+        if self._refusal is not None and not self.pipeline and not self._answering:
+            self._write_refusal(self._refusal, self.bounds.head_seconds)
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002
+        """Refuse what is not HTTP."""
+        if self._too_large:
+            self._refuse_size()
+        else:
+            self._refuse(Problem("malformed_request", "this is not HTTP/1.1"), self.bounds.head_seconds)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that nobody uses."""
+        self._close()
+
+    def shutdown(self) -> None:
+        """End, after the answer that is under way."""
+        super().shutdown()
+        if self.transport.is_closing():
+            self._arm("close", self.bounds.unread_seconds, self.transport.abort)
+
+    def finish(self) -> None:
+        """Close after the last answer such that the client can read it: unread bytes would make the end a reset."""
+        if self._in_body and not self.transport.is_closing():
+            self._linger(self.bounds.head_seconds)
+        else:
+            self._close()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: "ASGI3Application") -> None:
+        self._current = cycle
+        cycle.transport = _Answering(self)
+
+        async def announcing(scope: "Scope", receive: "ASGIReceiveCallable", send: "ASGISendCallable") -> None:
+            async def announce(message: "ASGISendEvent") -> None:
+                if message["type"] == "http.response.start" and cycle.more_body:
+                    # The rest of the body has nobody to read it.
+                    cycle.keep_alive = False
+                await send(message)
+
+            await app(scope, receive, announce)
+
+        super()._start_asgi_task(cycle, announcing)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        # The request is answered as if it had not asked; what follows is in the other protocol, or is an attack.
+        self._deaf = True
+
+    @property
+    def _answering(self) -> bool:
+        cycle = self._current
+        return cycle is not None and not cycle.response_complete and not cycle.disconnected
+
+    def _await_head(self) -> None:
+        if "head" not in self._timers:
+            self._arm("head", self.bounds.head_seconds, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        if self._answering:
+            # Reading may be paused until the answer is there.
+            self._await_head()
+        elif self._begun:
+            detail = f"the head of the request was not complete within {self.bounds.head_seconds:g} s"
+            self._refuse(Problem("head_too_slow", detail), REFUSED_SECONDS)
+        else:
+            self._close()
+
+    def _refuse_size(self) -> None:
+        detail = f"a head may have {MAX_HEADERS} headers and {MAX_HEAD_BYTES:,} bytes"
+        self._refuse(Problem("head_too_large", detail), self.bounds.head_seconds)
+
+    def _refuse(self, problem: Problem, seconds: float) -> None:
+        """Listen no more, answer in the application's stead when the requests before it are answered, and close."""
+        self._deaf = True
+        self._disarm("head")
+        cycle = self.cycle
+        if cycle is not None and cycle.more_body and not cycle.response_complete:
+            # Its body went bad, and will not become complete any more.
+            if self.pipeline and self.pipeline[0][0] is cycle:
+                self.pipeline.popleft()
+            elif cycle.response_started:
+                return
+            else:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        if self._answering:
+            self._refusal = problem
+        else:
+            self._write_refusal(problem, seconds)
+
+    def _write_refusal(self, problem: Problem, seconds: float) -> None:
+        if self.transport.is_closing():
+            return
+        request_id = uuid.uuid4().hex
+        response = problem.response(request_id)
+        response.headers[HEADER] = request_id
+        response.headers["Connection"] = "close"
+        security_headers.complete(response.headers, "")
+        lines = [
+            b"HTTP/1.1 %d %s" % (problem.status, HTTPStatus(problem.status).phrase.encode()),
+            *(name + b": " + value for name, value in [*self.server_state.default_headers, *response.raw_headers]),
+        ]
+        self.transport.write(b"\r\n".join([*lines, b"", bytes(response.body)]))
+        self.metrics.rejections.labels(problem.code).inc()
+        log.info("refused %s id=%s", problem.code, request_id, extra={"request_id": request_id, "code": problem.code})
+        self._linger(seconds)
+
+    def _linger(self, seconds: float) -> None:
+        """Say that nothing more will come, and read on for a while: closed at once, the answer might be lost."""
+        self._deaf = self._lingering = True
+        self._disarm("head")
+        self._unset_keepalive_if_required()
+        try:
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+        except OSError:
+            # The client has just left.
+            self.transport.abort()
+            return
+        self.flow.resume_reading()
+        self._arm("close", seconds, self.transport.abort)
+
+    def _close(self) -> None:
+        if self.transport.is_closing():
+            return
+        self._disarm("head")
+        if self.transport.get_write_buffer_size():
+            self._arm("close", self.bounds.unread_seconds, self.transport.abort)
+        self.transport.close()
+
+    def _arm(self, name: str, seconds: float, then: Callable[[], object]) -> None:
+        self._disarm(name)
+
+        def fire() -> None:
+            del self._timers[name]
+            then()
+
+        self._timers[name] = self.loop.call_later(seconds, fire)
+
+    def _disarm(self, name: str) -> None:
+        timer = self._timers.pop(name, None)
+        if timer is not None:
+            timer.cancel()

@@ -1,0 +1,174 @@
+"""The JSON that the service answers with."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.http.problems import ProblemBody
+
+
+class Scale(BaseModel):
+    """Ends and direction of the public scale."""
+
+    min: float = Field(examples=[0])
+    max: float = Field(examples=[100])
+    higher_is_better: bool = Field(examples=[True])
+
+
+class RawScale(Scale):
+    """The scale of the labels that the model was trained on."""
+
+    dataset: str = Field(examples=["biq2021"])
+
+
+class ModelId(BaseModel):
+    """Which checkpoint answered."""
+
+    name: str = Field(examples=["smart-mobile-biq2021"])
+    digest: str = Field(examples=["sha256:5c59b923a824..."])
+    contract: str = Field(description="Id of the scoring contract.", examples=["crops-v1-5c59b923a824"])
+
+
+class ImageFacts(BaseModel):
+    """The picture as it was decoded, upright."""
+
+    width: int = Field(examples=[512])
+    height: int = Field(examples=[384])
+    format: str = Field(examples=["JPEG"])
+    sha256: str = Field(description="Hash of the uploaded bytes.")
+
+
+class TimingMs(BaseModel):
+    """Where the time went, in milliseconds."""
+
+    decode: float = Field(examples=[3.1])
+    queue: float = Field(examples=[0.4])
+    compute: float = Field(examples=[41.0])
+
+
+class CropAnswer(BaseModel):
+    """One crop's part in the answer."""
+
+    box: tuple[int, int, int, int] = Field(
+        description="Left, top, right, bottom in pixels of the upright picture.", examples=[[0, 0, 224, 224]]
+    )
+    score: float = Field(examples=[69.2])
+    stage_weights: tuple[float, ...] | None = Field(None, examples=[[0.1, 0.2, 0.4, 0.3]])
+
+
+class MapAnswer(BaseModel):
+    """Where a picture is good and where it is bad: local scores in cells of equal size, over all of the picture."""
+
+    rows: int = Field(description="Cells from top to bottom.", examples=[2], ge=1)
+    columns: int = Field(description="Cells from left to right; the longer side has 32.", examples=[3], ge=1)
+    scores: list[list[float]] = Field(
+        description="0 (worst) to 100 (best), row by row from the top left. They come from closer crops than the "
+        "picture's score does, and need not average to it.",
+        examples=[[[71.2, 72.9, 74.1], [44.8, 58.3, 73.6]]],
+    )
+
+
+class ScoreAnswer(BaseModel):
+    """The quality of a picture."""
+
+    score: float = Field(description="0 (worst) to 100 (best).", examples=[71.34])
+    scale: Scale
+    grade: str | None = Field(
+        description="`bad`, `poor`, `fair`, `good` or `excellent`; null where the model has no grades.",
+        examples=["good"],
+    )
+    percentile: float | None = Field(
+        description="How many of 100 training photos score lower; null where that is not known.", examples=[83.5]
+    )
+    raw_score: float = Field(description="On the scale of the training labels.", examples=[0.7134])
+    raw_scale: RawScale
+    std: float | None = Field(description="Standard deviation over crops in points; null for one crop.", examples=[4.1])
+    stderr: float | None = Field(
+        description="Standard error of the mean in points; null for one crop.", examples=[0.82]
+    )
+    crops: int = Field(description="Crops that were scored.", examples=[8])
+    model: ModelId
+    image: ImageFacts
+    warnings: list[str] = Field(description="What was done to the picture on its way.", examples=[["exif_rotated"]])
+    timing_ms: TimingMs
+    crop_scores: list[CropAnswer] | None = Field(None, description="With `detail=crops` and `detail=map`.")
+    map: MapAnswer | None = Field(None, description="With `detail=map`.")
+
+
+class AttentionAnswer(ScoreAnswer):
+    """The quality of a picture, and what the model looked at."""
+
+    stage_weights: tuple[float, ...] = Field(
+        description="Mean over the crops; they sum to 1.", examples=[[0.12, 0.2, 0.41, 0.27]]
+    )
+    stages: list[str] = Field(examples=[["stage1", "stage2", "stage3", "stage4"]])
+
+
+class BatchItem(BaseModel):
+    """What became of one of several pictures."""
+
+    index: int = Field(description="Its place in the request, from 0.", examples=[0])
+    status: int = Field(description="The status that `/score` would answer with.", examples=[200])
+    result: ScoreAnswer | None = Field(None, description="With status 200.")
+    problem: ProblemBody | None = Field(None, description="With every other status.")
+
+
+class BatchAnswer(BaseModel):
+    """What became of several pictures, in the order of the request."""
+
+    results: list[BatchItem]
+
+
+class ModelList(BaseModel):
+    """Loaded models; the first is the default."""
+
+    models: list["ModelFacts"]
+
+
+class ModelFacts(BaseModel):
+    """A loaded checkpoint."""
+
+    name: str
+    digest: str
+    contract: dict[str, object]
+    network: dict[str, object]
+    parameters: int
+    stage_attention: bool
+    trained_on: str
+    licence: str
+    figures: dict[str, dict[str, float]]
+    devices: list[str]
+    precision: str
+    batch_shapes: list[int]
+    reproducible: bool = Field(description="Whether scores do not depend on batch company, to the last bit.")
+
+
+class Health(BaseModel):
+    """State of the service."""
+
+    status: str = Field(examples=["ok"])
+
+
+class Drain(BaseModel):
+    """Whether new work is refused."""
+
+    draining: bool
+
+
+class Reload(BaseModel):
+    """Checkpoints to load."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    checkpoints: tuple[Path, ...] = Field(
+        min_length=1,
+        description="Configured folders, or folders below the parent of one; the first is the default model.",
+        examples=[["checkpoints/default"]],
+    )
+
+
+class Reloaded(BaseModel):
+    """Digests of the models by name, before and after."""
+
+    old: dict[str, str] = Field(examples=[{"smart-mobile-biq2021": "sha256:43db696da5f5..."}])
+    new: dict[str, str] = Field(examples=[{"smart-mobile-biq2021": "sha256:5c59b923a824..."}])

@@ -1,0 +1,191 @@
+"""Reading pictures out of a request, in memory and never past the limit."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from typing import TypeVar
+
+from fastapi import Request
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
+
+from app.http.problems import Problem
+from app.settings import Settings
+
+FIELD = "file"
+MULTIPART = "multipart/form-data"
+MORE_FILES = 64
+T = TypeVar("T")
+Take = Callable[[int], None]
+Chunks = AsyncGenerator[bytes, None]
+
+
+class UploadBudget:
+    """Bounds the bytes of all uploads together that are being read or wait to be decoded.
+
+    Args:
+        max_bytes: The bound.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._held = 0
+
+    @contextmanager
+    def hold(self) -> Iterator[Take]:
+        """Give a function that takes bytes from the budget, or gives back a negative count; at the end all come back.
+
+        Raises:
+            Problem: By that function, if the budget is spent.
+        """
+        taken = 0
+
+        def take(count: int) -> None:
+            nonlocal taken
+            if self._held + count > self._max_bytes:
+                raise Problem("queue_full", "too many uploads are under way; come again in 1 s", {"Retry-After": "1"})
+            self._held += count
+            taken += count
+
+        try:
+            yield take
+        finally:
+            self._held -= taken
+
+
+class _MemoryParser(MultiPartParser):
+    # Uploads never touch a disk; the body limit bounds what this takes.
+    spool_max_size = 2**62
+
+
+async def read_picture(request: Request, settings: Settings, take: Take) -> bytes:
+    """Read one picture, from the multipart field ``file`` or from a raw ``image/*`` body.
+
+    Args:
+        request: Its body has not been read yet.
+        settings: Bounds its size, its time and its pauses.
+        take: Takes bytes from a budget as they come.
+
+    Raises:
+        Problem: The body is too large, too slow, empty, malformed, of another type, or lacks the field.
+    """
+    kind = media_type(request)
+    async with _chunks(request, settings, settings.max_body_bytes, take) as chunks:
+        if kind == MULTIPART:
+            (data,) = await _read_fields(request, chunks, 1)
+        elif kind.startswith("image/") or kind == "application/octet-stream":
+            data = b"".join([chunk async for chunk in chunks])
+        else:
+            raise Problem(
+                "unsupported_media_type",
+                f"send the picture as multipart field '{FIELD}', or as the body with Content-Type image/*",
+            )
+    if not data:
+        raise Problem("empty_body", "there are no bytes in the picture")
+    return data
+
+
+async def read_pictures(request: Request, settings: Settings, take: Take) -> list[bytes]:
+    """Read several pictures, each from a multipart field ``file``; one may be empty.
+
+    Args:
+        request: Its body has not been read yet.
+        settings: Bounds their number, their size together, its time and its pauses.
+        take: Takes bytes from a budget as they come.
+
+    Raises:
+        Problem: The body is too large, too slow, malformed, of another type, or lacks the field.
+    """
+    if media_type(request) != MULTIPART:
+        raise Problem("unsupported_media_type", f"send the pictures as multipart fields '{FIELD}'")
+    most = min(settings.max_batch_bytes, settings.max_upload_bytes)
+    async with _chunks(request, settings, most, take) as chunks:
+        return await _read_fields(request, chunks, settings.max_batch_files)
+
+
+def media_type(request: Request) -> str:
+    """The media type of the body, without its parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+@asynccontextmanager
+async def _chunks(request: Request, settings: Settings, max_bytes: int, take: Take) -> AsyncGenerator[Chunks]:
+    seconds = settings.deadline_seconds
+    try:
+        async with (
+            asyncio.timeout(seconds),
+            aclosing(_limited(request, max_bytes, take, settings.idle_body_seconds)) as chunks,
+        ):
+            yield chunks
+    except TimeoutError as error:
+        raise Problem("upload_too_slow", f"the upload was not complete within {seconds:g} s") from error
+    except ClientDisconnect as error:
+        raise Problem("client_disconnected", "the client left during the upload") from error
+
+
+async def while_connected(request: Request, work: Awaitable[T]) -> T:
+    """Await work whose body has been read, and cancel it when the client leaves.
+
+    Raises:
+        Problem: The client left.
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise Problem("client_disconnected", "the client left before the answer")
+        return task.result()
+    finally:
+        gone.cancel()
+        task.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _read_fields(request: Request, chunks: Chunks, max_files: int) -> list[bytes]:
+    # Some more than may be, to tell too many from what cannot be parsed.
+    parser = _MemoryParser(request.headers, chunks, max_files=max_files + MORE_FILES, max_fields=8, max_part_size=2**16)
+    try:
+        form = await parser.parse()
+    except (MultiPartException, UnicodeError) as error:
+        raise Problem("malformed_upload", "the multipart body cannot be parsed, or holds far too many parts") from error
+    try:
+        files = [upload for upload in form.getlist(FIELD) if isinstance(upload, UploadFile)]
+        if not files:
+            raise Problem("missing_file", f"the multipart body has no file field named '{FIELD}'")
+        if len(files) > max_files:
+            raise Problem("too_many_files", f"{max_files} here at most; `/score/batch` takes several")
+        return [await file.read() for file in files]
+    finally:
+        await form.close()
+
+
+async def _limited(request: Request, max_bytes: int, take: Take, idle_seconds: float) -> Chunks:
+    too_large = Problem("body_too_large", f"the body is larger than the limit of {max_bytes:,} bytes")
+    length = request.headers.get("content-length", "0")
+    if length.isdecimal() and int(length) > max_bytes:
+        raise too_large
+    received = 0
+    async for chunk in _lively(request.stream(), idle_seconds):
+        received += len(chunk)
+        if received > max_bytes:
+            raise too_large
+        take(len(chunk))
+        yield chunk
+
+
+async def _lively(chunks: Chunks, seconds: float) -> Chunks:
+    while True:
+        try:
+            async with asyncio.timeout(seconds):
+                chunk = await anext(chunks, None)
+        except TimeoutError as error:
+            raise Problem("upload_too_slow", f"no byte of the upload came for {seconds:g} s") from error
+        if chunk is None:
+            return
+        yield chunk

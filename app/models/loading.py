@@ -1,0 +1,194 @@
+"""The models that the service holds: loaded, warmed and proven before they answer anything."""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+
+from app.batching.jobs import Engine
+from app.settings import Settings
+from model import checkpoint, golden
+from model.checkpoint import Checkpoint, Config
+from model.inference.autotune import calibrate
+from model.inference.engine import Engine as TorchEngine
+from model.inference.engine import Precision, resolve_device
+from model.maps.activations import Shapes, StageEngine
+from model.networks import registry
+from model.scorer import ModelId, Scorer
+
+log = logging.getLogger("smart_iqa.models")
+
+LANES = {"cpu": 1, "cuda": 2}
+"""Lanes of one device: on a GPU, the copies of one overlap with the arithmetic of the other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedModel:
+    """What requests need to know of a model that is ready to answer, wherever it is.
+
+    Attributes:
+        config: What its checkpoint says of it.
+        digest: The checkpoint's digest.
+        parameters: Number of parameters.
+        stage_attention: Whether it weighs the stages.
+        precision: Precision it computes in.
+        batch_shapes: Crops per batch that it runs at.
+        reproducible: Whether scores depend neither on batch company nor on the lane, to the last bit.
+        devices: The devices that it is on.
+        stage_shapes: Shapes of the maps of its stages; empty for networks without stages.
+    """
+
+    config: Config
+    digest: str
+    parameters: int
+    stage_attention: bool
+    precision: str
+    batch_shapes: tuple[int, ...]
+    reproducible: bool
+    devices: tuple[str, ...]
+    stage_shapes: Shapes = ()
+
+    @property
+    def key(self) -> str:
+        """What the batcher knows it by: during an exchange two models may have one name."""
+        return f"{self.config.name}@{self.digest}"
+
+    @property
+    def stages_key(self) -> str:
+        """What the batcher knows its stages by."""
+        return f"{self.key}#stages"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All that the batcher knows of it."""
+        return (self.key, self.stages_key) if self.stage_shapes else (self.key,)
+
+    @property
+    def id(self) -> ModelId:
+        """How answers name it."""
+        return ModelId(name=self.config.name, digest=self.digest)
+
+    def describe(self) -> dict[str, Any]:
+        """What ``GET /models`` shows."""
+        return {
+            "name": self.config.name,
+            "digest": self.digest,
+            "contract": {"id": self.config.contract.id, **self.config.contract.to_dict()},
+            "network": dict(self.config.network),
+            "parameters": self.parameters,
+            "stage_attention": self.stage_attention,
+            "trained_on": self.config.trained_on,
+            "licence": self.config.licence,
+            "figures": {split: dict(figures) for split, figures in self.config.figures.items()},
+            "devices": list(self.devices),
+            "precision": self.precision,
+            "batch_shapes": list(self.batch_shapes),
+            "reproducible": self.reproducible,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel(ServedModel):
+    """A model in this process.
+
+    Attributes:
+        engines: Its warmed engines, one for each lane.
+        stage_engines: What maps the activity of its stages, one for each lane; empty for networks without stages.
+    """
+
+    engines: Sequence[Engine]
+    stage_engines: Sequence[Engine] = ()
+
+    @property
+    def replicas(self) -> Mapping[str, Sequence[Engine]]:
+        """The engines behind each of its keys."""
+        return dict(zip(self.keys, (self.engines, self.stage_engines), strict=False))
+
+    def facts(self) -> ServedModel:
+        """What another process may know of it."""
+        return ServedModel(**{field.name: getattr(self, field.name) for field in fields(ServedModel)})
+
+
+def lane_devices(device: str) -> tuple[str, ...]:
+    """Name the device of each lane.
+
+    Args:
+        device: ``cpu``; ``cuda:1`` for one GPU; ``cuda`` for all that are visible; ``auto`` for those, or else the CPU.
+
+    Raises:
+        ValueError: The device is not there.
+    """
+    chosen = resolve_device(device)
+    devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if chosen == "cuda" else [chosen]
+    return tuple(name for name in devices for _ in range(LANES[torch.device(name).type]))
+
+
+def load_models(settings: Settings, lanes: Sequence[str] = ()) -> Mapping[str, LoadedModel]:
+    """Load, warm and prove all checkpoints of the settings; the first one is the default model.
+
+    Args:
+        settings: How to run.
+        lanes: The device of each lane; if empty, those of ``lane_devices``.
+
+    Raises:
+        CheckpointError: A folder is not a usable checkpoint.
+        GoldenMismatch: A model does not give its golden scores on a device of this machine.
+        ValueError: The device is not there, or two checkpoints share a name.
+    """
+    threads = settings.threads
+    if threads:
+        torch.set_num_threads(threads)
+    lanes = lanes or lane_devices(settings.device)
+    models: dict[str, LoadedModel] = {}
+    for folder in settings.checkpoints:
+        loaded = checkpoint.load(folder)
+        if loaded.config.name in models:
+            raise ValueError(f"two checkpoints are called {loaded.config.name!r}")
+        parameters, stage_attention = registry.parameter_count(loaded.network), loaded.network.weighs_stages
+        engines = _engines(loaded, lanes, settings.precision)
+        if engines[0].device == "cpu":
+            setting = calibrate(engines[0], loaded.digest, threads=threads)
+            threads = setting.threads  # one number for the process: the default model's
+            for engine in engines[1:]:
+                engine.limit(setting.cap)
+        stage_engines = [one for engine in engines if (one := StageEngine.of(engine)) is not None]
+        model = models[loaded.config.name] = LoadedModel(
+            config=loaded.config,
+            digest=loaded.digest,
+            engines=engines,
+            parameters=parameters,
+            stage_attention=stage_attention,
+            precision=engines[0].precision,
+            batch_shapes=engines[0].shapes,
+            devices=tuple(dict.fromkeys(engine.device for engine in engines)),
+            stage_engines=stage_engines,
+            stage_shapes=stage_engines[0].shapes if stage_engines else (),
+            reproducible=all(engine.reproducible and _agree(engine, engines[0], loaded) for engine in engines),
+        )
+        if not model.reproducible:
+            log.warning("%s: scores may differ in the last digits by batch company or device", model.config.name)
+        log.info(
+            "%s is ready on %s in %s, batches of %s",
+            *(model.config.name, ", ".join(model.devices), model.precision, model.batch_shapes),
+        )
+    return models
+
+
+def _engines(loaded: Checkpoint, lanes: Sequence[str], precision: Precision) -> list[TorchEngine]:
+    """Make an engine for each lane, those of one device around one form of the network, and prove each device."""
+    engines: list[TorchEngine] = []
+    for device, count in Counter(lanes).items():
+        engine = TorchEngine.of(loaded, device=device, precision=precision)
+        golden.verify(Scorer(loaded, engine))
+        engines += [engine, *(engine.twin() for _ in range(count - 1))]
+    return engines
+
+
+def _agree(engine: TorchEngine, other: TorchEngine, loaded: Checkpoint) -> bool:
+    """Whether two engines give the same rows, to the last bit."""
+    probes = [] if engine is other else [loaded.contract.probe(engine.cap, shape) for shape in engine.item_shapes]
+    return all(np.array_equal(engine.predict(probe), other.predict(probe)) for probe in probes)

@@ -1,0 +1,97 @@
+"""Loading checkpoints while others serve."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from app.batching.jobs import DeviceLost
+from app.batching.workers import Outcome, WorkerThreads
+from app.http.problems import Problem
+from app.models.loading import LoadedModel
+from app.settings import Settings
+from model import checkpoint
+
+Load = Callable[[Settings], Mapping[str, LoadedModel]]
+T = TypeVar("T")
+
+POLL_SECONDS = 1.0
+
+
+def check_allowed(folders: Sequence[Path], configured: Sequence[Path]) -> None:
+    """Find out whether these folders may be loaded: configured ones, and what is below their parents.
+
+    Raises:
+        Problem: One of them is elsewhere.
+    """
+    known = {folder.resolve() for folder in configured}
+    # A checkpoint in the root of the file system does not open all of it.
+    rooms = {folder.parent for folder in known if folder.parent != folder.parent.parent}
+    for place, folder in enumerate(folders):
+        try:
+            real = folder.resolve()
+        except (OSError, RuntimeError, ValueError):
+            # A loop of links, or a name that no file can have.
+            real = Path("/")
+        if real not in known and rooms.isdisjoint(real.parents):
+            raise Problem("invalid_parameter", f"checkpoints.{place}: not below the parent of a configured checkpoint")
+
+
+async def load_again(
+    load: Load,
+    settings: Settings,
+    folders: Sequence[Path],
+    current: Mapping[str, LoadedModel],
+    lanes: WorkerThreads,
+) -> Mapping[str, LoadedModel]:
+    """Load, warm and prove checkpoints on a lane, one at a time, with batches in between.
+
+    Files are read and hashed beforehand, elsewhere: damaged ones cost the device nothing, and a model that is loaded
+    already is kept as it is.
+
+    Args:
+        load: Makes the models of the settings that it is given.
+        settings: How the service runs.
+        folders: The checkpoints; the first one is the default model.
+        current: The models that are loaded.
+        lanes: Where to load: on the one that is free first.
+
+    Raises:
+        CheckpointError: A folder is not a usable checkpoint.
+        GoldenMismatch: A model does not give its golden scores on this machine.
+        ValueError: Two checkpoints share a name.
+        DeviceLost: A lane has ended.
+    """
+    loaded = {model.digest: model for model in current.values()}
+    models: dict[str, LoadedModel] = {}
+    for folder in folders:
+        _, digest = await asyncio.to_thread(checkpoint.inspect, folder)
+        model = loaded.get(digest)
+        if model is None:
+            alone = settings.model_copy(update={"checkpoints": (folder,)})
+            (model,) = (await _run_on(lanes, partial(load, alone))).values()
+        if model.config.name in models:
+            raise ValueError(f"two checkpoints are called {model.config.name!r}")
+        models[model.config.name] = model
+    return models
+
+
+async def _run_on(lanes: WorkerThreads, work: Callable[[], T]) -> T:
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(outcome: Outcome[T]) -> None:
+        if future.done():
+            return
+        if outcome.error is not None:
+            future.set_exception(outcome.error)
+        else:
+            future.set_result(outcome.value)  # type: ignore[arg-type]  # no error, so there is a value
+
+    lanes.run(lambda _: work(), lambda outcome: loop.call_soon_threadsafe(settle, outcome))
+    while not future.done():
+        if not lanes.alive:
+            raise DeviceLost
+        await asyncio.wait({future}, timeout=POLL_SECONDS)
+    return future.result()

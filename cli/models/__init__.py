@@ -1,0 +1,1 @@
+"""``smart-iqa models``: list, verify, import, export and quantise checkpoints."""

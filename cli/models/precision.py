@@ -1,0 +1,123 @@
+"""What precisions do to a checkpoint's scores: the ranges of int8, and the differences of all of them."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.checkpoint import Checkpoint, CheckpointError
+from model.contract import Items
+from model.inference.engine import Engine, Precision, mean_std, network_inputs
+from model.inference.selection import Selection, select
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A precision against fp32, over pictures.
+
+    Attributes:
+        precision: Its name.
+        pictures: How many.
+        mean: Mean absolute difference of the scores, in points of 100.
+        most: The largest difference.
+        bias: Mean difference, with its sign.
+        seconds: Time of the engine for a crop, the median over pictures.
+        speed: That of fp32 divided by it.
+    """
+
+    precision: str
+    pictures: int
+    mean: float
+    most: float
+    bias: float
+    seconds: float
+    speed: float
+
+
+def some(files: Sequence[Path], count: int) -> list[Path]:
+    """That many of the files, evenly spread over the list."""
+    places = np.linspace(0, len(files) - 1, min(count, len(files))).round().astype(int)
+    return [files[place] for place in places]
+
+
+def quantise(
+    loaded: Checkpoint, files: Sequence[Path], *, tolerance: float, progress: Callable[[Iterable[str]], Iterable[str]]
+) -> tuple[Selection, Difference]:
+    """Choose the layers of a checkpoint that compute in int8 on every other picture, and measure them on the rest.
+
+    Raises:
+        ImageError: A picture cannot be scored.
+    """
+    contract = loaded.contract
+    normalisation = mean_std(contract, "cpu")
+    pictures = [network_inputs(torch.from_numpy(_items(loaded, file)), normalisation) for file in files[::2]]
+    selection = select(
+        loaded.network, pictures, lambda outputs: _percent(loaded, outputs), tolerance=tolerance, progress=progress
+    )
+    exact = Engine.of(loaded, device="cpu", precision="fp32")
+    quick = Engine(loaded.network, contract, device="cpu", precision="int8", ranges=selection.ranges)
+    return selection, differences(loaded, {"fp32": exact, "int8": quick}, files[1::2])[1]
+
+
+def engines(loaded: Checkpoint) -> dict[str, Engine]:
+    """The engines of all precisions that a checkpoint can be computed in on a CPU; fp32 first."""
+    names: list[Precision] = ["fp32", "bf16", "int8"]
+    found = {}
+    for name in names:
+        try:
+            found[str(name)] = Engine.of(loaded, device="cpu", precision=name)
+        except CheckpointError:  # it has no ranges
+            continue
+    return found
+
+
+def differences(loaded: Checkpoint, engines: dict[str, Engine], files: Iterable[Path]) -> list[Difference]:
+    """Score pictures in all precisions, by turns.
+
+    Args:
+        loaded: The checkpoint.
+        engines: Its engines by precision, fp32 among them.
+        files: The pictures.
+
+    Raises:
+        ImageError: A picture cannot be scored.
+    """
+    scores: dict[str, list[float]] = {name: [] for name in engines}
+    seconds: dict[str, list[float]] = {name: [] for name in engines}
+    for file in files:
+        items = _items(loaded, file)
+        for name, engine in engines.items():
+            began = time.perf_counter()
+            rows_ND = engine.predict(items)
+            seconds[name].append((time.perf_counter() - began) / len(items))
+            scores[name].append(_percent(loaded, rows_ND[:, 0].astype(np.float64)))
+    exact = np.array(scores["fp32"])
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    rows = []
+    for name, values in scores.items():
+        off = np.array(values) - exact
+        rows.append(
+            Difference(
+                precision=name,
+                pictures=len(off),
+                mean=float(np.abs(off).mean()),
+                most=float(np.abs(off).max()),
+                bias=float(off.mean()),
+                seconds=medians[name],
+                speed=medians["fp32"] / medians[name],
+            )
+        )
+    return rows
+
+
+def _items(loaded: Checkpoint, file: Path) -> Items:
+    return loaded.contract.views(loaded.contract.decode(file.read_bytes())).items
+
+
+def _percent(loaded: Checkpoint, outputs: NDArray[np.float64]) -> float:
+    return loaded.contract.scale.to_percent(float(loaded.contract.raw(outputs).mean()))

@@ -1,0 +1,109 @@
+"""``smart-iqa score``."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.score.outputs import Format
+from cli.score.selection import SortOrder
+
+if TYPE_CHECKING:
+    from cli.pictures.picture_ref import PictureRef
+
+
+def score(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="Pictures, folders of them, zip and tar archives, quoted globs such as 'photos/**/*.jpg'; "
+            "- reads a list of paths from stdin."
+        ),
+    ],
+    format_: Annotated[
+        Format | None,
+        typer.Option("--format", "-f", help="Form of the results on stdout; a table, or nothing beside --out."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="File to write: .csv, .jsonl or .parquet. An interrupted run goes on where it stopped."
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew, and replace that file.")] = False,
+    sort: Annotated[
+        SortOrder | None, typer.Option(help="Order of the results; as they were found if left out.")
+    ] = None,
+    below: Annotated[float | None, typer.Option(help="Only pictures with a lower score.")] = None,
+    above: Annotated[float | None, typer.Option(help="Only pictures with a higher score.")] = None,
+    copy_to: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Copy the pictures meant by --below or --above to this folder.")
+    ] = None,
+    move_to: Annotated[Path | None, typer.Option(file_okay=False, help="Move them there instead.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Page to write: the worst pictures, and a histogram.")] = None,
+    null: Annotated[bool, typer.Option("--null", "-0", help="NUL bytes separate the list on stdin.")] = False,
+    crops: Annotated[
+        str | None,
+        typer.Option(
+            help="Crops per picture, 1 to 64; the model's own count if left out; auto for as many of those as it needs."
+        ),
+    ] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder; the default model if left out.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or int8.")] = "auto",
+) -> None:
+    """Score pictures, from 0 (worst) to 100 (best).
+
+    Ends with status 1 if a picture could not be scored; the others are scored all the same.
+    """
+    from cli.console import fail
+    from cli.options import crops_option, device_option, precision_option
+    from cli.pictures import sources
+    from cli.score import gallery, outputs
+    from cli.score.journal import SUFFIX
+    from cli.score.run import Plan, Run
+    from cli.score.selection import Selection
+    from model import checkpoint as checkpoints
+    from model.scorer import Scorer
+
+    plan = Plan(
+        format=format_ or (None if out else Format.TABLE),
+        out=out,
+        sort=sort,
+        selection=Selection(below=below, above=above),
+        folder=copy_to or move_to,
+        move=move_to is not None,
+        html=html,
+    )
+    asked = crops_option(crops)
+    if plan.folder and not plan.selection:
+        fail("--copy-to and --move-to need --below or --above, which say what is meant")
+    if copy_to and move_to:
+        fail("pictures are either copied or moved")
+    part = None
+    if out is not None:
+        outputs.check(out)
+        part = out.with_name(out.name + SUFFIX)
+        if overwrite:
+            part.unlink(missing_ok=True)
+        elif out.exists() and not part.exists():
+            fail(f"{out} exists and is complete; name another file, or add --overwrite")
+    if html is not None:
+        gallery.check(html)
+
+    def find() -> "Iterator[PictureRef]":
+        return sources.find(paths, null=null, without=plan.folder)
+
+    found = find()
+    first = next(found, None)
+    if first is None and not (part and part.exists()):
+        fail("there are no pictures in " + ", ".join(paths))
+    scorer = Scorer.load(
+        checkpoint or checkpoints.DEFAULT, device=device_option(device), precision=precision_option(precision)
+    )
+    run = Run(plan, scorer, asked, part)
+    # A list on stdin can be read only once.
+    counted = None if sources.STDIN in paths else find
+    raise typer.Exit(run(itertools.chain(() if first is None else (first,), found), counted))

@@ -1,0 +1,196 @@
+"""A page with the worst pictures and the histogram of all scores: one file that asks for nothing else.
+
+There is no script in it, and its own policy forbids whatever is not in the file.
+"""
+
+import base64
+import contextlib
+import hashlib
+import io
+import itertools
+from bisect import bisect
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cli.console import printable
+from cli.pictures import archives
+from cli.score import outputs
+from cli.score.journal import Journal
+from cli.score.selection import Selection, SortOrder
+from cli.scoring.stream import Record
+
+if TYPE_CHECKING:
+    from model.contract import Contract
+
+SHOWN = 200
+"""Pictures on the page; about 10 kB each."""
+FAILED_SHOWN = 100
+BIN_WIDTH = 5
+"""Points in a bar of the histogram."""
+BANDS = (20.0, 40.0, 60.0, 80.0)
+"""Scores from which on each colour but the first is taken, where a contract has no grades."""
+THUMBNAIL = (320, 240)
+SUFFIXES = (".html", ".htm")
+
+
+def check(file: Path) -> None:
+    """Find out before anything is scored whether the page could be written.
+
+    Raises:
+        ValueError: It is not called like a page (which could be a photo by mistake), or its folder does not exist.
+    """
+    if file.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"{file}: the name of the report must end in {' or '.join(SUFFIXES)}")
+    if not file.parent.is_dir():
+        raise ValueError(f"{file.parent}: no such folder")
+
+
+def write(
+    file: Path,
+    journal: Journal,
+    selection: Selection,
+    order: SortOrder,
+    contract: "Contract",
+    *,
+    model: str,
+    crops: int | str,
+) -> None:
+    """Write the page.
+
+    Args:
+        file: Replaced if it exists.
+        journal: The results.
+        selection: Which pictures to show; the histogram is of all.
+        order: Which ones to show first.
+        contract: Its grades have the colours.
+        model: The model's name.
+        crops: How many crops were asked for.
+    """
+    import jinja2
+
+    bands = contract.grades or BANDS
+    scores_N = np.array(journal.scores)
+    known_N = scores_N[~np.isnan(scores_N)]
+    failed_N = np.flatnonzero(np.isnan(scores_N))
+    meant_N = selection.scored(scores_N, order)
+    shown = list(journal.records(meant_N[:SHOWN]))
+    thumbnails = _thumbnails({record["path"] for record in shown})
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string(Path(__file__).with_name("gallery.html").read_text(encoding="utf-8"))
+    style = Path(__file__).with_name("gallery.css").read_text(encoding="utf-8")
+    page = template.stream(
+        title=f"Quality of {len(scores_N):,} picture{'' if len(scores_N) == 1 else 's'}",
+        model=model,
+        crops=crops,
+        style=style,
+        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        facts=_facts(known_N, selection, len(meant_N)) if len(known_N) else (),
+        bins=list(_bins(known_N, selection, bands)),
+        bin_width=BIN_WIDTH,
+        peak=int(_counts(known_N).max()),
+        caption=_caption(selection, bool(contract.grades)),
+        heading=_heading(len(meant_N), selection, order),
+        cards=(_card(record, bands, thumbnails.get(record["path"])) for record in shown),
+        more=len(meant_N) - len(shown),
+        failed_count=len(failed_N),
+        failed=[(printable(one["path"]), one["error"]) for one in journal.records(failed_N[:FAILED_SHOWN])],
+    )
+    with outputs.replacing(file) as fresh:
+        page.dump(str(fresh), encoding="utf-8")
+
+
+def _facts(known_N: NDArray[np.float64], selection: Selection, meant: int) -> list[tuple[str, str]]:
+    facts = [("median", f"{np.median(known_N):.1f}"), ("mean", f"{known_N.mean():.1f}")]
+    facts += [("worst", f"{known_N.min():.1f}"), ("best", f"{known_N.max():.1f}")]
+    return [*facts, (str(selection), f"{meant:,} of {len(known_N):,}")] if selection else facts
+
+
+def _heading(count: int, selection: Selection, order: SortOrder) -> str:
+    which = f"The {order}" if count > SHOWN else f"All {selection}" if selection else "All"
+    return f"{which}, {order} first"
+
+
+def _caption(selection: Selection, graded: bool) -> str:
+    colours = ", coloured by grade" if graded else ""
+    return f"Pictures by score, {BIN_WIDTH} points a bar{colours}{f'; pale if not {selection}' if selection else ''}."
+
+
+def _counts(known_N: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.histogram(known_N, bins=100 // BIN_WIDTH, range=(0, 100))[0]
+
+
+def _bins(known_N: NDArray[np.float64], selection: Selection, bands: tuple[float, ...]) -> Iterator[dict[str, Any]]:
+    counts = _counts(known_N)
+    for place, count in enumerate(counts.tolist()):
+        low = place * BIN_WIDTH
+        # So that a single picture beside thousands is seen at all.
+        height = max(100 * count / counts.max(), 1.5) if count else 0
+        middle = low + BIN_WIDTH / 2
+        yield {
+            "low": low,
+            "count": count,
+            "height": height,
+            "band": bisect(bands, middle),
+            "meant": selection.takes(middle),
+        }
+
+
+def _card(record: Record, bands: tuple[float, ...], thumbnail: tuple[str, tuple[int, int]] | None) -> dict[str, Any]:
+    return {
+        "name": printable(record["path"]),
+        "score": f"{record['score']:.1f}",
+        "band": bisect(bands, record["score"]),
+        "grade": record["grade"],
+        "spread": None if record["stderr"] is None else f"{record['stderr']:.1f}",
+        "width": record["image"]["width"],
+        "height": record["image"]["height"],
+        "format": record["image"]["format"],
+        "warnings": ", ".join(warning.replace("_", " ") for warning in record["warnings"]),
+        "thumbnail": thumbnail and thumbnail[0],
+        "size": thumbnail and thumbnail[1],
+    }
+
+
+def _thumbnails(names: set[str]) -> dict[str, tuple[str, tuple[int, int]]]:
+    """Small copies as Base64, with their sizes; pictures that are no longer there have none."""
+    from model.images import ImageError
+
+    found = {}
+    for name, data in _contents(names):
+        with contextlib.suppress(ImageError):
+            found[name] = _thumbnail(data)
+    return found
+
+
+def _contents(names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    for archive, inside in itertools.groupby(sorted(names, key=_place), lambda name: _place(name)[0]):
+        if not archive:
+            for name in inside:
+                with contextlib.suppress(OSError):
+                    yield name, Path(name).read_bytes()
+            continue
+        wanted = set(inside)
+        for name, content in archives.members(archive):
+            if name in wanted and not isinstance(content, (Path, Exception)):
+                with contextlib.suppress(OSError, archives.ArchiveError):
+                    yield name, content()
+
+
+def _place(name: str) -> tuple[str, str]:
+    return "" if Path(name).is_file() else archives.containing(name) or "", name
+
+
+def _thumbnail(data: bytes) -> tuple[str, tuple[int, int]]:
+    from model import images
+
+    picture = images.decode(data, enough=lambda width, height: THUMBNAIL if width >= height else THUMBNAIL[::-1])
+    small = picture.image.copy()
+    small.thumbnail(THUMBNAIL)
+    small.info.clear()
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=75, optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode(), small.size

@@ -1,0 +1,147 @@
+"""What a run has scored so far, on disk: one JSON line per picture below a line that says how they were scored.
+
+It is what an interrupted run goes on from, and what outputs are made of that need all results. In memory there are
+sixteen bytes per picture.
+"""
+
+import contextlib
+import json
+import os
+import tempfile
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import IO, Any
+
+from cli.scoring.stream import Record
+
+SUFFIX = ".part"
+_FORMAT = {"smart-iqa score": 1}
+
+
+class Journal:
+    """The results of one run, in the order of scoring.
+
+    Attributes:
+        scores: 0 to 100 by picture, NaN where it could not be scored.
+        resumed: How many of them an earlier run had scored.
+    """
+
+    def __init__(self, file: IO[bytes], settings: Mapping[str, Any], path: Path | None = None) -> None:
+        self.scores = array("d")
+        self._offsets = array("q")
+        self._file = file
+        self._path = path
+        self._known: Counter[bytes] = Counter()
+        if not self._read(settings):
+            self._write({**_FORMAT, **settings})
+        self.resumed = len(self.scores)
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, path: Path | None, settings: Mapping[str, Any]) -> Iterator["Journal"]:
+        """Begin a journal, or go on with one.
+
+        Args:
+            path: The file; None takes a nameless one that nobody can go on with.
+            settings: What decides the scores, as JSON can hold it.
+
+        Raises:
+            ValueError: The file is no journal, was begun with other settings, or another process is writing it.
+        """
+        if path is None:
+            with tempfile.TemporaryFile() as nameless:
+                yield cls(nameless, settings)
+            return
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
+            lock(file, path)
+            yield cls(file, settings, path)
+
+    def takes(self, name: str) -> bool:
+        """Whether a picture is still to be scored. One that was found twice is asked for twice."""
+        key = _key(name)
+        if not self._known[key]:
+            return True
+        self._known[key] -= 1
+        return False
+
+    def add(self, record: Record) -> None:
+        """Write a result down; from here on it outlives the process."""
+        self._index(self._write(record), record)
+
+    def records(self, places: Iterable[int]) -> Iterator[Record]:
+        """Read results back.
+
+        Args:
+            places: Which ones, in this order.
+        """
+        for place in places:
+            self._file.seek(self._offsets[place])
+            yield json.loads(self._file.readline())
+
+    def remove(self) -> None:
+        """Give up the file: nothing is left to go on with."""
+        if self._path is not None:
+            self._path.unlink()
+
+    def _write(self, record: Mapping[str, Any]) -> int:
+        offset = self._file.seek(0, os.SEEK_END)
+        self._file.write(json.dumps(record).encode() + b"\n")
+        self._file.flush()
+        return offset
+
+    def _index(self, offset: int, record: Record) -> None:
+        self._offsets.append(offset)
+        self.scores.append(record.get("score", float("nan")))
+
+    def _read(self, settings: Mapping[str, Any]) -> bool:
+        """Take in what an earlier run has written; False if that is not even the first line."""
+        end = 0
+        for line in self._file:
+            if not line.endswith(b"\n"):
+                break  # the run was killed while it wrote this
+            if end == 0:
+                _compare(_object(line, self._path), settings, self._path)
+            else:
+                record = _object(line, self._path)
+                self._index(end, record)
+                self._known[_key(record["path"])] += 1
+            end += len(line)
+        self._file.truncate(end)
+        return end > 0
+
+
+def _object(line: bytes, path: Path | None) -> Record:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not ("path" in found or _FORMAT.items() <= found.items()):
+        raise ValueError(f"{path} is not what an interrupted run leaves behind; move it away, or add --overwrite")
+    return found
+
+
+def _compare(begun: Record, settings: Mapping[str, Any], path: Path | None) -> None:
+    for name, value in settings.items():
+        if begun.get(name) != value:
+            raise ValueError(
+                f"{path} was begun with {name} {begun.get(name)}, not {value}; go on as it was begun, name another "
+                "file, or start anew with --overwrite"
+            )
+
+
+def _key(name: str) -> bytes:
+    return blake2b(name.encode(errors="surrogateescape"), digest_size=16).digest()
+
+
+def lock(file: IO[bytes], path: Path | str) -> None:
+    """Two runs in one file would double its rows. The lock ends with the process, however that ends."""
+    with contextlib.suppress(ImportError):  # not on Windows
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"another run is writing {path}") from error

@@ -1,0 +1,137 @@
+"""How many threads, and how many items to a batch, an engine on this CPU is fastest with.
+
+It is measured once, in about two seconds, and remembered in a file. What is chosen changes the price of a score and
+never the score: candidates that give other bits are not taken.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import platform
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from model.contract import Items
+from model.inference.engine import Engine
+
+FILE = "calibration.json"
+ROUNDS = 4
+"""How often each candidate is measured, all by turns: what else runs here meanwhile shall hit all of them alike."""
+SLOW_SECONDS = 0.15
+"""Where the largest batch takes so long, nothing is measured: it would take thirty times that."""
+USUAL = 8
+"""Items to a batch then."""
+WORTH = 1.04
+"""A larger batch makes others wait: it must be so much faster than a smaller one."""
+
+
+class Setting(NamedTuple):
+    """What was chosen: threads of the process's engines, and items to a batch."""
+
+    threads: int
+    cap: int
+
+
+def cache_folder() -> Path:
+    """Where measured choices are kept: ``$XDG_CACHE_HOME/smart-iqa``, or ``~/.cache/smart-iqa``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "smart-iqa"
+
+
+def calibrate(engine: Engine, digest: str, *, threads: int = 0, folder: Path | None = None) -> Setting:
+    """Set an engine, and the threads of this process, to what is fastest here; from memory if it was measured before.
+
+    Args:
+        engine: A warmed engine on a CPU.
+        digest: The digest of its checkpoint.
+        threads: A number of threads that is not to be changed; 0 leaves the choice.
+        folder: Where choices are kept; ``cache_folder()`` if None.
+    """
+    file = (folder or cache_folder()) / FILE
+    key = _key(engine, digest, threads)
+    known = _read(file)
+    setting = _setting(known.get(key), engine)
+    if setting is None:
+        setting = _measure(engine, [threads] if threads else _thread_counts())
+        # Elsewhere than here nobody needs it: a folder that cannot be written costs those seconds at each start.
+        with contextlib.suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            staging = file.with_suffix(f".{os.getpid()}.writing")
+            staging.write_text(json.dumps({**known, key: setting}, indent=1) + "\n", encoding="utf-8")
+            os.replace(staging, file)
+    torch.set_num_threads(setting.threads)
+    engine.limit(setting.cap)
+    return setting
+
+
+def _measure(engine: Engine, thread_counts: list[int]) -> Setting:
+    item_shape = engine.item_shapes[0]
+    probe = engine.contract.probe(engine.shapes[-1], item_shape)
+    usual, began = torch.get_num_threads(), time.perf_counter()
+    reference = engine.predict(probe)
+    if time.perf_counter() - began > SLOW_SECONDS:
+        return Setting(usual, next((shape for shape in engine.shapes if shape >= USUAL), engine.shapes[-1]))
+    agreeing = []
+    for threads in thread_counts:
+        torch.set_num_threads(threads)
+        if np.array_equal(engine.predict(probe), reference):
+            agreeing.append(threads)
+    seconds: dict[Setting, float] = {}
+    for _ in range(ROUNDS):
+        for threads in agreeing:
+            torch.set_num_threads(threads)
+            for shape in engine.shapes:
+                setting = Setting(threads, shape)
+                seconds[setting] = min(seconds.get(setting, math.inf), _seconds(engine, probe[:shape]) / shape)
+    if not seconds:
+        return Setting(usual, engine.shapes[-1])
+    fastest = min(seconds.values())
+    good = [setting for setting, taken in seconds.items() if taken <= WORTH * fastest]
+    return min(good, key=lambda setting: (setting.cap, seconds[setting]))
+
+
+def _seconds(engine: Engine, items: Items) -> float:
+    began = time.perf_counter()
+    engine.run([items])
+    return time.perf_counter() - began
+
+
+def _thread_counts() -> list[int]:
+    """Half of the processors, which may be all real cores, and all of them."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return sorted({max(processors // 2, 1), processors})
+
+
+def _key(engine: Engine, digest: str, threads: int) -> str:
+    facts = (digest, engine.precision, torch.__version__, _processor(), _thread_counts(), threads, engine.shapes)
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line
+    return platform.processor()
+
+
+def _read(file: Path) -> dict[str, object]:
+    with contextlib.suppress(OSError, ValueError):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(content, dict):
+            return content
+    return {}
+
+
+def _setting(entry: object, engine: Engine) -> Setting | None:
+    """What was remembered, if it still makes sense."""
+    if isinstance(entry, list) and len(entry) == 2 and all(type(number) is int for number in entry):
+        setting = Setting(*entry)
+        if setting.cap in engine.shapes and 1 <= setting.threads <= _thread_counts()[-1]:
+            return setting
+    return None

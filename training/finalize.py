@@ -1,0 +1,154 @@
+"""What comes of a run: candidates while it goes, the finished checkpoint at its end."""
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scipy import stats
+
+from model import checkpoint, golden
+from model.contract import Contract
+from model.networks import registry
+from model.scorer import Scorer
+from training import card, initial_weights, losses, score_statistics, splits
+from training.correlation import Agreement
+from training.datasets import Dataset, Part, Sample
+from training.errors import TrainingError
+from training.evaluator import evaluate, write
+from training.recipe import Recipe
+from training.run import BEST, CANDIDATE, CHECKPOINT, SPLIT, evaluation_folder, read_metrics
+
+if TYPE_CHECKING:
+    from training.cross_validation import CrossValidation
+
+CALIBRATION_PICTURES = 500
+STAGING = "finishing"
+
+
+def validate(
+    out: Path, network: registry.Network, recipe: Recipe, contract: Contract, watched: list[Sample]
+) -> Agreement | None:
+    """Write a candidate checkpoint, and judge it on the watched pictures; None where there are none.
+
+    Raises:
+        TrainingError: It cannot be written.
+    """
+    _save(out / CANDIDATE, network, recipe, contract)
+    if not watched:
+        return None
+    return evaluate(Scorer.load(out / CANDIDATE), watched, crops=recipe.validation_crops).agreement
+
+
+def promote(out: Path) -> None:
+    """Keep the candidate as the best so far."""
+    shutil.rmtree(out / BEST, ignore_errors=True)
+    os.replace(out / CANDIDATE, out / BEST)
+
+
+def finish(
+    out: Path,
+    recipe: Recipe,
+    dataset: Dataset,
+    split: splits.Split,
+    init: Path | None,
+    *,
+    root: Path,
+    split_origin: str,
+    folds: "CrossValidation | None",
+) -> None:
+    """Measure the best epoch with the contract's crops, and write it with its card, split and golden scores.
+
+    A loss that leaves the scale of the outputs open gets it here: a straight line from outputs to labels, fitted on
+    the validation pictures (without any, on training pictures).
+
+    Args:
+        out: The run folder.
+        recipe: What was done.
+        dataset: The data set.
+        split: Its parts.
+        init: First weights.
+        root: Where the data set is.
+        split_origin: Where the split is from, in words.
+        folds: What cross-validation of the recipe gave, if the checkpoint shall tell.
+
+    Raises:
+        TrainingError: It cannot be written.
+    """
+    best = Scorer.load(out / BEST, precision="fp32")
+    contract = best.checkpoint.contract
+    calibrated_on = ""
+    if recipe.loss not in losses.SCALED:
+        calibrated_on = "validation" if split.validation else "training"
+        samples = splits.select(dataset, split.validation or split.train[:CALIBRATION_PICTURES])
+        contract = _calibrated(evaluate(best, samples).predictions, samples, contract)
+    network = best.checkpoint.network.cpu()
+    # The checkpoint appears whole: what is not finished lies beside it.
+    staging = out / STAGING
+    _save(staging, network, recipe, contract)
+    scorer = Scorer.load(staging, precision="fp32")
+    contract = score_statistics.describe(scorer, splits.select(dataset, split.train), contract)
+    parts: tuple[Part, ...] = ("validation", "test")
+    evaluations = {
+        part: evaluate(scorer, splits.select(dataset, names)) for part in parts if (names := split.names(part))
+    }
+    agreements = {part: evaluation.agreement for part, evaluation in evaluations.items()}
+    text = card.write(
+        recipe,
+        contract,
+        agreements,
+        split,
+        split_origin=split_origin,
+        epochs=len(read_metrics(out)),
+        calibrated_on=calibrated_on,
+        note=dataset.note,
+        init=_origin(init),
+        folds=folds,
+    )
+    _save(
+        staging,
+        network,
+        recipe,
+        contract,
+        card=text,
+        trained_on=f"{recipe.dataset}, {len(split.train)} pictures",
+        licence="of the training data; see card.md",
+        figures={
+            f"{recipe.dataset}-{part}": {"pictures": float(len(split.names(part))), **agreement.to_dict()}
+            for part, agreement in agreements.items()
+        }
+        | ({f"{recipe.dataset}-folds": folds.figures()} if folds else {}),
+    )
+    try:
+        (staging / SPLIT).write_text(splits.dump(split), encoding="utf-8")
+        golden.write(Scorer.load(staging, device="cpu", precision="fp32"))
+        checkpoint.replace(staging, out / CHECKPOINT)
+        finished = checkpoint.load(out / CHECKPOINT)
+        for part, evaluation in evaluations.items():
+            write(evaluation_folder(out, part), evaluation, finished, dataset=dataset, root=root, part=part, crops=None)
+    except OSError as error:
+        raise TrainingError(f"{out / CHECKPOINT} cannot be written: {error.strerror}") from error
+
+
+def _calibrated(predictions: Sequence[float], samples: list[Sample], contract: Contract) -> Contract:
+    line = stats.linregress(predictions, [sample.mos for sample in samples])
+    slope, intercept = float(line.slope) or 1.0, float(line.intercept)
+    return dataclasses.replace(contract, slope=slope * contract.slope, intercept=slope * contract.intercept + intercept)
+
+
+def _origin(init: Path | None) -> str:
+    if init == initial_weights.RANDOM:
+        return "random"
+    if init is None:
+        return "timm's weights of that name"
+    return f"the checkpoint `{init.name}`" if init.is_dir() else f"`{init.name}`"
+
+
+def _save(folder: Path, network: registry.Network, recipe: Recipe, contract: Contract, **about: Any) -> None:
+    name = f"{recipe.network}-{recipe.dataset}"
+    try:
+        checkpoint.save(folder, network, name=name, contract=contract, **{"card": "", **about})
+    except OSError as error:
+        raise TrainingError(f"{folder} cannot be written: {error.strerror}; what was there is untouched") from error
