@@ -10,13 +10,15 @@ from starlette.middleware.cors import CORSMiddleware
 
 from app.http import auth, openapi, problems
 from app.http.middleware import HEADER, RequestMiddleware
-from app.http.routes import admin, attention, batch, health, metrics, models, score
+from app.http.routes import admin, attention, batch, health, metrics, score
+from app.http.routes import models as model_routes
+from app.http.upload import UploadBudget
 from app.models.loading import load_models
 from app.models.manager import LocalModelManager, ModelManager
 from app.models.reload import Load
 from app.observability import tracing
 from app.observability.metrics import Metrics
-from app.page import route
+from app.page import route as page
 from app.scoring.service import Service
 from app.settings import Settings
 
@@ -27,16 +29,16 @@ def create_app(
     load: Load = load_models,
     clock: Callable[[], float] = time.monotonic,
     on_loss: Callable[[], object] = lambda: None,
-    host: Callable[[Metrics], ModelManager] | None = None,
+    manager: Callable[[Metrics], ModelManager] | None = None,
 ) -> FastAPI:
     """Make the application.
 
     Args:
         settings: How to run.
-        load: Makes the models; called on a lane, after the start and when models are exchanged.
+        load: Makes the models; called on a worker thread, after the start and when models are exchanged.
         clock: Seconds from a monotonic clock.
         on_loss: Called once when the device is lost, which only a new process will have again.
-        host: Makes what holds the models, once the event loop runs; if left out, this process does, by ``load``.
+        manager: Makes what holds the models, once the event loop runs; if left out, this process does, by ``load``.
 
     Raises:
         ValueError: A key's entry is malformed.
@@ -49,12 +51,12 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        holding = (
-            host(measured) if host else LocalModelManager(settings, measured, load=load, clock=clock, on_loss=on_loss)
-        )
-        service = app.state.service = Service(
-            settings, measured, holding, clock=clock, tracer=tracing.tracer(telemetry)
-        )
+        if manager is not None:
+            models = manager(measured)
+        else:
+            models = LocalModelManager(settings, measured, load=load, clock=clock, on_loss=on_loss)
+        service = Service(settings, measured, models, clock=clock, tracer=tracing.tracer(telemetry))
+        app.state.service = service
         # In the background: probes get their answers while a large model loads.
         service.start()
         yield
@@ -73,6 +75,7 @@ def create_app(
     app.state.metrics = measured
     app.state.telemetry = telemetry
     app.state.access = auth.Access(settings, clock)
+    app.state.uploads = UploadBudget(settings.max_upload_bytes)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -83,7 +86,7 @@ def create_app(
         )
     app.add_middleware(RequestMiddleware, metrics=measured)
     problems.install(app)
-    # In this order: who may not ask is told nothing, and who is let in is counted before the body is read.
+    # In this order: a request without a key is told nothing; one that is admitted is counted before its body is read.
     for routes in (score, batch, attention):
         app.include_router(
             routes.router,
@@ -91,7 +94,7 @@ def create_app(
             responses=problems.responses(*auth.PROBLEMS, "draining"),
         )
     app.include_router(
-        models.router, dependencies=[Depends(auth.need_key)], responses=problems.responses(*auth.PROBLEMS)
+        model_routes.router, dependencies=[Depends(auth.need_key)], responses=problems.responses(*auth.PROBLEMS)
     )
     app.include_router(
         admin.router, dependencies=[Depends(auth.need_admin)], responses=problems.responses(*auth.ADMIN_PROBLEMS)
@@ -102,6 +105,6 @@ def create_app(
             dependencies=[Depends(auth.need_key_always)] if locked else [],
             responses=problems.responses(*auth.PROBLEMS) if locked else {},
         )
-    app.include_router(route.router)
-    openapi.install(app, open_to_all=not app.state.access.asks, max_files=settings.max_batch_files)
+    app.include_router(page.router)
+    openapi.install(app, open_to_all=not app.state.access.keys_needed, max_files=settings.max_batch_files)
     return app

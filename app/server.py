@@ -9,8 +9,8 @@ import socket
 import uvicorn
 from fastapi import FastAPI
 
-from app.http.problems import Problem
-from app.scoring.service import Service
+from app.batching.errors import DeviceLost
+from app.scoring.service import ReloadFailed, Service
 
 TICK_SECONDS = 0.1
 
@@ -64,5 +64,5 @@ class Server(uvicorn.Server):
 
     async def _load_again(self) -> None:
         # The service has said in the log what went wrong.
-        with contextlib.suppress(Problem):
+        with contextlib.suppress(ReloadFailed, DeviceLost):
             await self._service.reload()

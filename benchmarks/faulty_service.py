@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from app.batching.runner import Runner
+from app.batching.workers import WorkerThreads
 from cli.main import main
 from model.inference.engine import Engine
 
 _chance = random.Random(1)
 _here = threading.local()
-_run, _run_at = Runner.run, Engine._run_at
+_compute, _run_at = WorkerThreads._compute, Engine._run_at
 
 
-def _remember(self: Runner, replicas: Any, parts: Any, lane: int) -> Any:
+def _remember(self: WorkerThreads, replicas: Any, parts: Any, lane: int) -> Any:
     _here.in_batch = True
     try:
-        return _run(self, replicas, parts, lane)
+        return _compute(self, replicas, parts, lane)
     finally:
         _here.in_batch = False
 
@@ -39,6 +39,6 @@ def _fail_now_and_then(self: Engine, shape: Any, parts: Sequence[Any]) -> Any:
 
 
 if __name__ == "__main__":
-    Runner.run = _remember  # type: ignore[method-assign]
+    WorkerThreads._compute = _remember  # type: ignore[method-assign]
     Engine._run_at = _fail_now_and_then  # type: ignore[method-assign]
     main()

@@ -1,26 +1,30 @@
-"""Room in a queue: who still fits, and who has had a place kept.
+"""How much may wait in a queue, and who has capacity reserved.
 
-Neither torch nor a web framework is imported here.
+A full queue says when to come again (``Retry-After``): when what waits now will have been computed.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import Self
 
-from app.batching.jobs import QueueFull, Reservation
+from app.batching.errors import QueueFull
 
 RETRY_AFTER_CAP = 30
+"""Longest ``Retry-After``, in seconds."""
 
 
 class QueueCapacity:
-    """Bounds what waits, with the places that are kept for crops still to come.
+    """Bounds the crops that wait and those that capacity is reserved for.
 
     Args:
         max_crops: Bound on the crops.
         max_bytes: Bound on their memory.
         clock: Seconds from a monotonic clock.
-        waiting: Tells how many crops wait, and their bytes.
-        drain_seconds: Tells how long what waits will take.
+        waiting: Returns how many crops wait, and their bytes.
+        drain_seconds: Returns how long the device will take for what waits.
+
+    Attributes:
+        reservations: Those that are not used up.
     """
 
     def __init__(
@@ -32,7 +36,7 @@ class QueueCapacity:
         waiting: Callable[[], tuple[int, int]],
         drain_seconds: Callable[[], float],
     ) -> None:
-        self.places: set[Reservation] = set()
+        self.reservations: set[Reservation] = set()
         self._max_crops = max_crops
         self._max_bytes = max_bytes
         self._clock = clock
@@ -40,42 +44,63 @@ class QueueCapacity:
         self._drain_seconds = drain_seconds
 
     def check(self, crops: int, size: int) -> None:
-        """Find out whether so many crops of so many bytes in all would fit.
+        """Raise if so many crops of so many bytes in all do not fit now.
 
         Raises:
-            QueueFull: They would not.
+            QueueFull: They do not.
         """
         waiting, held = self._waiting()
-        crops += waiting + sum(place.crops for place in self.places)
-        size += held + sum(place.bytes for place in self.places)
+        crops += waiting + sum(reservation.crops for reservation in self.reservations)
+        size += held + sum(reservation.bytes for reservation in self.reservations)
         if crops > self._max_crops or size > self._max_bytes:
             raise QueueFull(min(max(math.ceil(self._drain_seconds()), 1), RETRY_AFTER_CAP))
 
-    @contextmanager
-    def keep(self, crops: int, size: int, within: Reservation | None = None) -> Iterator[Reservation]:
-        """Keep a place, and give back at the end what has not come.
+    def reserve(self, crops: int, size: int) -> "Reservation":
+        """Reserve capacity.
 
         Args:
             crops: How many.
             size: Their bytes, at most.
-            within: A place whose room this is to be part of.
 
         Raises:
-            QueueFull: There is no room for all of them.
+            QueueFull: They do not fit.
         """
-        if within is not None:
-            within.take(crops, size)
         self.check(crops, size)
-        place = Reservation(crops, size, self._clock())
-        self.places.add(place)
-        try:
-            yield place
-        finally:
-            self.places.discard(place)
+        return Reservation(self.reservations, crops, size, self._clock())
 
-    def take(self, place: Reservation | None, crops: int, size: int) -> None:
-        """Let crops come that a place may have been kept for."""
-        if place is not None:
-            place.take(crops, size)
-            if not place.crops:
-                self.places.discard(place)
+
+class Reservation:
+    """Capacity for crops of one picture that are still to come. Leaving it as a context releases what is left.
+
+    Args:
+        reservations: Where it counts for as long as something of it is left.
+        crops: How many.
+        size: Their memory in bytes, at most.
+        since: When it was made; its crops stand in line as if they had come then.
+    """
+
+    def __init__(self, reservations: "set[Reservation]", crops: int, size: int, since: float) -> None:
+        self.crops = crops
+        self.bytes = size
+        self.since = since
+        self._reservations = reservations
+        reservations.add(self)
+
+    def take(self, crops: int, size: int) -> None:
+        """Use some of it, for crops that have come."""
+        assert crops <= self.crops, "more crops than were reserved"
+        self.crops -= crops
+        self.bytes = max(self.bytes - size, 0)
+        if not self.crops:
+            self.release()
+
+    def release(self) -> None:
+        """Give back what is left."""
+        self.crops = self.bytes = 0
+        self._reservations.discard(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()

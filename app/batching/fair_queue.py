@@ -1,26 +1,119 @@
 """The jobs that wait for the device, and whose turn it is.
 
-Shares are of device time, by start-time fair queueing on two levels. Between the classes, interactive jobs get nine
-parts and bulk ones one, so that neither a flood of interactive requests nor one of bulk work shuts the other out.
-Within a class every flow, the jobs of one owner for one model, gets the same. Within a flow it is first come, first
-served, and the later rounds of a picture count as come with its first. Who asked for nothing has saved up nothing,
-and time that one does not want goes to the others.
-
-Neither torch nor a web framework is imported here.
+Start-time fair queueing of device time, on two levels. Between the classes: interactive jobs get nine parts and bulk
+jobs one, so that neither can shut the other out. Within a class: every flow, the jobs of one owner for one model, gets
+the same. Within a flow jobs are served in the order they came; the later rounds of a picture count as come with its
+first. A flow that has not asked for its share has no claim to it later, and the others use it meanwhile.
 """
 
+import asyncio
+import math
 from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from app.batching.jobs import Job, Priority, Segment
+from app.batching.jobs import Answer, Items, Priority, Rows
 
 PARTS = {Priority.INTERACTIVE: 9.0, Priority.BULK: 1.0}
-"""Device time of the classes, in proportion, while both want it for long."""
+"""Shares of device time of the classes while both have jobs."""
 HEAD_START = {Priority.INTERACTIVE: 0.0, Priority.BULK: 0.2}
-"""Device seconds per part that the other class may take first: a short burst of interactive requests is not mixed with
-bulk work."""
+"""Device seconds per part by which bulk jobs stand back: a short burst of interactive requests goes before them."""
+
+
+@dataclass(eq=False, kw_only=True)
+class Job:
+    """Work items of one submission, in the queue and in batches.
+
+    Attributes:
+        key: Names the engine.
+        owner: Name of the key that asked; "" where nobody is told apart.
+        items: The work items, (N, *shape).
+        priority: Class of the request.
+        deadline: When the answer is of no use any more, on the batcher's clock.
+        submitted: When it was submitted.
+        since: From when on it stands in line: when its request came.
+        future: Where its caller waits.
+        taken: Items that are in batches, from the first one on.
+        started: When the device began with its first items.
+        compute_seconds: Device time of the batches that it was part of.
+        parts: Rows that are there, by the place of their first item.
+    """
+
+    key: str
+    owner: str
+    items: Items
+    priority: Priority
+    deadline: float
+    submitted: float
+    since: float
+    future: "asyncio.Future[Answer]"
+    taken: int = 0
+    started: float = math.inf
+    compute_seconds: float = 0.0
+    parts: dict[int, Rows] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What jobs must have in common to share a batch: the engine and the shape of their items."""
+        return self.key, self.items.shape[1:]
+
+    @property
+    def flow(self) -> tuple[str, str]:
+        """What gets a fair share of the device: the jobs of one owner for one model."""
+        return self.owner, self.key
+
+    @property
+    def waiting(self) -> int:
+        """Items that are in no batch yet."""
+        return len(self.items) - self.taken
+
+    @property
+    def item_bytes(self) -> int:
+        """Memory of one item."""
+        return self.items.nbytes // len(self.items)
+
+    @property
+    def over(self) -> bool:
+        """Whether its caller has been answered or has left."""
+        return self.future.done()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """Crops ``start`` to ``stop`` of a job, in one batch."""
+
+    job: Job
+    start: int
+    stop: int
+    attempt: int = 1
+
+    @property
+    def crops(self) -> int:
+        """How many crops it holds."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Batch:
+    """Segments of one kind that go to the device together.
+
+    Attributes:
+        key: Names the engine.
+        segments: Its crops.
+        reason: Why it was sent now, for the metrics: full, idle, retry.
+        cost: Seconds on the device that its flows were charged with.
+    """
+
+    key: str
+    segments: tuple[Segment, ...]
+    reason: str
+    cost: float
+
+    @property
+    def crops(self) -> int:
+        """How many crops it holds."""
+        return sum(segment.crops for segment in self.segments)
 
 
 @dataclass(eq=False)
@@ -40,10 +133,10 @@ class _Class:
     flows: dict[tuple[str, str], _Flow] = field(default_factory=dict)
     used: float = 0.0
     turn: float = 0.0
-    """What the flow had used that was served last."""
+    """Device time used by the flow that was served last."""
 
     @property
-    def wanted(self) -> bool:
+    def has_jobs(self) -> bool:
         return any(flow.jobs for flow in self.flows.values())
 
 
@@ -51,7 +144,7 @@ class FairQueue:
     """Jobs in their flows."""
 
     def __init__(self) -> None:
-        self._classes = {one: _Class(PARTS[one], HEAD_START[one]) for one in Priority}
+        self._classes = {priority: _Class(PARTS[priority], HEAD_START[priority]) for priority in Priority}
         self._turn = 0.0
         self._crops: Counter[str] = Counter()
         self._kinds: Counter[tuple[object, ...]] = Counter()
@@ -60,8 +153,8 @@ class FairQueue:
 
     def __iter__(self) -> Iterator[Job]:
         """All jobs, the more urgent class first."""
-        for one in self._classes.values():
-            for flow in one.flows.values():
+        for class_ in self._classes.values():
+            for flow in class_.flows.values():
                 yield from flow.jobs
 
     @property
@@ -81,42 +174,44 @@ class FairQueue:
 
     def add(self, job: Job) -> None:
         """Queue a job."""
-        one = self._classes[job.priority]
-        if not one.wanted:
-            one.used = max(one.used, self._turn)
-        flow = one.flows.setdefault(job.flow, _Flow())
+        class_ = self._classes[job.priority]
+        if not class_.has_jobs:
+            class_.used = max(class_.used, self._turn)
+        flow = class_.flows.setdefault(job.flow, _Flow())
         if not flow.jobs:
-            flow.used = max(flow.used, one.turn)
+            flow.used = max(flow.used, class_.turn)
         flow.jobs.insert(bisect_right(flow.jobs, job.since, key=lambda other: other.since), job)
         self._count(job, job.waiting)
 
     def remove(self, job: Job) -> None:
-        """Take what a job still has waiting out of its queue."""
+        """Take what still waits of a job out of the queue."""
         if job.waiting:
             self._count(job, -job.waiting)
             self._leave(job)
             job.taken = len(job.items)
 
-    def head(self, kind: tuple[object, ...] | None = None) -> Job | None:
-        """The job whose turn it is, of one kind if that is given."""
-        for one in sorted(self._classes.values(), key=lambda one: one.used + one.behind):
+    def next_job(self, kind: tuple[object, ...] | None = None) -> Job | None:
+        """The job whose turn it is, of one kind if that is given; None if none waits."""
+        for class_ in sorted(self._classes.values(), key=lambda class_: class_.used + class_.behind):
             # The first of the smallest: among equals, the flow that came first.
-            for flow in sorted(one.flows.values(), key=lambda flow: flow.used):
+            for flow in sorted(class_.flows.values(), key=lambda flow: flow.used):
                 if (job := flow.first(kind)) is not None:
                     return job
         return None
 
-    def like(self, head: Job) -> int:
+    def compatible_crops(self, job: Job) -> int:
         """Crops that could share a batch with that job, its own among them."""
-        return self._kinds[head.kind]
+        return self._kinds[job.kind]
 
-    def take(self, head: Job, room: int) -> tuple[Segment, ...]:
-        """Take the crops of a batch out of the queues: of that job's kind, in turn, at most ``room``.
+    def take(self, first: Job, room: int) -> tuple[Segment, ...]:
+        """Take the crops of a batch out of the queue, and charge their flows with the time that they will take.
 
-        Their flows are charged with what the model's crops took lately.
+        Args:
+            first: From ``next_job``; the others are of its kind, in turn.
+            room: Crops at most.
         """
         segments = []
-        job: Job | None = head
+        job: Job | None = first
         while room and job is not None:
             count = min(room, job.waiting)
             segments.append(Segment(job=job, start=job.taken, stop=job.taken + count))
@@ -126,20 +221,20 @@ class FairQueue:
             room -= count
             if not job.waiting:
                 self._leave(job)
-            job = self.head(head.kind)
+            job = self.next_job(first.kind)
         return tuple(segments)
 
     def settle(self, segments: tuple[Segment, ...], charged: float, seconds: float) -> None:
-        """Put what a batch took in the place of what was expected of it.
+        """Correct what the flows of a batch were charged, now that its time is known.
 
         Args:
             segments: The batch.
-            charged: What ``cost`` said when it was formed.
+            charged: What ``cost`` was when it was formed.
             seconds: What it took.
         """
         crops = sum(segment.crops for segment in segments)
         for segment in segments:
-            self._correct(segment.job, (seconds - charged) * segment.crops / crops)
+            self._charge(segment.job, (seconds - charged) * segment.crops / crops)
         key = segments[0].job.key
         before, now = self._seconds_per_crop.get(key), max(seconds, 1e-6) / crops
         self._seconds_per_crop[key] = now if before is None else 0.8 * before + 0.2 * now
@@ -149,25 +244,25 @@ class FairQueue:
         return sum(self._cost(segment.job.key, segment.crops) for segment in segments)
 
     def forget(self, key: str) -> None:
-        """Keep nothing of a model that is gone."""
+        """Drop all that is known of a model."""
         self._seconds_per_crop.pop(key, None)
         del self._crops[key]
-        for one in self._classes.values():
-            one.flows = {name: flow for name, flow in one.flows.items() if flow.jobs or name[1] != key}
+        for class_ in self._classes.values():
+            class_.flows = {name: flow for name, flow in class_.flows.items() if flow.jobs or name[1] != key}
 
     def _cost(self, key: str, crops: int) -> float:
         return crops * self._seconds_per_crop.get(key, 0.0)
 
     def _serve(self, job: Job, seconds: float) -> None:
-        one = self._classes[job.priority]
-        self._turn = max(self._turn, one.used)
-        one.turn = max(one.turn, one.flows[job.flow].used)
-        self._correct(job, seconds)
+        class_ = self._classes[job.priority]
+        self._turn = max(self._turn, class_.used)
+        class_.turn = max(class_.turn, class_.flows[job.flow].used)
+        self._charge(job, seconds)
 
-    def _correct(self, job: Job, seconds: float) -> None:
-        one = self._classes[job.priority]
-        one.used += seconds / one.parts
-        if (flow := one.flows.get(job.flow)) is not None:
+    def _charge(self, job: Job, seconds: float) -> None:
+        class_ = self._classes[job.priority]
+        class_.used += seconds / class_.parts
+        if (flow := class_.flows.get(job.flow)) is not None:
             flow.used += seconds
 
     def _leave(self, job: Job) -> None:

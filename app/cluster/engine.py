@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from app.batching.jobs import Answer, BatcherError, Items, Priority, Reservation
+from app.batching.errors import BatcherError
+from app.batching.jobs import Answer, Items, Priority, Submission
 from app.cluster.autoscaling import LOOK_BACK_SECONDS
 from app.cluster.metrics_aggregation import Collected, collect
 from app.models.loading import LoadedModel, ServedModel, load_models
@@ -24,16 +25,16 @@ class Unknown(NamedTuple):
     """The replica does not have that model, or not any more."""
 
 
-class Submission(NamedTuple):
-    """Crops on their way to a replica.
+class RemoteSubmission(NamedTuple):
+    """A ``Submission`` on its way to a replica, with times that do not depend on a clock: two machines share none.
 
     Attributes:
-        key: Names the model.
+        key: Names the engine.
         items: The work items; in the replica they lie in Ray's object store, and are not copied before the batch.
-        seconds: How long the answer will be of use. Clocks of two machines have nothing in common.
-        waited: How long the picture has stood in line already.
-        priority: Its class.
-        owner: Who asks.
+        seconds: How long the answer will be of use.
+        waited: How long the request has stood in line already.
+        priority: Class of the request.
+        owner: Name of the key that asked.
     """
 
     key: str
@@ -58,13 +59,13 @@ class EngineReplica:
         self._clock = time.monotonic
         self._models: Mapping[str, LoadedModel] = {}
         self._configured: Sequence[Path] = self._settings.checkpoints
-        self._host = LocalModelManager(self._settings, self._metrics, load=load_models, clock=self._clock)
+        self._manager = LocalModelManager(self._settings, self._metrics, load=load_models, clock=self._clock)
         self._samples = deque([(self._clock(), 0.0)])
         ready = asyncio.get_running_loop().create_future()
-        self._host.start(ready.set_result)
+        self._manager.start(ready.set_result)
         while not ready.done():
-            if self._host.trouble is not None:
-                raise RuntimeError(self._host.trouble)
+            if self._manager.trouble is not None:
+                raise RuntimeError(self._manager.trouble)
             await asyncio.wait([ready], timeout=0.1)
         self._models = ready.result()
 
@@ -91,7 +92,7 @@ class EngineReplica:
         Raises:
             CheckpointError, GoldenMismatch, ValueError: A checkpoint cannot be used; the models that are there stay.
         """
-        old, self._models = self._models, await self._host.reload(folders or self._configured, self._models)
+        old, self._models = self._models, await self._manager.reload(folders or self._configured, self._models)
         gone = {key for model in old.values() for key in model.keys} - self._keys
         if gone:
             # An ingress that asked for facts just before may still send what it has let in since.
@@ -101,30 +102,31 @@ class EngineReplica:
 
     def _forget(self, keys: set[str]) -> None:
         # A model may have come back in the meantime.
-        self._host.forget(sorted(keys - self._keys))
+        self._manager.forget(sorted(keys - self._keys))
 
     @property
     def _keys(self) -> set[str]:
         return {key for model in self._models.values() for key in model.keys}
 
-    async def submit(self, submission: Submission) -> Answer | BatcherError | Unknown:
+    async def submit(self, submission: RemoteSubmission) -> Answer | BatcherError | Unknown:
         """Have crops scored.
 
         Returns:
             The rows; or why there are none. It is no exception, which Ray would write into its log each time.
         """
-        if submission.key not in self._host.batcher.keys:
+        if submission.key not in self._manager.batcher.keys:
             return Unknown()
-        now, items = self._clock(), submission.items
-        place = Reservation(len(items), items.nbytes, now - submission.waited)
+        now = self._clock()
         try:
-            return await self._host.batcher.submit(
-                submission.key,
-                items,
-                deadline=now + submission.seconds,
-                priority=submission.priority,
-                owner=submission.owner,
-                place=place,
+            return await self._manager.batcher.submit(
+                Submission(
+                    key=submission.key,
+                    items=submission.items,
+                    deadline=now + submission.seconds,
+                    priority=submission.priority,
+                    owner=submission.owner,
+                    since=now - submission.waited,
+                )
             )
         except BatcherError as error:
             return error.with_traceback(None)
@@ -139,7 +141,7 @@ class EngineReplica:
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """What ``autoscaling.by_queued_crops`` goes by."""
-        batcher = self._host.batcher
+        batcher = self._manager.batcher
         return {
             "queued_crops": float(batcher.waiting_crops),
             "drain_seconds": batcher.drain_seconds,
@@ -148,12 +150,12 @@ class EngineReplica:
 
     def _busy(self) -> float:
         """The share of the last seconds in which it computed, mean of its lanes."""
-        now, computed = self._clock(), self._host.batcher.computed_seconds
+        now, computed = self._clock(), self._manager.batcher.computed_seconds
         self._samples.append((now, computed))
         while len(self._samples) > 2 and self._samples[1][0] <= now - LOOK_BACK_SECONDS:
             self._samples.popleft()
         began, before = self._samples[0]
-        return min((computed - before) / max(now - began, 1e-6) / len(self._host.lanes), 1.0)
+        return min((computed - before) / max(now - began, 1e-6) / len(self._manager.workers), 1.0)
 
     def check_health(self) -> None:
         """Have Ray replace a replica that has lost its device.
@@ -161,5 +163,5 @@ class EngineReplica:
         Raises:
             RuntimeError: It has.
         """
-        if not self._host.alive:
+        if not self._manager.alive:
             raise RuntimeError("a lane of the device has ended or hangs")

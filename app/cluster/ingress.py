@@ -36,7 +36,7 @@ class IngressReplica:
         """What Ray Serve answers requests with."""
         clock = time.monotonic
         app = create_app(
-            self._settings, clock=clock, host=lambda _: RemoteModelManager(self._engines, self._settings, clock)
+            self._settings, clock=clock, manager=lambda _: RemoteModelManager(self._engines, self._settings, clock)
         )
         app.add_middleware(_WithoutId)
         self._app = app

@@ -3,14 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.batching.capacity import QueueCapacity
-from app.batching.jobs import Answer, BatcherError, DeadlineExceeded, DeviceLost, Items, Priority, Reservation
+from app.batching.capacity import QueueCapacity, Reservation
+from app.batching.errors import BatcherError, DeadlineExceeded, DeviceLost
+from app.batching.jobs import Answer, Submission
 from app.cluster import metrics_aggregation
-from app.cluster.engine import FACTS_SECONDS, Submission, Unknown
+from app.cluster.engine import FACTS_SECONDS, RemoteSubmission, Unknown
 from app.models.loading import ServedModel
 from app.models.manager import Install
 from app.settings import Settings
@@ -44,7 +44,7 @@ class RemoteQueue:
         self._clock = clock
         self._crops = self._bytes = 0
         self._waited = 0.0
-        self._room = QueueCapacity(
+        self._capacity = QueueCapacity(
             settings.max_queue_crops,
             settings.max_queue_bytes,
             clock,
@@ -52,37 +52,24 @@ class RemoteQueue:
             drain_seconds=lambda: self._waited,
         )
 
-    def check_room(self, crops: int, size: int = 0) -> None:
-        """Find out whether a request of that many crops would be taken now.
-
-        Args:
-            crops: How many.
-            size: Their bytes, if they are known.
+    def check(self, crops: int, size: int) -> None:
+        """Raise what a request of that many crops would be refused with now; as ``Batcher.check``.
 
         Raises:
-            QueueFull: It would not.
+            QueueFull: Too much waits already.
         """
-        self._room.check(crops, size)
+        self._capacity.check(crops, size)
 
-    def reserve(self, crops: int, size: int, within: Reservation | None = None) -> AbstractContextManager[Reservation]:
-        """Keep room for crops that will be submitted in parts; as ``Batcher.reserve``.
+    def reserve(self, crops: int, size: int) -> Reservation:
+        """Reserve capacity for crops that will be submitted later; as ``Batcher.reserve``.
 
         Raises:
-            QueueFull: There is no room for all of them.
+            QueueFull: They do not fit.
         """
-        return self._room.keep(crops, size, within)
+        return self._capacity.reserve(crops, size)
 
-    async def submit(
-        self,
-        key: str,
-        items: Items,
-        *,
-        deadline: float,
-        priority: Priority = Priority.INTERACTIVE,
-        owner: str = "",
-        place: Reservation | None = None,
-    ) -> Answer:
-        """Have crops scored; as ``Batcher.submit``.
+    async def submit(self, submission: Submission) -> Answer:
+        """Have work items computed; as ``Batcher.submit``.
 
         They are sent again when their replica ends before it has answered: that changes nothing, and Ray Serve leaves
         it to who asked.
@@ -90,15 +77,20 @@ class RemoteQueue:
         Raises:
             QueueFull, DeadlineExceeded, EngineFailed: As there.
         """
-        began = self._clock()
-        since = began if place is None else place.since
-        self._room.take(place, len(items), items.nbytes)
-        self._room.check(len(items), items.nbytes)
+        items, reservation, began = submission.items, submission.reservation, self._clock()
+        if reservation is None:
+            self._capacity.check(len(items), items.nbytes)
+        else:
+            reservation.take(len(items), items.nbytes)
+        since = began if reservation is None else reservation.since
         self._crops += len(items)
         self._bytes += items.nbytes
         try:
-            while (now := self._clock()) < deadline:
-                outcome = await self._send(Submission(key, items, deadline - now, now - since, priority, owner))
+            while (now := self._clock()) < submission.deadline:
+                remote = RemoteSubmission(
+                    submission.key, items, submission.deadline - now, now - since, submission.priority, submission.owner
+                )
+                outcome = await self._send(remote)
                 if isinstance(outcome, Answer):
                     self._waited = outcome.queue_seconds
                     return Answer(
@@ -114,7 +106,7 @@ class RemoteQueue:
             self._crops -= len(items)
             self._bytes -= items.nbytes
 
-    async def _send(self, submission: Submission) -> Answer | BatcherError | Unknown:
+    async def _send(self, submission: RemoteSubmission) -> Answer | BatcherError | Unknown:
         """Send crops to one replica, and cancel them there when the caller leaves."""
         from ray.exceptions import RayError, RayTaskError
         from ray.serve.exceptions import RayServeException

@@ -1,10 +1,12 @@
-"""Decoding off the event loop, in a bounded pool of threads, and within a bound of pixels.
+"""Decoding off the event loop: a bounded pool of threads, and a bound on the pixels that are decoded at a time.
 
-Pillow lets go of the interpreter lock while it decodes. With a sandbox each thread has a process do it, and only cuts
+Pillow releases the interpreter lock while it decodes. With a sandbox each thread has a process decode, and only cuts
 the crops itself.
 """
 
 import asyncio
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -13,37 +15,48 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from prometheus_client import Gauge
 
-from app.decode.pixel_budget import CallerGone, PixelBudget
-from app.decode.sandbox import Resized, Sandbox
+from app.decode.sandbox import DecodeRequest, Resized, Sandbox
 from app.observability.metrics import Metrics
 from model import crop_rounds, images
 from model.contract import Contract
 from model.crop_rounds import Crops, Rounds
-from model.maps import map_crops as spotting
+from model.images import TooManyPixels
+from model.maps import map_crops as mapping
 from model.maps import overlay
 from model.maps.map_crops import Spots
 
 
 class Decoded(NamedTuple):
-    """An upload, decoded: the facts, the work items in rounds, and if asked for a small copy and the spots.
+    """A decoded picture.
 
-    The full picture is gone by now: while crops wait for the device, they are all that takes memory.
+    The full picture is gone by now: while crops wait for the device, nothing else takes memory.
+
+    Attributes:
+        facts: Its size, format and hash, and the warnings.
+        rounds: Its crops, or the tokens of the whole picture.
+        preview: A small copy of it, if one was asked for.
+        map_crops: The crops of its map, if they were asked for.
     """
 
     facts: images.Facts
     rounds: Rounds
     preview: Image.Image | None
-    spots: Spots | None
+    map_crops: Spots | None
 
 
 class DecoderFull(Exception):
-    """Enough pictures are being decoded or wait for it."""
+    """As many pictures are being decoded or wait for it as may be."""
+
+
+class CallerGone(Exception):
+    """Nobody waits for the picture any more."""
 
 
 @dataclass
 class _Call:
-    """An upload on its way to a thread, and whether its caller has left."""
+    """A picture on its way to a thread, and whether its caller has left."""
 
     data: bytes
     gone: bool = False
@@ -55,7 +68,7 @@ class _Call:
 
 
 class Decoder:
-    """Turns uploads into work items.
+    """Turns encoded pictures into work items.
 
     Args:
         limits: Dimensions to accept.
@@ -86,16 +99,16 @@ class Decoder:
 
     @contextmanager
     def reserve(self) -> Iterator[None]:
-        """Keep a place for a caller with several pictures, which it brings one after the other.
+        """Reserve a slot for a caller with several pictures, which it brings one after the other.
 
         Raises:
-            DecoderFull: The pool has enough to do.
+            DecoderFull: There is none.
         """
-        self._take_place()
+        self._take_slot()
         try:
             yield
         finally:
-            self._free()
+            self._free_slot()
 
     async def decode(
         self,
@@ -105,7 +118,7 @@ class Decoder:
         crops: Crops | None,
         *,
         preview: bool,
-        spots: bool = False,
+        map_crops: bool = False,
         reserved: bool = False,
     ) -> Decoded:
         """Decode a picture by a contract and cut its crops.
@@ -116,22 +129,23 @@ class Decoder:
             contract: How it is decoded, resized and cut.
             crops: How many crops; the contract's count if None.
             preview: Whether to keep a small copy of the picture.
-            spots: Whether to cut its spots too.
-            reserved: Whether it is let in by the place that was kept with ``reserve``, rather than by one of its own.
+            map_crops: Whether to cut the crops of its map too.
+            reserved: Whether it uses the slot from ``reserve``, rather than one of its own.
 
         Raises:
             ImageError: The picture cannot be scored.
-            DecoderFull: The pool has enough to do.
+            DecoderFull: There is no slot.
         """
         if not reserved:
-            self._take_place()
+            self._take_slot()
         call = _Call(data)
         del data
-        future = self._pool.submit(self._decode, call, sha256, contract, crops, preview, spots)
-        # A caller that leaves takes its upload along, but keeps its place until a thread has seen that it is gone.
+        request = DecodeRequest(sha256, contract, self._limits, preview, map_crops)
+        future = self._pool.submit(self._decode, call, request, crops)
+        # A caller that leaves takes its picture along, but keeps its slot until a thread has seen that it is gone.
         if not reserved:
             loop = asyncio.get_running_loop()
-            future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._free))
+            future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._free_slot))
         outcome = asyncio.wrap_future(future)
         # Also of a picture that fails when its caller has left: nobody else would look, and asyncio would complain.
         outcome.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -141,7 +155,7 @@ class Decoder:
             call.leave()
             self._pixels.wake()
         decoded = outcome.result()
-        assert decoded is not None, "only a cancelled call has no upload"
+        assert decoded is not None, "only a cancelled call has no picture"
         return decoded
 
     def close(self) -> None:
@@ -152,17 +166,15 @@ class Decoder:
         if self._sandbox is not None:
             self._sandbox.close()
 
-    def _take_place(self) -> None:
+    def _take_slot(self) -> None:
         if self._pending >= self._max_decodes:
             raise DecoderFull
         self._pending += 1
 
-    def _free(self) -> None:
+    def _free_slot(self) -> None:
         self._pending -= 1
 
-    def _decode(
-        self, call: _Call, sha256: str, contract: Contract, crops: Crops | None, preview: bool, spots: bool
-    ) -> Decoded | None:
+    def _decode(self, call: _Call, request: DecodeRequest, crops: Crops | None) -> Decoded | None:
         data = call.data
         if call.gone:
             return None
@@ -174,31 +186,79 @@ class Decoder:
                 held.enter_context(self._pixels.hold(pixels, lambda: call.gone))
 
             try:
-                facts, pixels_HWC, small, copy_HWC = decode(
-                    data, sha256, contract, self._limits, admit, preview=preview, spots=spots
-                )
+                facts, pixels_HWC, preview, copy_HWC = decode(data, request, admit)
             except CallerGone:
                 return None
+            contract = request.contract
             views = contract.cut(pixels_HWC, facts.size, crop_rounds.most(crops, contract))
             rounds = Rounds(views, contract, crops)
-            cut = spotting.cut(copy_HWC, facts.size, contract) if copy_HWC is not None else None
+            cut = mapping.cut(copy_HWC, facts.size, contract) if copy_HWC is not None else None
         self._metrics.megapixels.observe(facts.width * facts.height / 1e6)
         self._metrics.input_format.labels(facts.format).inc()
-        return Decoded(facts, rounds, small, cut)
+        return Decoded(facts, rounds, preview, cut)
 
 
-def _decode_here(
-    data: bytes,
-    sha256: str,
-    contract: Contract,
-    limits: images.Limits,
-    admit: Callable[[int], object],
-    *,
-    preview: bool,
-    spots: bool,
-) -> Resized:
+def _decode_here(data: bytes, request: DecodeRequest, admit: Callable[[int], object]) -> Resized:
     """Decode in this thread; otherwise like ``Sandbox.decode``."""
-    picture = contract.decode(data, limits, admit, sha256=sha256)
-    small = overlay.shrink(picture.image) if preview else None
-    copy_HWC = np.asarray(spotting.resized(picture, contract)) if spots else None
+    contract = request.contract
+    picture = contract.decode(data, request.limits, admit, sha256=request.sha256)
+    small = overlay.shrink(picture.image) if request.preview else None
+    copy_HWC = np.asarray(mapping.resized(picture, contract)) if request.map_crops else None
     return Resized(picture.facts, np.asarray(contract.resized(picture)), small, copy_HWC)
+
+
+class PixelBudget:
+    """Admits pictures as long as their pixels fit together; the others wait, in the order they came.
+
+    In order, so that a large picture is not kept out by a stream of small ones. Used by the decoder's threads.
+
+    Args:
+        most: The bound in pixels.
+        held: Shows the pixels that are admitted.
+    """
+
+    def __init__(self, most: int, held: Gauge) -> None:
+        self._most = most
+        self._held = 0
+        self._gauge = held
+        self._changed = threading.Condition()
+        self._waiting: deque[object] = deque()
+
+    @contextmanager
+    def hold(self, pixels: int, gone: Callable[[], bool]) -> Iterator[None]:
+        """Wait until so many pixels fit, and hold them until the end.
+
+        Args:
+            pixels: How many.
+            gone: Returns whether the caller has left; called whenever ``wake`` is.
+
+        Raises:
+            TooManyPixels: They would never fit.
+            CallerGone: The caller left while it waited.
+        """
+        if pixels > self._most:
+            raise TooManyPixels(f"{pixels:,} pixels are more than the {self._most:,} that are decoded at a time")
+        with self._changed:
+            ticket = object()
+            self._waiting.append(ticket)
+            self._changed.wait_for(lambda: gone() or (self._waiting[0] is ticket and self._held + pixels <= self._most))
+            self._waiting.remove(ticket)
+            self._changed.notify_all()
+            if gone():
+                raise CallerGone
+            self._add(pixels)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._add(-pixels)
+                self._changed.notify_all()
+
+    def wake(self) -> None:
+        """Have those who wait check again whether their callers are there."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def _add(self, pixels: int) -> None:
+        self._held += pixels
+        self._gauge.set(self._held)

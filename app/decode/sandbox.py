@@ -26,7 +26,6 @@ from PIL import Image
 from prometheus_client import Counter
 
 from app.decode.sandbox_worker import ANSWER, ERROR, FACTS, GO, OUT_OF_MEMORY, PIXELS, READY, REQUEST, SIZE, STOP
-from app.http.problems import IMAGE_CODES
 from model import images
 from model.contract import Contract
 from model.images import Facts, ImageWarning, Limits, UndecodableImage
@@ -41,16 +40,51 @@ WALL_FACTOR = 3
 """Wall time for each CPU second of the limit: the other workers and the engine use the same cores."""
 SOCKET_BYTES = 2**20
 JSON_BYTES, DETAIL_CHARACTERS = 4096, 200
-_ERRORS = {error.__name__: error for error in IMAGE_CODES}
+_ERRORS: dict[str, type[images.ImageError]] = {
+    error.__name__: error
+    for error in (
+        images.UnsupportedFormat,
+        images.UndecodableImage,
+        images.TruncatedImage,
+        images.TooManyPixels,
+        images.TooSmall,
+        images.AspectTooExtreme,
+    )
+}
+
+
+class DecodeRequest(NamedTuple):
+    """What is to be made of an encoded picture.
+
+    Attributes:
+        sha256: Hash of its bytes, hexadecimal.
+        contract: Its rules of decoding and resizing are applied.
+        limits: Dimensions to accept.
+        preview: Whether a small copy of the picture is needed.
+        map_crops: Whether the copy that the crops of its map are cut from is needed.
+    """
+
+    sha256: str
+    contract: Contract
+    limits: Limits
+    preview: bool = False
+    map_crops: bool = False
 
 
 class Resized(NamedTuple):
-    """A picture, decoded and resized by a contract; if asked for, a small copy, and one that spots are cut from."""
+    """A picture, decoded and resized by a contract.
+
+    Attributes:
+        facts: Its size, format and hash, and the warnings.
+        pixels_HWC: What its crops are cut from.
+        preview: A small copy of it, if one was asked for.
+        copy_HWC: What the crops of its map are cut from, if they were asked for.
+    """
 
     facts: Facts
     pixels_HWC: NDArray[np.uint8]
     preview: Image.Image | None
-    spots_HWC: NDArray[np.uint8] | None
+    copy_HWC: NDArray[np.uint8] | None
 
 
 class _Broken(Exception):
@@ -80,27 +114,13 @@ class Sandbox:
         for _ in range(workers):
             self._idle.put(self._start())
 
-    def decode(
-        self,
-        data: bytes,
-        sha256: str,
-        contract: Contract,
-        limits: Limits,
-        admit: Callable[[int], object],
-        *,
-        preview: bool,
-        spots: bool = False,
-    ) -> Resized:
+    def decode(self, data: bytes, request: DecodeRequest, admit: Callable[[int], object]) -> Resized:
         """Decode a picture and resize it by a contract.
 
         Args:
             data: The encoded picture.
-            sha256: Its hash, hexadecimal.
-            contract: Its rules of decoding and resizing are applied.
-            limits: Dimensions to accept.
+            request: What to make of it.
             admit: As for ``images.decode``; the worker waits while it runs.
-            preview: Whether to bring a small copy of the picture.
-            spots: Whether to bring the copy that its spots are cut from.
 
         Raises:
             ImageError: The picture cannot be scored; ``UndecodableImage`` also if it cost the worker.
@@ -111,7 +131,7 @@ class Sandbox:
             worker = self._sound(worker)
             self._busy.add(worker)
             try:
-                return worker.decode(data, sha256, contract, limits, admit, preview=preview, spots=spots)
+                return worker.decode(data, request, admit)
             except _Broken as error:
                 log.warning("a decoder process is replaced: %s", error)
                 self._replaced.labels(str(error)).inc()
@@ -199,21 +219,10 @@ class _Worker:
             self._isolated = told[1:] == b"\1"
         return self._isolated
 
-    def decode(
-        self,
-        data: bytes,
-        sha256: str,
-        contract: Contract,
-        limits: Limits,
-        admit: Callable[[int], object],
-        *,
-        preview: bool,
-        spots: bool,
-    ) -> Resized:
+    def decode(self, data: bytes, request: DecodeRequest, admit: Callable[[int], object]) -> Resized:
         """See ``Sandbox``."""
-        asked = {"contract": contract.to_dict(), "limits": asdict(limits), "preview": preview, "spots": spots}
-        asked["sha256"] = sha256
-        text = json.dumps(asked).encode()
+        told = {"contract": request.contract.to_dict(), "limits": asdict(request.limits)}
+        text = json.dumps({**request._asdict(), **told}).encode()
         self.listens = False
         until = time.monotonic() + self._wall
         self._send(REQUEST.pack(len(text), len(data)) + text, until)
@@ -221,7 +230,7 @@ class _Worker:
         kind, pixels = self._receive(1, until), 0
         if kind == SIZE:
             (pixels,) = PIXELS.unpack(self._receive(PIXELS.size, until))
-            if pixels > limits.max_pixels:
+            if pixels > request.limits.max_pixels:
                 raise _Broken("nonsense")
             try:
                 admit(pixels)
@@ -233,7 +242,7 @@ class _Worker:
             until = time.monotonic() + self._wall
             self._send(GO, until)
             kind = self._receive(1, until)
-        return self._take_answer(kind, contract, limits, sha256, pixels, until, preview=preview, spots=spots)
+        return self._take_answer(kind, request, pixels, until)
 
     def _ended(self) -> _Broken:
         """Why the other end is closed."""
@@ -248,18 +257,7 @@ class _Worker:
         self.process.kill()
         self.process.wait()
 
-    def _take_answer(
-        self,
-        kind: bytearray,
-        contract: Contract,
-        limits: Limits,
-        sha256: str,
-        pixels: int,
-        until: float,
-        *,
-        preview: bool,
-        spots: bool,
-    ) -> Resized:
+    def _take_answer(self, kind: bytearray, request: DecodeRequest, pixels: int, until: float) -> Resized:
         json_bytes, pixel_bytes = ANSWER.unpack(self._receive(ANSWER.size, until))
         if json_bytes > JSON_BYTES:
             raise _Broken("nonsense")
@@ -272,22 +270,24 @@ class _Worker:
                 raise error
             if kind != FACTS:
                 raise _Broken("nonsense")
-            facts, small = _facts(told, limits, sha256), _preview_size(told, preview)
+            facts, small = _facts(told, request.limits, request.sha256), _preview_size(told, request.preview)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             if self.listens:
                 raise
             raise _Broken("nonsense") from error
-        size = contract.target_size(facts.width, facts.height)
-        larger = layout(contract, facts.width, facts.height)[:2] if spots else (0, 0)
+        size = request.contract.target_size(facts.width, facts.height)
+        larger = layout(request.contract, facts.width, facts.height)[:2] if request.map_crops else (0, 0)
         # Pixels beyond what was let in would be outside the budget.
         due = sum(width * height for width, height in (size, small, larger))
         if facts.width * facts.height != pixels or pixel_bytes != 3 * due:
             raise _Broken("nonsense")
         pixels_HWC = self._receive_pixels(size, until)
-        copy = Image.frombytes("RGB", small, self._receive(3 * small[0] * small[1], until)) if preview else None
-        spots_HWC = self._receive_pixels(larger, until) if spots else None
+        preview = (
+            Image.frombytes("RGB", small, self._receive(3 * small[0] * small[1], until)) if request.preview else None
+        )
+        copy_HWC = self._receive_pixels(larger, until) if request.map_crops else None
         self.listens = True
-        return Resized(facts, pixels_HWC, copy, spots_HWC)
+        return Resized(facts, pixels_HWC, preview, copy_HWC)
 
     def _receive_pixels(self, size: tuple[int, int], until: float) -> NDArray[np.uint8]:
         width, height = size

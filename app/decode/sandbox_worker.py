@@ -5,7 +5,7 @@ descriptor beyond the three it has, no file that grows, no core dump, no new pri
 kernel lets it have one. It knows nothing of the service: its environment is empty, torch and the service's modules
 are not loaded. It takes requests from its standard input, a socket, until that closes.
 
-    request   REQUEST header, a JSON object (contract, limits, preview, spots, sha256), the picture
+    request   REQUEST header, a JSON object (the fields of ``DecodeRequest``), the picture
     answer    SIZE and 8 bytes, when the header has told the pixels; the service sends GO or STOP
               then FACTS or ERROR, ANSWER header, a JSON object, the raw pixels
 """
@@ -139,7 +139,7 @@ def answer(connection: socket.socket, request: dict[str, Any], data: bytes) -> N
         "warnings": facts.warnings,
         "preview": preview.size if preview else None,
     }
-    copy = map_crops.resized(picture, contract).tobytes() if request["spots"] else b""
+    copy = map_crops.resized(picture, contract).tobytes() if request["map_crops"] else b""
     send(connection, FACTS, told, pixels, preview.tobytes() if preview else b"", copy)
 
 

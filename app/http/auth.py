@@ -1,4 +1,4 @@
-"""What a request must pass before its route begins, and before a byte of its body is read: the key, the drain."""
+"""Who may ask: keys and admission, checked before a route begins and before a byte of the body is read."""
 
 import time
 from collections.abc import AsyncIterator, Callable
@@ -9,11 +9,10 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 
 from app.http.deps import ServiceDep
 from app.http.keys import Keys
-from app.http.problems import Problem
+from app.http.problems import RETRY_AFTER, Problem
 from app.settings import Settings
 
 CHALLENGE = 'Bearer realm="smart-iqa"'
-RETRY_AFTER = "5"
 PROBLEMS = ("missing_key", "invalid_key")
 ADMIN_PROBLEMS = (*PROBLEMS, "admin_key_required", "not_found")
 
@@ -31,16 +30,15 @@ class Access:
     Raises:
         ValueError: A key's entry is malformed.
         OSError: A file of keys cannot be read.
+
+    Attributes:
+        keys_needed: Whether not only admins need a key.
     """
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self._keys = Keys(settings.api_keys, settings.api_keys_file, clock=clock)
         self._admin_keys = Keys(settings.admin_keys, settings.admin_keys_file, clock=clock)
-
-    @property
-    def asks(self) -> bool:
-        """Whether not only admins need a key."""
-        return self._keys.configured
+        self.keys_needed = self._keys.configured
 
     def user(self, key: str | None, *, always: bool) -> str:
         """The name of a key's owner, "" if the door is open.
@@ -52,7 +50,7 @@ class Access:
         Raises:
             Problem: The key is missing or unknown.
         """
-        if not self._keys.configured and not always:
+        if not self.keys_needed and not always:
             return ""
         owner = _owner(self._keys, key) or _owner(self._admin_keys, key)
         if owner is None:
@@ -112,8 +110,8 @@ async def need_admin(request: Request, key: SentKey) -> None:
 
 
 async def admit(service: ServiceDep) -> AsyncIterator[None]:
-    """Let in work unless the service drains, and keep the models that it may meet until it has ended."""
+    """Admit work unless the service drains, and keep the models that it may use until it has ended."""
     if service.draining:
-        raise Problem("draining", "the service is about to stop; ask another one", {"Retry-After": RETRY_AFTER})
+        raise Problem("draining", "the service is about to stop; ask another one", RETRY_AFTER)
     with service.generations.hold():
         yield

@@ -1,4 +1,4 @@
-"""What happens around every request: an id, safe headers, the metrics, one log line.
+"""Around every request: its id, security headers, metrics, one log line.
 
 Pure ASGI, so that disconnects stay visible.
 """
@@ -8,11 +8,11 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Mapping
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.http import security_headers
 from app.http.openapi import ID_PATTERN
 from app.http.problems import TABLE, Problem
 from app.observability.metrics import Metrics
@@ -20,7 +20,38 @@ from app.observability.metrics import Metrics
 HEADER = "X-Request-ID"
 _ID = re.compile(ID_PATTERN)
 
+SECURITY_HEADERS: Mapping[str, str] = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    # A score belongs to who asked for it; nothing on the way may keep it.
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+"""Of every answer unless its route has set them otherwise."""
+DOCS_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'unsafe-inline' https://cdn.jsdelivr.net",
+        "style-src 'unsafe-inline' https://cdn.jsdelivr.net https://fonts.googleapis.com",
+        "font-src https://fonts.gstatic.com",
+        "img-src 'self' data: https://fastapi.tiangolo.com https://cdn.redoc.ly",
+        "connect-src 'self'",
+        "worker-src blob:",
+        "frame-ancestors 'none'",
+    )
+)
+"""For FastAPI's own pages, which take their scripts from the internet."""
+DOCS = ("/docs", "/redoc")
+
 log = logging.getLogger("smart_iqa.access")
+
+
+def add_security_headers(headers: MutableHeaders, path: str) -> None:
+    """Add the security headers that an answer to a request for that path does not have yet."""
+    if path in DOCS:
+        headers.setdefault("Content-Security-Policy", DOCS_POLICY)
+    for name, value in SECURITY_HEADERS.items():
+        headers.setdefault(name, value)
 
 
 class RequestMiddleware:
@@ -56,7 +87,7 @@ class RequestMiddleware:
                 status = message["status"]
                 answered = MutableHeaders(scope=message)
                 answered[HEADER] = request_id
-                security_headers.complete(answered, scope["path"])
+                add_security_headers(answered, scope["path"])
             await send(message)
 
         started = time.perf_counter()

@@ -1,16 +1,77 @@
-"""The OpenAPI document, where FastAPI would not say what the service really does."""
+"""The OpenAPI document: bodies, headers and problems that FastAPI cannot know by itself."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI
 
+from app.http import problems
 from app.http.problems import EVERYWHERE, MEDIA_TYPE, responses
 from app.http.upload import FIELD, MULTIPART
 
 ID_PATTERN = "[A-Za-z0-9._-]{1,64}"
 """What ids of requests look like."""
 
+BINARY = {"type": "string", "format": "binary"}
+FORM: dict[str, Any] = {"type": "object", "required": [FIELD], "additionalProperties": False}
+"""A few other fields are ignored; how many and how large is not part of the interface."""
+PICTURE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": f"The picture: the multipart field `{FIELD}`, or the body itself.",
+        "content": {
+            MULTIPART: {"schema": {**FORM, "properties": {FIELD: BINARY}}},
+            "image/*": {"schema": BINARY},
+            "application/octet-stream": {"schema": BINARY},
+        },
+    }
+}
+PICTURES_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": f"The pictures: the multipart field `{FIELD}`, once for each.",
+        "content": {
+            MULTIPART: {
+                "schema": {**FORM, "properties": {FIELD: {"type": "array", "minItems": 1, "items": BINARY}}},
+            }
+        },
+    }
+}
+PICTURE_PROBLEMS = responses(
+    *(
+        code
+        for code in problems.TABLE
+        if code
+        not in {
+            "not_found",
+            "method_not_allowed",
+            "attention_not_supported",
+            "stages_not_supported",
+            "client_disconnected",
+            "admin_key_required",
+            "reload_failed",
+        }
+    )
+)
+"""Of every route that takes pictures."""
+_TAG = {
+    "description": "Names what the answer follows from; for `If-None-Match`.",
+    "required": True,
+    "schema": {"type": "string", "pattern": '^W/"[0-9a-f]{32}"$'},
+}
+TAGGED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "headers": {
+            "ETag": _TAG,
+            "X-Cache": {
+                "description": "Whether the score was in memory.",
+                "required": True,
+                "schema": {"type": "string", "enum": ["hit", "miss"]},
+            },
+        }
+    },
+    304: {"description": "The score is what it was.", "headers": {"ETag": _TAG}},
+}
 _AGAIN = {
     "description": "Seconds until it may be worth asking again.",
     "schema": {"type": "integer", "minimum": 1},

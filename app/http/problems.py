@@ -1,4 +1,7 @@
-"""Every answer that is not a success, in one table, as RFC 9457 ``application/problem+json``.
+"""Every answer that is not a success, as RFC 9457 ``application/problem+json``; and which error becomes which.
+
+Code that knows of HTTP raises ``Problem``. All other code raises errors of its own, which carry their data;
+``problem_of`` is the one place where they become answers.
 
 Problem
 |-- the request
@@ -35,6 +38,12 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from app.batching.errors import BatcherError, DeadlineExceeded, DeviceLost, EngineFailed, QueueFull
+from app.decode.decoder import DecoderFull
+from app.models.reload import FolderNotAllowed
+from app.scoring.cache import ImageQuarantined
+from app.scoring.rate_limit import RateExceeded
+from app.scoring.service import NotReady, ReloadFailed, UnknownModel
 from model import images
 
 MEDIA_TYPE = "application/problem+json"
@@ -82,6 +91,8 @@ TABLE: Mapping[str, tuple[int, str]] = {
 
 EVERYWHERE = ("malformed_request", "head_too_slow", "head_too_large", "internal_error", "too_many_connections")
 """What any request may be answered with: by its connection, or by a defect."""
+RETRY_AFTER = {"Retry-After": "5"}
+"""Until the service is ready, or another one is found."""
 
 IMAGE_CODES: Mapping[type[images.ImageError], str] = {
     images.UnsupportedFormat: "unsupported_format",
@@ -148,9 +159,56 @@ class ProblemBody(BaseModel):
     request_id: str = Field(description="The same as in the X-Request-ID header.", examples=["5f0c5d9f0a4e4e0c"])
 
 
-def of_image(error: images.ImageError) -> Problem:
-    """What to tell the client of a picture that cannot be scored."""
-    return Problem(IMAGE_CODES[type(error)], str(error))
+ERRORS = (
+    BatcherError,
+    DecoderFull,
+    FolderNotAllowed,
+    ImageQuarantined,
+    NotReady,
+    RateExceeded,
+    ReloadFailed,
+    UnknownModel,
+    images.ImageError,
+)
+"""What ``problem_of`` knows."""
+
+
+def problem_of(error: Exception) -> Problem | None:
+    """What to tell the client of an error; None if it is a defect."""
+    match error:
+        case Problem():
+            return error
+        case images.ImageError():
+            return Problem(IMAGE_CODES[type(error)], str(error))
+        case QueueFull():
+            detail = f"too much work waits; come again in {error.retry_after} s"
+            return Problem("queue_full", detail, {"Retry-After": str(error.retry_after)})
+        case DecoderFull():
+            return Problem("queue_full", "too many pictures are being decoded; come again in 1 s", {"Retry-After": "1"})
+        case RateExceeded():
+            detail = f"this key has asked for too much; come again in {error.retry_after} s"
+            return Problem("rate_limited", detail, {"Retry-After": str(error.retry_after)})
+        case DeadlineExceeded():
+            return Problem("deadline_exceeded", f"there was no answer within {error.seconds:g} s")
+        case ImageQuarantined():
+            detail = "the model failed on this picture; it is not tried again for five minutes"
+            return Problem("image_quarantined", detail)
+        case EngineFailed():
+            return Problem("engine_failed", "the model failed on this picture twice; others are not affected")
+        case DeviceLost():
+            return Problem("device_lost", f"nothing can be {error.wanted} until the service is restarted")
+        case NotReady():
+            return Problem("not_ready", str(error), RETRY_AFTER)
+        case UnknownModel():
+            return Problem("unknown_model", f"the loaded models are {', '.join(error.loaded)}")
+        case ReloadFailed():
+            return Problem(
+                "reload_failed", f"the models that are loaded stay; the reason is {error}, the log says more"
+            )
+        case FolderNotAllowed():
+            detail = f"checkpoints.{error.place}: not below the parent of a configured checkpoint"
+            return Problem("invalid_parameter", detail)
+    return None
 
 
 def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
@@ -170,13 +228,13 @@ def install(app: FastAPI) -> None:
         request.state.problem = problem.code
         return problem.response(request.state.request_id)
 
-    @app.exception_handler(Problem)
-    async def on_problem(request: Request, error: Problem) -> JSONResponse:
-        return answer(request, error)
+    async def on_error(request: Request, error: Exception) -> JSONResponse:
+        problem = problem_of(error)
+        assert problem is not None, "only errors that are known come here"
+        return answer(request, problem)
 
-    @app.exception_handler(images.ImageError)
-    async def on_image(request: Request, error: images.ImageError) -> JSONResponse:
-        return answer(request, of_image(error))
+    for kind in (Problem, *ERRORS):
+        app.add_exception_handler(kind, on_error)
 
     @app.exception_handler(NotModified)
     async def on_not_modified(_: Request, error: NotModified) -> Response:

@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.http import security_headers
 from app.http.connection_limits import ConnectionLimits
-from app.http.middleware import HEADER
+from app.http.middleware import HEADER, add_security_headers
 from app.http.problems import Problem
 from app.observability.metrics import Metrics
 from app.settings import Settings
@@ -306,7 +305,7 @@ class Connection(HttpToolsProtocol):
         response = problem.response(request_id)
         response.headers[HEADER] = request_id
         response.headers["Connection"] = "close"
-        security_headers.complete(response.headers, "")
+        add_security_headers(response.headers, "")
         lines = [
             b"HTTP/1.1 %d %s" % (problem.status, HTTPStatus(problem.status).phrase.encode()),
             *(name + b": " + value for name, value in [*self.server_state.default_headers, *response.raw_headers]),

@@ -1,17 +1,21 @@
-"""Reading pictures out of a request, in memory and never past the limit."""
+"""Pictures out of a request: read in memory, never past the limits, and sent through the pipeline."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import TypeVar
 
-from fastapi import Request
+from fastapi import Request, Response
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from app.http.problems import Problem
+from app.http.problems import NotModified, Problem
+from app.scoring.request import PreparedPicture, ScoreRequest, ScoreResult
+from app.scoring.service import Service
 from app.settings import Settings
+from model.maps import map_crops
 
 FIELD = "file"
 MULTIPART = "multipart/form-data"
@@ -52,6 +56,59 @@ class UploadBudget:
             yield take
         finally:
             self._held -= taken
+
+
+async def score(
+    http: Request, response: Response, service: Service, request: ScoreRequest, *variant: str
+) -> ScoreResult:
+    """Read the picture of a request and score it, for as long as the client stays.
+
+    Args:
+        http: Holds the upload.
+        response: Is given the headers that go with the answer.
+        service: Does the work.
+        request: What is asked of the picture.
+        variant: What else the form of the answer depends on, for its entity tag.
+
+    Raises:
+        Problem, NotModified, ImageError, BatcherError, and what else ``problems.ERRORS`` lists.
+    """
+    picture = await _prepare(http, response, service, request, *variant)
+    result = await while_connected(http, service.pipeline.score(picture))
+    response.headers["X-Cache"] = "hit" if result.cached else "miss"
+    return result
+
+
+async def activity(
+    http: Request, response: Response, service: Service, request: ScoreRequest, *variant: str
+) -> Callable[[], bytes]:
+    """Read the picture of a request and compute the activity of a stage; otherwise like ``score``."""
+    picture = await _prepare(http, response, service, request, *variant)
+    draw = await while_connected(http, service.pipeline.activity(picture))
+    response.headers["X-Cache"] = "miss"
+    return draw
+
+
+async def _prepare(
+    http: Request, response: Response, service: Service, request: ScoreRequest, *variant: str
+) -> PreparedPicture:
+    """Take the picture of a request as far as the queue. From there on neither its bytes nor its pixels are held."""
+    pipeline = service.pipeline
+    pipeline.shed(request)
+    with http.app.state.uploads.hold() as take:
+        data = await read_picture(http, service.settings, take)
+        deadline = pipeline.deadline(request)
+        key = await pipeline.cache_key(data, request)
+        plan = (map_crops.PLAN,) if request.needs_map_crops else ()
+        response.headers["ETag"] = tag = entity_tag(*map(str, key), *variant, *plan)
+        if tag in http.headers.get("if-none-match", ""):
+            raise NotModified(tag)
+        return await while_connected(http, pipeline.prepare(data, request, key, deadline))
+
+
+def entity_tag(*parts: str) -> str:
+    """Tag the answer that follows from these parts: weak, since the time that it took is told beside the score."""
+    return f'W/"{hashlib.sha256(" ".join(parts).encode()).hexdigest()[:32]}"'
 
 
 class _MemoryParser(MultiPartParser):

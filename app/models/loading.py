@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from model.scorer import ModelId, Scorer
 log = logging.getLogger("smart_iqa.models")
 
 LANES = {"cpu": 1, "cuda": 2}
-"""Lanes of one device: on a GPU, the copies of one overlap with the arithmetic of the other."""
+"""Lanes (worker threads) of one device: on a GPU, copies of one overlap with computation of the other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +53,12 @@ class ServedModel:
     devices: tuple[str, ...]
     stage_shapes: Shapes = ()
 
-    @property
+    @cached_property
     def key(self) -> str:
         """What the batcher knows it by: during an exchange two models may have one name."""
         return f"{self.config.name}@{self.digest}"
 
-    @property
+    @cached_property
     def stages_key(self) -> str:
         """What the batcher knows its stages by."""
         return f"{self.key}#stages"
@@ -67,7 +68,7 @@ class ServedModel:
         """All that the batcher knows of it."""
         return (self.key, self.stages_key) if self.stage_shapes else (self.key,)
 
-    @property
+    @cached_property
     def id(self) -> ModelId:
         """How answers name it."""
         return ModelId(name=self.config.name, digest=self.digest)

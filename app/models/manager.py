@@ -1,15 +1,16 @@
-"""What holds the models: the lanes of this process's device, the batcher before them, and their exchange."""
+"""What holds the models: the worker threads of this process's device, the batcher before them, and their exchange."""
 
 import asyncio
 import gc
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Protocol
 
 from app.batching.batcher import Batcher
 from app.batching.jobs import Queue
-from app.batching.workers import Outcome, WorkerThreads
+from app.batching.workers import WorkerThreads
 from app.models.loading import LoadedModel, ServedModel
 from app.models.reload import Load, load_again
 from app.observability.metrics import Metrics
@@ -80,15 +81,14 @@ class LocalModelManager:
         # Before the first thread: a thread that has taken memory stays with the arena that it took it from.
         keep_freed_memory()
         # One until the models are there, which say how many they are made for.
-        self.lanes = WorkerThreads()
+        self.workers = WorkerThreads(clock=clock, hang_seconds=settings.hang_seconds)
         self.batcher = Batcher(
             {},
-            self.lanes,
+            self.workers,
             metrics,
             clock=clock,
             max_queue_crops=settings.max_queue_crops,
             max_queue_bytes=settings.max_queue_bytes,
-            hang_seconds=settings.hang_seconds,
         )
         self._watch: asyncio.Task[None] | None = None
         self._broken = ""
@@ -100,7 +100,7 @@ class LocalModelManager:
 
     @property
     def alive(self) -> bool:
-        """Whether a restart would not help: false once a lane has ended or hangs."""
+        """False once a worker thread has ended or hangs: only a restart helps then."""
         return self.batcher.alive
 
     @property
@@ -116,21 +116,22 @@ class LocalModelManager:
         """Begin to load the models; if that fails, ``trouble`` says so and nothing is installed."""
         loop = asyncio.get_running_loop()
 
-        def take(outcome: Outcome[Mapping[str, LoadedModel]]) -> None:
-            if outcome.value is None:
+        def take(loaded: "Future[Mapping[str, LoadedModel]]") -> None:
+            if (error := loaded.exception()) is not None:
                 log.error("the models cannot be loaded: the service will not become ready")
-                self._broken = f"the models cannot be loaded ({type(outcome.error).__name__})"
+                self._broken = f"the models cannot be loaded ({type(error).__name__})"
                 return
-            self.put(outcome.value)
-            install(outcome.value)
+            self.put(loaded.result())
+            install(loaded.result())
 
-        # On a lane, like all work of the engines: a further thread that computes would cost that of the CPU its share
-        # of the cores, for as long as the process lives.
-        self.lanes.run(lambda _: self._load(self._settings), lambda outcome: loop.call_soon_threadsafe(take, outcome))
+        # On a worker thread, like all work of the engines: another thread that computes would take its share of the
+        # cores from the CPU's worker thread, for as long as the process lives.
+        loading = self.workers.run(lambda _: self._load(self._settings))
+        loading.add_done_callback(lambda loaded: loop.call_soon_threadsafe(take, loaded))
         self._watch = loop.create_task(self._watch_device())
 
     async def _watch_device(self) -> None:
-        """Notice a lane that has ended, or hangs, also when nobody asks."""
+        """Notice a worker thread that has ended or hangs, also when nobody asks."""
         while self.alive:
             await asyncio.sleep(WATCH_SECONDS)
         why = f"{', '.join(hanging)} hangs" if (hanging := self.batcher.hanging) else "a lane has ended"
@@ -144,7 +145,7 @@ class LocalModelManager:
             for key, replicas in model.replicas.items():
                 self.batcher.put_engine(key, replicas)
         self._broken = ""
-        self._metrics.lanes.set(len(self.lanes))
+        self._metrics.lanes.set(len(self.workers))
 
     async def reload(self, folders: Sequence[Path], current: Mapping[str, ServedModel]) -> Mapping[str, LoadedModel]:
         """Load and prove checkpoints, with batches in between.
@@ -157,7 +158,9 @@ class LocalModelManager:
             CheckpointError, GoldenMismatch, ValueError, DeviceLost: As for ``load_again``.
         """
         loaded = {name: model for name, model in current.items() if isinstance(model, LoadedModel)}
-        models = await load_again(self._load, self._settings, folders or self._settings.checkpoints, loaded, self.lanes)
+        models = await load_again(
+            self._load, self._settings, folders or self._settings.checkpoints, loaded, self.workers
+        )
         self.put(models)
         return models
 
@@ -167,7 +170,7 @@ class LocalModelManager:
             self.batcher.drop_engine(key)
         # Tracebacks of failed requests may hold a model in a circle, and with torch loaded the collector hardly ever
         # comes to look by itself: there is too much to look at (0.15 s).
-        self.lanes.run(lambda _: gc.collect(), lambda _: None)
+        self.workers.run(lambda _: gc.collect())
 
     async def render(self) -> bytes:
         """The metrics in the Prometheus text format."""
@@ -177,4 +180,4 @@ class LocalModelManager:
         """End the threads."""
         if self._watch is not None:
             self._watch.cancel()
-        self.lanes.close()
+        self.workers.close()

@@ -6,9 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from app.batching.jobs import DeviceLost
-from app.batching.workers import Outcome, WorkerThreads
-from app.http.problems import Problem
+from app.batching.errors import DeviceLost
+from app.batching.workers import WorkerThreads
 from app.models.loading import LoadedModel
 from app.settings import Settings
 from model import checkpoint
@@ -19,11 +18,23 @@ T = TypeVar("T")
 POLL_SECONDS = 1.0
 
 
+class FolderNotAllowed(Exception):
+    """A folder may not be loaded.
+
+    Attributes:
+        place: Its place among those that were asked for, from 0.
+    """
+
+    def __init__(self, place: int) -> None:
+        super().__init__(place)
+        self.place = place
+
+
 def check_allowed(folders: Sequence[Path], configured: Sequence[Path]) -> None:
-    """Find out whether these folders may be loaded: configured ones, and what is below their parents.
+    """Raise unless these folders may be loaded: configured ones, and those below the parents of configured ones.
 
     Raises:
-        Problem: One of them is elsewhere.
+        FolderNotAllowed: One of them is elsewhere.
     """
     known = {folder.resolve() for folder in configured}
     # A checkpoint in the root of the file system does not open all of it.
@@ -35,7 +46,7 @@ def check_allowed(folders: Sequence[Path], configured: Sequence[Path]) -> None:
             # A loop of links, or a name that no file can have.
             real = Path("/")
         if real not in known and rooms.isdisjoint(real.parents):
-            raise Problem("invalid_parameter", f"checkpoints.{place}: not below the parent of a configured checkpoint")
+            raise FolderNotAllowed(place)
 
 
 async def load_again(
@@ -43,25 +54,25 @@ async def load_again(
     settings: Settings,
     folders: Sequence[Path],
     current: Mapping[str, LoadedModel],
-    lanes: WorkerThreads,
+    workers: WorkerThreads,
 ) -> Mapping[str, LoadedModel]:
-    """Load, warm and prove checkpoints on a lane, one at a time, with batches in between.
+    """Load, warm and prove checkpoints on a worker thread, one at a time, with batches in between.
 
-    Files are read and hashed beforehand, elsewhere: damaged ones cost the device nothing, and a model that is loaded
-    already is kept as it is.
+    Files are read and hashed before, on another thread: damaged ones cost the device nothing, and a model that is
+    loaded already is kept as it is.
 
     Args:
         load: Makes the models of the settings that it is given.
         settings: How the service runs.
         folders: The checkpoints; the first one is the default model.
         current: The models that are loaded.
-        lanes: Where to load: on the one that is free first.
+        workers: Where to load: on the thread that is free first.
 
     Raises:
         CheckpointError: A folder is not a usable checkpoint.
         GoldenMismatch: A model does not give its golden scores on this machine.
         ValueError: Two checkpoints share a name.
-        DeviceLost: A lane has ended.
+        DeviceLost: A worker thread has ended.
     """
     loaded = {model.digest: model for model in current.values()}
     models: dict[str, LoadedModel] = {}
@@ -70,28 +81,17 @@ async def load_again(
         model = loaded.get(digest)
         if model is None:
             alone = settings.model_copy(update={"checkpoints": (folder,)})
-            (model,) = (await _run_on(lanes, partial(load, alone))).values()
+            (model,) = (await _run_on(workers, partial(load, alone))).values()
         if model.config.name in models:
             raise ValueError(f"two checkpoints are called {model.config.name!r}")
         models[model.config.name] = model
     return models
 
 
-async def _run_on(lanes: WorkerThreads, work: Callable[[], T]) -> T:
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(outcome: Outcome[T]) -> None:
-        if future.done():
-            return
-        if outcome.error is not None:
-            future.set_exception(outcome.error)
-        else:
-            future.set_result(outcome.value)  # type: ignore[arg-type]  # no error, so there is a value
-
-    lanes.run(lambda _: work(), lambda outcome: loop.call_soon_threadsafe(settle, outcome))
+async def _run_on(workers: WorkerThreads, work: Callable[[], T]) -> T:
+    future = asyncio.wrap_future(workers.run(lambda _: work()))
     while not future.done():
-        if not lanes.alive:
+        if not workers.alive:
             raise DeviceLost
         await asyncio.wait({future}, timeout=POLL_SECONDS)
     return future.result()

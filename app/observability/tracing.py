@@ -45,10 +45,10 @@ def telemetry(settings: Settings) -> TelemetryConfig:
     }
 
 
-def tracer(config: TelemetryConfig) -> trace.Tracer:
-    """The tracer for the service's own spans."""
+def tracer(config: TelemetryConfig) -> trace.Tracer | None:
+    """The tracer for the service's own spans; None if there are to be none."""
     provider = config.get("tracer_provider")
-    return provider.get_tracer("smart-iqa") if provider is not None else trace.NoOpTracer()
+    return provider.get_tracer("smart-iqa") if provider is not None else None
 
 
 def record(tracer: trace.Tracer, ended_ns: int, *, decode: float, queue: float, compute: float, crops: int) -> None:

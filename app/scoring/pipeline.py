@@ -1,31 +1,37 @@
-"""The life of a picture inside the service: shed or let in, hashed, looked up, decoded, scored."""
+"""The one way of a picture from admission to result, for ``/score``, ``/attention`` and ``/score/batch`` alike.
+
+    shed      refuse what the queue or the rate limit would refuse, before a byte is read
+    reserve   (several pictures) queue capacity for all of them or none
+    prepare   look the score up; else decode the picture and cut its crops
+    score     reserve queue capacity for it if that was not done, compute its rows, aggregate them
+
+Capacity is reserved once for each picture. ``shed`` only looks at the queue: an upload may take half a minute, and
+must not keep others out meanwhile.
+"""
 
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from opentelemetry import trace
 
-from app.batching.jobs import DeadlineExceeded, EngineFailed, Queue, Reservation
+from app.batching.capacity import Reservation
+from app.batching.errors import DeadlineExceeded, EngineFailed
+from app.batching.jobs import Items, Queue, Rows, Submission
 from app.decode.decoder import Decoder
 from app.decode.sandbox import Sandbox
-from app.http.problems import Problem
-from app.http.upload import UploadBudget
 from app.observability import tracing
 from app.observability.metrics import Metrics
-from app.scoring.cache import CacheKey, ScoreCache
-from app.scoring.passage import Passage
-from app.scoring.quarantine import Quarantine
+from app.scoring.cache import CacheKey, ImageQuarantined, Quarantine, ScoreCache
 from app.scoring.rate_limit import TokenBuckets
 from app.scoring.request import PreparedPicture, ScoreRequest, ScoreResult, Timing
 from app.settings import Settings
 from model import crop_rounds
-from model.crop_rounds import AUTO, Rounds
+from model.crop_rounds import AUTO
 from model.images import Limits
 from model.maps.activations import read_stage
-from model.maps.map_crops import Spots
 from model.maps.overlay import render_activity
 from model.scorer import QualityScore, aggregate
 
@@ -33,7 +39,7 @@ INLINE_BYTES = 2**18
 """Uploads up to this size are hashed on the event loop, in well under a millisecond."""
 
 
-class Scoring:
+class Pipeline:
     """Takes pictures to their scores.
 
     Args:
@@ -41,10 +47,7 @@ class Scoring:
         metrics: Where it reports.
         queue: Takes work items to their rows.
         clock: Seconds from a monotonic clock.
-        tracer: Takes spans of where the time of answers went.
-
-    Attributes:
-        uploads: The budget of bytes.
+        tracer: Takes spans of where the time of answers went; None records none.
     """
 
     def __init__(
@@ -54,15 +57,16 @@ class Scoring:
         queue: Queue,
         *,
         clock: Callable[[], float],
-        tracer: trace.Tracer,
+        tracer: trace.Tracer | None,
     ) -> None:
         self._metrics = metrics
         self._queue = queue
         self._clock = clock
         self._tracer = tracer
-        self._quarantine = Quarantine(clock)
-        self._rates = TokenBuckets(settings.key_crops_per_second, clock)
         self._cache = ScoreCache(settings.cache_crops, metrics)
+        self._quarantine = Quarantine(clock)
+        rate = settings.key_crops_per_second
+        self._rate_limit = TokenBuckets(rate, clock) if rate else None
         self._decoder = Decoder(
             Limits(max_pixels=settings.max_pixels),
             threads=settings.decode_threads,
@@ -71,199 +75,213 @@ class Scoring:
             sandbox=_sandbox(settings, metrics),
             metrics=metrics,
         )
-        self.uploads = UploadBudget(settings.max_upload_bytes)
 
     def close(self) -> None:
         """End the decoder."""
         self._decoder.close()
 
-    def check_room(self, order: ScoreRequest) -> None:
-        """Shed before anything is read: work that would be refused later should not be done.
+    def shed(self, request: ScoreRequest) -> None:
+        """Refuse a request before its body is read, if there is no capacity for one of its pictures now.
 
         Raises:
             BatcherError: The queue is full, or the device is lost.
             RateExceeded: The owner has asked for too much lately.
         """
-        self._queue.check_room(order.count, order.count * order.model.config.contract.least_item_bytes)
-        self._rates.take(order.owner, order.count)
+        crops = request.max_crops
+        self._queue.check(crops, crops * request.model.config.contract.least_item_bytes)
+        if self._rate_limit is not None:
+            self._rate_limit.take(request.owner, crops)
 
     @contextmanager
-    def reserve(self, order: ScoreRequest, pictures: int) -> Iterator[Reservation]:
-        """Let in several pictures, all or none: those let in will neither find the queue full nor the decoder.
+    def reserve(self, request: ScoreRequest, pictures: int) -> Iterator[list[Reservation]]:
+        """Reserve capacity for several pictures, all or none: a reservation in the queue each, and a decoder slot.
 
-        The first picture of them has been counted by ``check_room``.
+        They are to be decoded one after the other. ``shed`` has counted the first one on the rate limit.
 
         Raises:
-            BatcherError, RateExceeded: As for ``check_room``.
+            BatcherError, RateExceeded: As for ``shed``.
             DecoderFull: Too many pictures are being decoded.
         """
-        crops = pictures * order.count
-        with (
-            self._queue.reserve(crops, crops * order.model.config.contract.most_item_bytes) as place,
-            self._decoder.reserve(),
-        ):
-            if pictures > 1:
-                self._rates.take(order.owner, crops - order.count)
-            yield place
+        crops = request.max_crops
+        size = crops * request.model.config.contract.most_item_bytes
+        with ExitStack() as stack:
+            reservations = [stack.enter_context(self._queue.reserve(crops, size)) for _ in range(pictures)]
+            stack.enter_context(self._decoder.reserve())
+            if self._rate_limit is not None and pictures > 1:
+                self._rate_limit.take(request.owner, crops * (pictures - 1))
+            yield reservations
 
-    def deadline(self, order: ScoreRequest) -> float:
-        """When the answer to what has arrived now is of no use any more, on the service's clock."""
-        return self._clock() + order.seconds
+    def deadline(self, request: ScoreRequest) -> float:
+        """When the answer to what has arrived now is of no use any more, on the pipeline's clock."""
+        return self._clock() + request.seconds
 
-    async def name(self, data: bytes, order: ScoreRequest) -> CacheKey:
-        """Name what an order of some bytes will give."""
+    async def cache_key(self, data: bytes, request: ScoreRequest) -> CacheKey:
+        """What the score of some bytes is cached under."""
         if len(data) <= INLINE_BYTES:
             digest = hashlib.sha256(data)
         else:
             digest = await asyncio.to_thread(hashlib.sha256, data)
-        crops = crop_rounds.PLAN if order.crops == AUTO else order.crops
-        return CacheKey(digest.hexdigest(), order.model.key, order.model.config.contract.id, crops)
+        crops = crop_rounds.PLAN if request.crops == AUTO else request.crops
+        return CacheKey(digest.hexdigest(), request.model.key, request.model.config.contract.id, crops)
 
-    async def decode(
-        self, data: bytes, order: ScoreRequest, name: CacheKey, deadline: float, place: Reservation | None = None
+    async def prepare(
+        self,
+        data: bytes,
+        request: ScoreRequest,
+        key: CacheKey,
+        deadline: float,
+        reservation: Reservation | None = None,
     ) -> PreparedPicture:
-        """Decode an upload into the model's work items, unless its score is known.
+        """Look the score of a picture up, and decode the picture unless the score is all that is needed.
 
         Args:
             data: The encoded picture.
-            order: What is asked of it.
-            name: From ``name``.
+            request: What is asked of it.
+            key: From ``cache_key``.
             deadline: From ``deadline``.
-            place: From ``reserve``, if it is one of several.
+            reservation: From ``reserve``, if it is one of several.
 
         Raises:
             ImageError: The picture cannot be scored.
             DecoderFull: Too many pictures are being decoded.
             DeadlineExceeded: It took too long.
         """
-        known = self._cache.get(name) if order.extra != "stages" else None
-        if known is not None and order.extra is None:
-            return PreparedPicture(name, deadline, known, None, 0.0)
+        known = self._cache.get(key) if request.needs_score else None
+        if known is not None and not (request.needs_preview or request.needs_map_crops):
+            return PreparedPicture(request, key, deadline, known, None, 0.0, reservation)
         began = self._clock()
         if began >= deadline:
-            raise DeadlineExceeded
+            raise DeadlineExceeded(request.seconds)
         try:
             async with asyncio.timeout(deadline - began):
                 decoded = await self._decoder.decode(
                     data,
-                    name.sha256,
-                    order.model.config.contract,
-                    order.crops,
-                    preview=order.preview,
-                    spots=order.spots,
-                    reserved=place is not None,
+                    key.sha256,
+                    request.model.config.contract,
+                    request.crops,
+                    preview=request.needs_preview,
+                    map_crops=request.needs_map_crops,
+                    reserved=reservation is not None,
                 )
         except TimeoutError as error:
-            raise DeadlineExceeded from error
-        return PreparedPicture(name, deadline, known, decoded, self._clock() - began)
+            raise DeadlineExceeded(request.seconds) from error
+        return PreparedPicture(request, key, deadline, known, decoded, self._clock() - began, reservation)
 
-    async def score(
-        self, upload: PreparedPicture, order: ScoreRequest, place: Reservation | None = None
-    ) -> ScoreResult:
-        """Score a decoded upload, and map its quality if that was asked for.
-
-        Args:
-            upload: From ``decode``.
-            order: What is asked of it.
-            place: From ``reserve``, if it is one of several.
+    async def score(self, picture: PreparedPicture) -> ScoreResult:
+        """Score a prepared picture, and map its quality if that was asked for.
 
         Raises:
-            BatcherError: The batcher's reasons.
-            Problem: The model failed on this picture lately.
+            BatcherError: The queue's reasons.
+            ImageQuarantined: The model failed on this picture lately.
         """
-        decoded, score, score_map = upload.decoded, upload.known, None
-        contract = order.model.config.contract
-        spots = decoded.spots if decoded is not None else None
-        # A known score is not made again for the sake of what goes with it.
+        request, decoded = picture.request, picture.decoded
+        contract = request.model.config.contract
+        timing = Timing(decode=picture.decode_seconds)
+        # Reuse a cached score even when a map must be computed.
+        score, score_map = picture.known, None
         rounds = decoded.rounds if decoded is not None and score is None else None
-        timing = Timing(decode=upload.decode_seconds)
-        if rounds is not None or spots is not None:
-            with self._passage(upload, order, (rounds, spots), place) as passage:
+        map_crops = decoded.map_crops if decoded is not None else None
+        parts = [part for part in (rounds, map_crops) if part is not None]
+        if parts:
+            crops, size = sum(part.count for part in parts), sum(part.nbytes for part in parts)
+            with self._computing(picture, crops, size) as reservation:
                 while rounds is not None and (items := rounds.items) is not None:
-                    rounds.add(await passage.rows(order.model.key, items))
-                if spots is not None:
-                    score_map = spots.score_map(await passage.rows(order.model.key, spots.items), contract)
-            timing = passage.timing
+                    rounds.add(await self._rows(picture, reservation, request.model.key, items, timing))
+                if map_crops is not None:
+                    rows_ND = await self._rows(picture, reservation, request.model.key, map_crops.items, timing)
+                    score_map = map_crops.score_map(rows_ND, contract)
         if rounds is not None:
             assert decoded is not None
-            score = aggregate(rounds, decoded.facts, contract, order.model.id)
-            self._cache.put(upload.name, score)
+            score = aggregate(rounds, decoded.facts, contract, request.model.id)
+            self._cache.put(picture.key, score)
         assert score is not None, "what is not known has been decoded"
-        crops = len(score.crops) + (spots.count if spots is not None else 0)
-        self._count(score, order, crops)
-        if upload.known is None:
-            self._trace(timing, crops)
-        return ScoreResult(score, timing, upload.known is not None, decoded.preview if decoded else None, score_map)
+        self._report(picture, score, timing, len(score.crops) + (map_crops.count if map_crops is not None else 0))
+        return ScoreResult(score, timing, picture.known is not None, decoded.preview if decoded else None, score_map)
 
-    async def activity(self, upload: PreparedPicture, order: ScoreRequest, stage: int) -> Callable[[], bytes]:
-        """Map the activity of a stage over a decoded upload.
-
-        Args:
-            upload: From ``decode``.
-            order: One of ``stages``.
-            stage: Which one, from 1.
+    async def activity(self, picture: PreparedPicture) -> Callable[[], bytes]:
+        """Compute the activity of a stage over a prepared picture.
 
         Raises:
-            BatcherError: The batcher's reasons.
-            Problem: The model failed on this picture lately.
+            BatcherError: The queue's reasons.
+            ImageQuarantined: The model failed on this picture lately.
 
         Returns:
-            What draws it as a PNG, in some ten milliseconds of any thread.
+            Draws it as a PNG, in some ten milliseconds of any thread.
         """
-        assert upload.decoded is not None
-        preview, spots = upload.decoded.preview, upload.decoded.spots
+        request, decoded = picture.request, picture.decoded
+        assert decoded is not None
+        preview, map_crops = decoded.preview, decoded.map_crops
         assert preview is not None
-        assert spots is not None
-        with self._passage(upload, order, (spots,)) as passage:
-            rows_ND = await passage.rows(order.model.stages_key, spots.items)
-        self._rates.give_back(order.owner, order.count, spots.count)
-        self._trace(passage.timing, spots.count)
-        maps_NHW = read_stage(rows_ND, order.model.stage_shapes, stage)
-        return lambda: render_activity(preview, spots.activity_map(maps_NHW))
+        assert map_crops is not None
+        assert request.stage is not None
+        timing = Timing(decode=picture.decode_seconds)
+        with self._computing(picture, map_crops.count, map_crops.nbytes) as reservation:
+            rows_ND = await self._rows(picture, reservation, request.model.stages_key, map_crops.items, timing)
+        self._refund(request, map_crops.count)
+        self._trace(timing, map_crops.count)
+        maps_NHW = read_stage(rows_ND, request.model.stage_shapes, request.stage)
+        return lambda: render_activity(preview, map_crops.activity_map(maps_NHW))
 
     @contextmanager
-    def _passage(
-        self,
-        upload: PreparedPicture,
-        order: ScoreRequest,
-        parts: Sequence[Rounds | Spots | None],
-        place: Reservation | None = None,
-    ) -> Iterator[Passage]:
-        """Keep room for parts of a picture on the device, and remember a picture that the model fails on."""
-        failing = upload.name.sha256, order.model.digest
+    def _computing(self, picture: PreparedPicture, crops: int, size: int) -> Iterator[Reservation]:
+        """Hold the reservation of a picture, and remember a picture that the model fails on."""
+        failing = picture.key.sha256, picture.request.model.digest
         if failing in self._quarantine:
-            raise Problem(
-                "image_quarantined", "the model failed on this picture; it is not tried again for five minutes"
-            )
-        there = [part for part in parts if part is not None]
-        count, size = sum(part.count for part in there), sum(part.nbytes for part in there)
+            raise ImageQuarantined
         try:
-            with self._queue.reserve(count, size, place) as own:
-                yield Passage(self._queue, upload, order, own)
+            with picture.reservation or self._queue.reserve(crops, size) as reservation:
+                yield reservation
         except EngineFailed:
             self._quarantine.failed(failing)
             raise
+        except DeadlineExceeded as error:
+            raise DeadlineExceeded(picture.request.seconds) from error
         self._quarantine.went_well(failing)
 
-    def _trace(self, timing: Timing, crops: int) -> None:
-        tracing.record(
-            self._tracer,
-            time.time_ns(),
-            decode=timing.decode,
-            queue=timing.queue,
-            compute=timing.compute,
-            crops=crops,
+    async def _rows(
+        self, picture: PreparedPicture, reservation: Reservation, key: str, items: Items, timing: Timing
+    ) -> Rows:
+        """Compute the rows of a part of a picture, and add the time that it took."""
+        answer = await self._queue.submit(
+            Submission(
+                key=key,
+                items=items,
+                deadline=picture.deadline,
+                priority=picture.request.priority,
+                owner=picture.request.owner,
+                reservation=reservation,
+            )
         )
+        timing.queue += answer.queue_seconds
+        timing.compute += answer.compute_seconds
+        return answer.rows_ND
 
-    def _count(self, score: QualityScore, order: ScoreRequest, used: int) -> None:
-        """Report a score, and charge the crops that were used alone to the owner."""
-        name = order.model.config.name
+    def _report(self, picture: PreparedPicture, score: QualityScore, timing: Timing, crops: int) -> None:
+        """Count a score, and charge the owner with the crops that were used alone."""
+        name = picture.request.model.config.name
         self._metrics.score.labels(name).observe(score.score)
         for warning in score.warnings:
             self._metrics.image_warnings.labels(name, warning).inc()
-        if order.crops == AUTO:
+        if picture.request.crops == AUTO:
             self._metrics.auto_crops.observe(len(score.crops))
-        self._rates.give_back(order.owner, order.count, used)
+        self._refund(picture.request, crops)
+        if picture.known is None:
+            self._trace(timing, crops)
+
+    def _refund(self, request: ScoreRequest, used: int) -> None:
+        if self._rate_limit is not None:
+            self._rate_limit.refund(request.owner, request.max_crops, used)
+
+    def _trace(self, timing: Timing, crops: int) -> None:
+        if self._tracer is not None:
+            tracing.record(
+                self._tracer,
+                time.time_ns(),
+                decode=timing.decode,
+                queue=timing.queue,
+                compute=timing.compute,
+                crops=crops,
+            )
 
 
 def _sandbox(settings: Settings, metrics: Metrics) -> Sandbox | None:

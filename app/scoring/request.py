@@ -1,68 +1,78 @@
-"""What is asked of a picture, what becomes of it on its way, and how it may be refused."""
+"""What is asked of a picture, and what becomes of it on its way through the pipeline."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from PIL import Image
 
-from app.batching.jobs import BatcherError, DeadlineExceeded, EngineFailed, Priority, QueueFull
-from app.decode.decoder import Decoded, DecoderFull
-from app.http.problems import Problem
+from app.batching.capacity import Reservation
+from app.batching.jobs import Priority
+from app.decode.decoder import Decoded
 from app.models.loading import ServedModel
 from app.scoring.cache import CacheKey
-from app.scoring.rate_limit import RateExceeded
 from model import crop_rounds
 from model.crop_rounds import Crops
 from model.maps import map_crops
 from model.maps.map_crops import ScoreMap
 from model.scorer import QualityScore
 
-REFUSALS = (BatcherError, DecoderFull, RateExceeded)
-"""Why a picture that may be sound gets no score."""
-Extra = Literal["map", "overlay", "stages"]
-"""What is wanted beside a picture's score: a map of it, a small copy of the picture to be tinted; or in its place: the
-activity of the stages, with a copy."""
+Detail = Literal["crops", "map"]
+"""What an answer says beside the score: each crop's, or those and a map of the picture's quality."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreRequest:
-    """What is asked of a picture.
+    """What is asked of each picture of a request.
 
     Attributes:
         model: Which model is to score it.
         crops: How many crops; None for the contract's count, ``auto`` for as many of those as it needs.
-        priority: Its class.
-        owner: CacheKey of the key that asks; "" where there are no keys.
+        detail: What the answer says beside the score.
+        overlay: Whether the answer is the picture, tinted by the weights of the stages.
+        stage: If given, the answer is the picture, coloured by the activity of this stage; it is not scored.
+        priority: Class of the request.
+        owner: Name of the key that asks; "" where there are no keys.
         seconds: How long it may take from the arrival of the bytes to the answer.
-        extra: What is wanted beside the score, or in its place.
     """
 
     model: ServedModel
     crops: Crops | None = None
+    detail: Detail | None = None
+    overlay: bool = False
+    stage: int | None = None
     priority: Priority = Priority.INTERACTIVE
     owner: str = ""
     seconds: float
-    extra: Extra | None = None
 
     @property
-    def preview(self) -> bool:
+    def needs_score(self) -> bool:
+        """Whether the answer has a score."""
+        return self.stage is None
+
+    @property
+    def needs_map(self) -> bool:
+        """Whether the answer has a map of the picture's quality."""
+        return self.detail == "map" and not self.overlay and self.needs_score
+
+    @property
+    def needs_map_crops(self) -> bool:
+        """Whether crops are computed that lie closer than those of the score: for a map, or a stage's activity."""
+        return self.needs_map or not self.needs_score
+
+    @property
+    def needs_preview(self) -> bool:
         """Whether a small copy of the picture is needed."""
-        return self.extra in ("overlay", "stages")
+        return self.overlay or not self.needs_score
 
     @property
-    def spots(self) -> bool:
-        """Whether its spots are needed."""
-        return self.extra in ("map", "stages")
-
-    @property
-    def count(self) -> int:
+    def max_crops(self) -> int:
         """Work items that one picture makes at most."""
         contract = self.model.config.contract
         crops = crop_rounds.most(self.crops, contract) if contract.view == "crops" else 1
-        return crops * (self.extra != "stages") + map_crops.MOST * self.spots
+        return crops * self.needs_score + map_crops.MOST * self.needs_map_crops
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Timing:
     """Where the time of an answer went, in seconds."""
 
@@ -72,21 +82,25 @@ class Timing:
 
 
 class PreparedPicture(NamedTuple):
-    """A picture that has arrived.
+    """A picture that is ready for the device, or whose score is known.
 
     Attributes:
-        name: What its score is kept under.
-        deadline: When its score is of no use any more.
-        known: Its score, if it was given before.
-        decoded: Its work items; None if the score alone is enough.
-        decode_seconds: How long the decoding took, and the waiting for it.
+        request: What is asked of it.
+        key: What its score is cached under.
+        deadline: When its answer is of no use any more.
+        known: Its score, if that was in the cache.
+        decoded: Its work items; None if the known score is all that is needed.
+        decode_seconds: How long decoding took, waiting for it included.
+        reservation: Queue capacity that was reserved for it; None if that is still to be done.
     """
 
-    name: CacheKey
+    request: ScoreRequest
+    key: CacheKey
     deadline: float
     known: QualityScore | None
     decoded: Decoded | None
     decode_seconds: float
+    reservation: Reservation | None
 
 
 class ScoreResult(NamedTuple):
@@ -95,7 +109,7 @@ class ScoreResult(NamedTuple):
     Attributes:
         score: The score.
         timing: Where the time went.
-        cached: Whether the score was known.
+        cached: Whether the score was in the cache.
         preview: A small copy of the picture, if one was asked for.
         score_map: The map, if it was asked for.
     """
@@ -106,21 +120,19 @@ class ScoreResult(NamedTuple):
     preview: Image.Image | None
     score_map: ScoreMap | None
 
-
-def refusal(error: BatcherError | DecoderFull | RateExceeded, order: ScoreRequest) -> Problem:
-    """What to tell the client of one of ``REFUSALS``."""
-    match error:
-        case QueueFull():
-            detail = f"too much work waits; come again in {error.retry_after} s"
-            return Problem("queue_full", detail, {"Retry-After": str(error.retry_after)})
-        case RateExceeded():
-            detail = f"this key has asked for too much; come again in {error.retry_after} s"
-            return Problem("rate_limited", detail, {"Retry-After": str(error.retry_after)})
-        case DecoderFull():
-            detail = "too many pictures are being decoded; come again in 1 s"
-            return Problem("queue_full", detail, {"Retry-After": "1"})
-        case DeadlineExceeded():
-            return Problem("deadline_exceeded", f"there was no answer within {order.seconds:g} s")
-        case EngineFailed():
-            return Problem("engine_failed", "the model failed on this picture twice; others are not affected")
-    return Problem("device_lost", "nothing can be computed until the service is restarted")
+    def to_dict(self, detail: Detail | None) -> dict[str, Any]:
+        """What every answer with a score holds, as JSON can."""
+        timing = self.timing
+        milliseconds = {
+            "decode": round(timing.decode * 1e3, 2),
+            "queue": round(timing.queue * 1e3, 2),
+            "compute": round(timing.compute * 1e3, 2),
+        }
+        answer = {**self.score.to_dict(), "timing_ms": milliseconds}
+        if detail is not None:
+            answer["crop_scores"] = [
+                {"box": crop.box, "score": crop.score, "stage_weights": crop.stage_weights} for crop in self.score.crops
+            ]
+        if self.score_map is not None:
+            answer["map"] = self.score_map.to_dict()
+        return answer

@@ -1,24 +1,50 @@
-"""The service itself, without HTTP: where its models are, what takes pictures to them, and what probes are told."""
+"""The service, without HTTP: its models through exchanges, the pipeline to them, and what probes are told.
+
+Models are exchanged while requests go on. Old models go only when every request that came before the exchange has
+ended: a request that has found its model keeps it, however long its upload takes, and all of its answer is from that
+one.
+"""
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from opentelemetry import trace
 
-from app.batching.jobs import DeviceLost
-from app.http.problems import Problem
-from app.models.generations import Generations
+from app.batching.errors import DeviceLost
 from app.models.loading import ServedModel
 from app.models.manager import ModelManager
 from app.observability.metrics import Metrics
-from app.scoring.pipeline import Scoring
+from app.scoring.pipeline import Pipeline
 from app.settings import Settings
 from model.contract import PERCENTILE_STEP
 from model.images import ImageWarning
 
 log = logging.getLogger("smart_iqa.service")
+
+
+class NotReady(Exception):
+    """No model is loaded. The text says why."""
+
+
+class UnknownModel(Exception):
+    """No model of that name is loaded.
+
+    Attributes:
+        loaded: Names of those that are.
+    """
+
+    def __init__(self, loaded: Sequence[str]) -> None:
+        super().__init__(loaded)
+        self.loaded = loaded
+
+
+class ReloadFailed(Exception):
+    """The models were not exchanged. The text is the kind of error that stood in the way."""
 
 
 class Service:
@@ -27,31 +53,31 @@ class Service:
     Args:
         settings: How to run.
         metrics: Where it reports.
-        host: Where the models are.
+        manager: Holds the models.
         clock: Seconds from a monotonic clock.
-        tracer: Takes spans of where the time of answers went.
+        tracer: Takes spans of where the time of answers went; None records none.
 
     Attributes:
         draining: Whether new work is refused.
-        generations: The models, and who may hold them.
-        host: Where the models are.
-        scoring: Takes pictures to their scores.
+        generations: The models, and the requests that may use them.
+        manager: Holds the models.
+        pipeline: Takes pictures to their scores.
     """
 
     def __init__(
         self,
         settings: Settings,
         metrics: Metrics,
-        host: ModelManager,
+        manager: ModelManager,
         *,
         clock: Callable[[], float],
         tracer: trace.Tracer | None = None,
     ) -> None:
         self.settings = settings
         self.draining = False
-        self.host = host
-        self.generations = Generations(host.forget)
-        self.scoring = Scoring(settings, metrics, host.queue, clock=clock, tracer=tracer or trace.NoOpTracer())
+        self.manager = manager
+        self.generations = Generations(manager.forget)
+        self.pipeline = Pipeline(settings, metrics, manager.queue, clock=clock, tracer=tracer)
         self._reloading = asyncio.Lock()
         self._metrics = metrics
         self._loaded = False
@@ -59,7 +85,7 @@ class Service:
 
     def start(self) -> None:
         """Begin to load the models; until then, and if that fails, the service is alive but not ready."""
-        self.host.start(self._install)
+        self.manager.start(self._install)
 
     def _install(self, models: Mapping[str, ServedModel]) -> None:
         """Let requests have these models from now on."""
@@ -91,20 +117,20 @@ class Service:
             The digests by name, before and after.
 
         Raises:
-            Problem: A checkpoint cannot be used; the models that were there stay.
+            ReloadFailed: A checkpoint cannot be used; the models that were there stay.
+            DeviceLost: Nothing will be loaded any more.
         """
         async with self._reloading:
             old = {name: model.digest for name, model in self.models.items()}
             try:
-                models = await self.host.reload(folders, self.models)
+                models = await self.manager.reload(folders, self.models)
             except DeviceLost as error:
                 self._metrics.reloads.labels("failed").inc()
-                raise Problem("device_lost", "nothing can be loaded until the service is restarted") from error
+                raise DeviceLost("loaded") from error
             except Exception as error:
                 self._metrics.reloads.labels("failed").inc()
                 log.error("the models that are loaded stay: %s: %s", type(error).__name__, error)
-                detail = f"the models that are loaded stay; the reason is {type(error).__name__}, the log says more"
-                raise Problem("reload_failed", detail) from error
+                raise ReloadFailed(type(error).__name__) from error
             self._install(models)
             self._metrics.reloads.labels("done").inc()
             new = {name: model.digest for name, model in models.items()}
@@ -119,8 +145,8 @@ class Service:
 
     def close(self) -> None:
         """End the threads and processes; whatever was accepted has been answered by now."""
-        self.scoring.close()
-        self.host.close()
+        self.pipeline.close()
+        self.manager.close()
 
     @property
     def models(self) -> Mapping[str, ServedModel]:
@@ -130,13 +156,13 @@ class Service:
     @property
     def alive(self) -> bool:
         """Whether a restart would not help."""
-        return self.host.alive
+        return self.manager.alive
 
     def unready_because(self) -> str | None:
         """Why requests should go elsewhere; None if they are welcome."""
         if self.draining:
             return "the service is about to stop"
-        trouble = self.host.trouble
+        trouble = self.manager.trouble
         if trouble is None and not self.models:
             return "no model is loaded" if self._loaded else "the models are being loaded"
         return trouble
@@ -145,12 +171,64 @@ class Service:
         """Find a model by name, the default one for None.
 
         Raises:
-            Problem: There is none of that name, or none yet.
+            NotReady: None is loaded.
+            UnknownModel: None is of that name.
         """
         if not self.models:
-            raise Problem("not_ready", self.unready_because() or "no model is loaded", {"Retry-After": "5"})
+            raise NotReady(self.unready_because() or "no model is loaded")
         if name is None:
             return next(iter(self.models.values()))
         if name not in self.models:
-            raise Problem("unknown_model", f"the loaded models are {', '.join(self.models)}")
+            raise UnknownModel(list(self.models))
         return self.models[name]
+
+
+@dataclass(eq=False)
+class _Generation:
+    models: Mapping[str, ServedModel]
+    holders: int = 0
+
+    @property
+    def keys(self) -> set[str]:
+        """What the batcher knows its models by."""
+        return {key for model in self.models.values() for key in model.keys}
+
+
+class Generations:
+    """The current models, and older ones that may still be in use.
+
+    Args:
+        forget: Called with the keys of models that nobody can meet any more.
+    """
+
+    def __init__(self, forget: Callable[[list[str]], object]) -> None:
+        self._forget = forget
+        self._generations = deque([_Generation({})])
+
+    @property
+    def current(self) -> Mapping[str, ServedModel]:
+        """The models by name, the default one first."""
+        return self._generations[-1].models
+
+    def replace(self, models: Mapping[str, ServedModel]) -> None:
+        """Let requests that look for a model from now on find these."""
+        self._generations.append(_Generation(models))
+        self._retire()
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keep the current models and all newer ones for as long as this lasts."""
+        generation = self._generations[-1]
+        generation.holders += 1
+        try:
+            yield
+        finally:
+            generation.holders -= 1
+            self._retire()
+
+    def _retire(self) -> None:
+        # In order: who came in an early generation may have found its model in a later one.
+        while len(self._generations) > 1 and not self._generations[0].holders:
+            gone = self._generations.popleft().keys
+            if keys := gone.difference(*(kept.keys for kept in self._generations)):
+                self._forget(sorted(keys))

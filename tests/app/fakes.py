@@ -4,12 +4,13 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
 
 from app.batching.jobs import Items, Rows
-from app.batching.workers import Outcome, WorkerThreads
+from app.batching.workers import WorkerThreads
 
 
 class Clock:
@@ -71,34 +72,37 @@ class SteppedLoop(asyncio.SelectorEventLoop):
             self.run_forever()
 
 
-class SteppedLanes(WorkerThreads):
-    """Lanes without threads: a call runs when the test says so, and its outcome is told when the test says so."""
+class SteppedWorkers(WorkerThreads):
+    """Worker threads without threads: a call runs when the test says so, and its result is told when it says so."""
 
     alive = True
 
-    def __init__(self, count: int = 1) -> None:
-        self.on_death = lambda: None
-        self.count = count
-        self.queued: deque[tuple[Callable[[int], Any], Callable[[Outcome[Any]], object]]] = deque()
+    def __init__(self, count: int, clock: Clock, hang_seconds: float = 120.0) -> None:
+        self.count = 0
+        self.queued: deque[tuple[Callable[[int], Any], Future[Any]]] = deque()
         self.computed: list[Callable[[], object]] = []
+        super().__init__(count, clock=clock, hang_seconds=hang_seconds)
 
     def __len__(self) -> int:
         return self.count
 
     def open(self, count: int) -> None:
         self.count = max(self.count, count)
+        self._running += [None] * (self.count - len(self._running))
 
-    def run(self, work: Callable[[int], Any], done: Callable[[Outcome[Any]], object]) -> None:
-        self.queued.append((work, done))
+    def run(self, call: Callable[[int], Any]) -> "Future[Any]":
+        future: Future[Any] = Future()
+        self.queued.append((call, future))
+        return future
 
-    def compute(self, lane: int = 0) -> None:
-        """Run the first call on a lane, and keep its outcome back."""
-        work, done = self.queued.popleft()
-        outcome = Outcome(work(lane), None)
-        self.computed.append(lambda: done(outcome))
+    def run_next(self, lane: int = 0) -> None:
+        """Run the first call on a lane, and keep its result back."""
+        call, future = self.queued.popleft()
+        result = call(lane)
+        self.computed.append(lambda: future.set_result(result))
 
     def report(self, place: int = 0) -> None:
-        """Tell one of the outcomes that were kept back, the first one if none is named."""
+        """Tell one of the results that were kept back, the first one if none is named."""
         self.computed.pop(place)()
 
     def die(self) -> None:

@@ -114,7 +114,7 @@ def test_room_for_the_most_is_kept_until_the_last_round(client: TestClient, engi
         answers = [pool.submit(post, client, data, "/score?crops=auto") for data in (SLOPE, SLOPE, FLAT, FLAT)]
 
         def all_wait() -> None:
-            assert len(service.host.batcher.room.places) == 4
+            assert len(service.manager.batcher._capacity.reservations) == 4
 
         eventually(all_wait)
         problem(post(client, FLAT, "/score?crops=33"), 429, "queue_full")
@@ -153,7 +153,7 @@ def test_rounds_share_a_deadline(client: TestClient, engine: FakeEngine) -> None
 
 def test_who_leaves_between_rounds_leaves_no_room_behind(client: TestClient, engine: FakeEngine) -> None:
     service = client.app.state.service  # type: ignore[attr-defined]
-    scoring, late = service.scoring, threading.Event()
+    scoring, late = service.pipeline, threading.Event()
 
     def wait(_: list[int]) -> None:
         if len(engine.batches) == 2:
@@ -165,12 +165,12 @@ def test_who_leaves_between_rounds_leaves_no_room_behind(client: TestClient, eng
         upload = await scoring.decode(SLOPE, order, name, deadline)
         task = asyncio.ensure_future(scoring.score(upload, order))
         await until(lambda: len(engine.batches) == 2)
-        (place,) = service.host.batcher.room.places
+        (place,) = service.manager.batcher._capacity.reservations
         assert place.crops == 8
         task.cancel()
         await asyncio.wait([task])
         assert task.cancelled()
-        assert not service.host.batcher.room.places
+        assert not service.manager.batcher._capacity.reservations
 
     engine.misbehave = wait
     client.portal.call(leave)  # type: ignore[union-attr]

@@ -144,11 +144,11 @@ def test_all_are_let_in_or_none(load: Any, engine: FakeEngine, photos: list[byte
 
 
 def test_room_that_was_kept_is_given_back(client: TestClient, photos: list[bytes]) -> None:
-    batcher = client.app.state.service.host.batcher  # type: ignore[attr-defined]
-    scoring = client.app.state.service.scoring  # type: ignore[attr-defined]
+    batcher = client.app.state.service.manager.batcher  # type: ignore[attr-defined]
+    scoring = client.app.state.service.pipeline  # type: ignore[attr-defined]
     post_all(client, photos[0], b"no picture")
     post_all(client, photos[0], b"no picture", headers=NDJSON)
-    assert not batcher.room.places
+    assert not batcher._capacity.reservations
     assert scoring._decoder._pending == 0
     assert scoring.uploads._held == 0
 
@@ -229,7 +229,7 @@ def test_models_stay_until_the_last_line(checkpoint_folder: Path, photos: list[b
         def exchange() -> None:
             service = app.state.service
             models = {"fake": served(checkpoint_folder, second, name="other")}
-            service.host.put(models)
+            service.manager.put(models)
             service._install(models)
             first.gate.set()
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.batching.batcher import RECOVERY_SECONDS, Batcher
-from app.batching.jobs import Answer, DeadlineExceeded, DeviceLost, EngineFailed, Priority, QueueFull, Rows
-from app.batching.runner import _fault
-from app.batching.workers import WorkerThreads
+from app.batching.errors import DeadlineExceeded, DeviceLost, EngineFailed, QueueFull
+from app.batching.jobs import Answer, Priority, Rows, Submission
+from app.batching.workers import WorkerThreads, _fault
 from app.observability.metrics import Metrics
 from tests.app.fakes import Clock, FakeEngine, crops, rows_of, until
 
@@ -28,7 +28,7 @@ class Bench:
         self.engine = FakeEngine(cap)
         self.clock = Clock()
         self.metrics = Metrics()
-        self.device = WorkerThreads()
+        self.device = WorkerThreads(clock=self.clock)
         self.batcher = Batcher(
             {"m": [self.engine]},
             self.device,
@@ -41,7 +41,9 @@ class Bench:
     def submit(
         self, *values: int, deadline: float = FAR, priority: Priority = Priority.INTERACTIVE
     ) -> "asyncio.Task[Answer]":
-        return asyncio.ensure_future(self.batcher.submit("m", crops(*values), deadline=deadline, priority=priority))
+        return asyncio.ensure_future(
+            self.batcher.submit(Submission(key="m", items=crops(*values), deadline=deadline, priority=priority))
+        )
 
     async def hold(self) -> "asyncio.Task[Answer]":
         """Keep the device busy with a crop of its own until the gate opens."""
@@ -63,7 +65,7 @@ def on_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
             await test(bench)
             bench.engine.gate.set()
             await until(lambda: not bench.batcher._on_device or not bench.batcher.alive)
-            assert bench.batcher._waiting.crops == bench.batcher._waiting.bytes == 0
+            assert bench.batcher._queue.crops == bench.batcher._queue.bytes == 0
             assert bench.value("queue_crops") == 0
             bench.device.close()
 
@@ -184,13 +186,13 @@ async def test_retry_after_follows_the_measured_rate(bench: Bench) -> None:
     waiting = bench.submit(*range(10))
     await asyncio.sleep(0)
     with pytest.raises(QueueFull) as caught:
-        bench.batcher.check_room(60)
+        bench.batcher.check(60, 0)
     assert caught.value.retry_after == 5
     assert bench.value("queue_drain_seconds") == 5.0
     rest = [bench.submit(*range(50))]
     await asyncio.sleep(0)
     with pytest.raises(QueueFull) as caught:
-        bench.batcher.check_room(60)
+        bench.batcher.check(60, 0)
     assert caught.value.retry_after == 30
     bench.engine.gate.set()
     await asyncio.gather(held, staged, waiting, *rest)
@@ -201,13 +203,15 @@ def test_memory_of_what_waits_is_bounded() -> None:
         bench = Bench(max_queue_bytes=24)
         held = await bench.hold()
         tasks = [bench.submit(1, 2), bench.submit(3, 4, 5)]
-        long = asyncio.ensure_future(bench.batcher.submit("m", np.ones((1, 3, 2, 3), np.uint8), deadline=FAR))
+        long = asyncio.ensure_future(
+            bench.batcher.submit(Submission(key="m", items=np.ones((1, 3, 2, 3), np.uint8), deadline=FAR))
+        )
         await asyncio.sleep(0)
         # Of five crops of 3 bytes four are staged; the item of 18 bytes fits beside the fifth, a second one does not.
         assert bench.value("queue_bytes") == 3 + 18
-        bench.batcher.check_room(1, 3)
+        bench.batcher.check(1, 3)
         with pytest.raises(QueueFull):
-            await bench.batcher.submit("m", np.ones((1, 3, 2, 3), np.uint8), deadline=FAR)
+            await bench.batcher.submit(Submission(key="m", items=np.ones((1, 3, 2, 3), np.uint8), deadline=FAR))
         bench.engine.gate.set()
         await asyncio.gather(held, *tasks, long)
         assert bench.value("queue_bytes") == 0
@@ -426,10 +430,10 @@ def test_several_models_share_a_device_but_no_batch() -> None:
             {"a": [first], "b": [second]}, device, Metrics(), clock=Clock(), max_queue_crops=64, max_queue_bytes=2**20
         )
         first.gate.clear()
-        held = asyncio.ensure_future(batcher.submit("a", crops(200), deadline=FAR))
+        held = asyncio.ensure_future(batcher.submit(Submission(key="a", items=crops(200), deadline=FAR)))
         await until(lambda: len(first.batches) == 1)
         tasks = [
-            asyncio.ensure_future(batcher.submit(key, crops(value), deadline=FAR))
+            asyncio.ensure_future(batcher.submit(Submission(key=key, items=crops(value), deadline=FAR)))
             for key, value in (("a", 1), ("b", 2), ("a", 3))
         ]
         await asyncio.sleep(0)
@@ -474,7 +478,7 @@ def test_every_request_is_answered_once_and_rightly(requests: list[tuple[int, Pr
             else:
                 assert isinstance(result, asyncio.CancelledError if fate == "leave" else EngineFailed)
         assert all(len(batch) <= cap for batch in bench.engine.batches)
-        assert bench.batcher._waiting.crops == bench.batcher._waiting.bytes == 0
+        assert bench.batcher._queue.crops == bench.batcher._queue.bytes == 0
         bench.device.close()
 
     asyncio.run(main())
@@ -489,7 +493,7 @@ def test_the_batcher_imports_neither_torch_nor_a_web_framework() -> None:
 @on_loop
 async def test_items_of_different_shapes_do_not_share_a_batch(bench: Bench) -> None:
     held = await bench.hold()
-    longer = asyncio.ensure_future(bench.batcher.submit("m", LONG, deadline=FAR))
+    longer = asyncio.ensure_future(bench.batcher.submit(Submission(key="m", items=LONG, deadline=FAR)))
     tasks = [bench.submit(1), longer, bench.submit(2)]
     await asyncio.sleep(0)
     bench.engine.gate.set()
@@ -514,20 +518,22 @@ async def test_room_that_is_kept_counts_as_taken(bench: Bench) -> None:
     staged = bench.submit(*range(4))
     await until(lambda: len(bench.batcher._on_device) == 2)
     size = crops(1).nbytes
-    with bench.batcher.reserve(40, 40 * size) as place:
-        bench.batcher.check_room(24)
+    with bench.batcher.reserve(40, 40 * size) as reservation:
+        bench.batcher.check(24, 0)
         with pytest.raises(QueueFull):
-            bench.batcher.check_room(25)
+            bench.batcher.check(25, 0)
         with pytest.raises(QueueFull), bench.batcher.reserve(25, 0):
             raise AssertionError("there is no room")
         other = bench.submit(*range(24))
-        await until(lambda: bench.batcher._waiting.crops == 24)
+        await until(lambda: bench.batcher._queue.crops == 24)
         with pytest.raises(QueueFull):
             await bench.submit(1)
         # What room was kept for finds it, though nobody else would.
-        mine = asyncio.ensure_future(bench.batcher.submit("m", crops(*range(30)), deadline=FAR, place=place))
-        await until(lambda: bench.batcher._waiting.crops == 54)
-        assert (place.crops, place.bytes) == (10, 10 * size)
+        mine = asyncio.ensure_future(
+            bench.batcher.submit(Submission(key="m", items=crops(*range(30)), deadline=FAR, reservation=reservation))
+        )
+        await until(lambda: bench.batcher._queue.crops == 54)
+        assert (reservation.crops, reservation.bytes) == (10, 10 * size)
         with pytest.raises(QueueFull):
             await bench.submit(1)
     # What did not come leaves its room to others.
@@ -539,52 +545,54 @@ async def test_room_that_is_kept_counts_as_taken(bench: Bench) -> None:
 
 @on_loop
 async def test_kept_room_is_bounded_in_bytes_too(bench: Bench) -> None:
-    most = bench.batcher.room._max_bytes
+    most = bench.batcher._capacity._max_bytes
     with bench.batcher.reserve(1, most):
         with pytest.raises(QueueFull):
-            bench.batcher.check_room(1, 1)
-        bench.batcher.check_room(1, 0)
+            bench.batcher.check(1, 1)
+        bench.batcher.check(1, 0)
     with pytest.raises(QueueFull), bench.batcher.reserve(1, most + 1):
         raise AssertionError("there is no room")
     # Items may turn out larger than what was kept for them.
-    with bench.batcher.reserve(1, 1) as place:
-        await bench.batcher.submit("m", crops(1), deadline=FAR, place=place)
-        assert (place.crops, place.bytes) == (0, 0)
+    with bench.batcher.reserve(1, 1) as reservation:
+        await bench.batcher.submit(Submission(key="m", items=crops(1), deadline=FAR, reservation=reservation))
+        assert (reservation.crops, reservation.bytes) == (0, 0)
 
 
 @on_loop
-async def test_room_is_part_of_other_room_and_given_back(bench: Bench) -> None:
+async def test_what_a_picture_does_not_use_is_given_back(bench: Bench) -> None:
     size = crops(1).nbytes
-    with bench.batcher.reserve(64, 64 * size) as place:
-        with bench.batcher.reserve(16, 16 * size, place) as own:
-            assert (place.crops, place.bytes) == (48, 48 * size)
-            await bench.batcher.submit("m", crops(*range(4)), deadline=FAR, place=own)
-            with pytest.raises(QueueFull):
-                bench.batcher.check_room(5)
-            bench.batcher.check_room(4)
-        bench.batcher.check_room(16)
+    with bench.batcher.reserve(48, 48 * size), bench.batcher.reserve(16, 16 * size) as own:
+        mine = Submission(key="m", items=crops(*range(4)), deadline=FAR, reservation=own)
+        await bench.batcher.submit(mine)
         with pytest.raises(QueueFull):
-            bench.batcher.check_room(17)
-    bench.batcher.check_room(64)
+            bench.batcher.check(5, 5 * size)
+        own.release()
+        bench.batcher.check(16, 16 * size)
+        with pytest.raises(QueueFull):
+            bench.batcher.check(17, 17 * size)
+        own.release()
+    bench.batcher.check(64, 64 * size)
     with bench.batcher.reserve(4, 8 * size) as own:
-        await bench.batcher.submit("m", crops(*range(4)), deadline=FAR, place=own)
+        await bench.batcher.submit(Submission(key="m", items=crops(*range(4)), deadline=FAR, reservation=own))
         # Nothing is to come any more, so the bytes are nobody's either.
-        assert not bench.batcher.room.places
+        assert not bench.batcher._capacity.reservations
 
 
 @on_loop
 async def test_later_rounds_keep_their_place_in_line(bench: Bench) -> None:
     with bench.batcher.reserve(8, 0) as own:
-        await bench.batcher.submit("m", crops(*range(4)), deadline=FAR, place=own)
+        await bench.batcher.submit(Submission(key="m", items=crops(*range(4)), deadline=FAR, reservation=own))
         bench.clock.now += 1
         bench.engine.batches.clear()
         await bench.hold()
         staged = bench.submit(*range(4))
         await until(lambda: len(bench.batcher._on_device) == 2)
         others = [bench.submit(*[value] * 4) for value in (50, 60)]
-        await until(lambda: bench.batcher._waiting.crops == 8)
-        mine = asyncio.ensure_future(bench.batcher.submit("m", crops(*range(70, 74)), deadline=FAR, place=own))
-        await until(lambda: bench.batcher._waiting.crops == 12)
+        await until(lambda: bench.batcher._queue.crops == 8)
+        mine = asyncio.ensure_future(
+            bench.batcher.submit(Submission(key="m", items=crops(*range(70, 74)), deadline=FAR, reservation=own))
+        )
+        await until(lambda: bench.batcher._queue.crops == 12)
         bench.engine.gate.set()
         await asyncio.gather(staged, mine, *others)
     assert bench.engine.batches[-3:] == [[70, 71, 72, 73], [50] * 4, [60] * 4]
@@ -592,9 +600,9 @@ async def test_later_rounds_keep_their_place_in_line(bench: Bench) -> None:
 
 @on_loop
 async def test_no_room_is_kept_on_a_lost_device(bench: Bench) -> None:
-    with bench.batcher.reserve(2, 6) as place:
+    with bench.batcher.reserve(2, 6) as reservation:
         bench.batcher.give_up()
         with pytest.raises(DeviceLost):
-            await bench.batcher.submit("m", crops(1), deadline=FAR, place=place)
+            await bench.batcher.submit(Submission(key="m", items=crops(1), deadline=FAR, reservation=reservation))
     with pytest.raises(DeviceLost), bench.batcher.reserve(1, 1):
         raise AssertionError("there is no device")

@@ -31,9 +31,10 @@ from hypothesis.stateful import (
 
 from app.batching.batcher import ATTEMPTS, STAGED, Batcher
 from app.batching.capacity import RETRY_AFTER_CAP
-from app.batching.jobs import Answer, DeadlineExceeded, DeviceLost, EngineFailed, Items, Priority, QueueFull, Rows
+from app.batching.errors import DeadlineExceeded, DeviceLost, EngineFailed, QueueFull
+from app.batching.jobs import Answer, Items, Priority, Rows, Submission
 from app.observability.metrics import Metrics
-from tests.app.fakes import Clock, SteppedLanes, SteppedLoop
+from tests.app.fakes import Clock, SteppedLoop, SteppedWorkers
 
 EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "0"))
 # A mutant of the batcher need only be caught, not be explained by a short example: see docs/reliability.md.
@@ -119,7 +120,8 @@ class BatcherMachine(RuleBasedStateMachine):
 
     @initialize(max_crops=st.sampled_from([14, 60]), max_bytes=st.sampled_from([300, 10**6]))
     def begin(self, max_crops: int, max_bytes: int) -> None:
-        self.clock, self.metrics, self.device = Clock(), Metrics(), SteppedLanes(self.lanes)
+        self.clock, self.metrics = Clock(), Metrics()
+        self.device = SteppedWorkers(self.lanes, self.clock, HANG)
         self.max_crops, self.max_bytes = max_crops, max_bytes
         self.loop = SteppedLoop(self.clock)
         self.errors: list[str] = []
@@ -134,13 +136,13 @@ class BatcherMachine(RuleBasedStateMachine):
         self.fate, self.duration = "fine", 0.0
         self.lost = self.settled = False
         self.accepted = {key: self._replicas(key) for key in ("one", "long")}
-        hand_over = self.device.run
+        hand_over = self.device.compute
 
-        def watched(work: Any, done: Any) -> None:
-            self._take_over(*work.args)
-            hand_over(work, done)
+        def watched(replicas: Any, parts: Any) -> Any:
+            self._take_over(replicas, parts)
+            return hand_over(replicas, parts)
 
-        self.device.run = watched  # type: ignore[method-assign]
+        self.device.compute = watched  # type: ignore[method-assign]
 
         async def make() -> Batcher:
             return Batcher(
@@ -150,7 +152,6 @@ class BatcherMachine(RuleBasedStateMachine):
                 clock=self.clock,
                 max_queue_crops=max_crops,
                 max_queue_bytes=max_bytes,
-                hang_seconds=HANG,
             )
 
         self.batcher = self.loop.run_until_complete(make())
@@ -265,7 +266,9 @@ class BatcherMachine(RuleBasedStateMachine):
         deadline = self.clock.now + patience
         full = sum(self._waiting().values()) + count > self.max_crops or self._bytes() + items.nbytes > self.max_bytes
         later, lost = min(max(math.ceil(self._drain()), 1), RETRY_AFTER_CAP), self.lost
-        coroutine = self.batcher.submit(key, items, deadline=deadline, priority=priority, owner=owner)
+        coroutine = self.batcher.submit(
+            Submission(key=key, items=items, deadline=deadline, priority=priority, owner=owner)
+        )
         task = self.loop.create_task(coroutine)
         job = Asked(key, shape, (priority, owner), deadline, self.clock.now, numbers, task)
         if not (full or lost):
@@ -286,7 +289,7 @@ class BatcherMachine(RuleBasedStateMachine):
         batch = next(batch for batch in self.handed if batch not in self.computed)
         self.fate, self.duration, self.lane = fate, duration, lane % self.lanes
         batch.started, batch.seconds, batch.fine, batch.lane = self.clock.now, duration, fate == "fine", self.lane
-        self.device.compute(self.lane)
+        self.device.run_next(self.lane)
         self.computed.append(batch)
         self._settle(False)
 
@@ -432,7 +435,7 @@ class BatcherMachine(RuleBasedStateMachine):
         assert all(job.task.done() for job in self.jobs)
         self.gauges_tell_what_waits()
         self._counters()
-        batcher, waiting = self.batcher, self.batcher._waiting
+        batcher, waiting = self.batcher, self.batcher._queue
         assert not list(waiting)
         assert not waiting._kinds
         assert waiting.crops == waiting.bytes == waiting.drain_seconds == 0

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from app.batching.batcher import Batcher
-from app.batching.jobs import Answer, DeadlineExceeded, EngineFailed, Items, Priority, QueueFull
+from app.batching.errors import DeadlineExceeded, EngineFailed, QueueFull
+from app.batching.jobs import Answer, Items, Priority, Submission
 from app.observability.metrics import Metrics
-from tests.app.fakes import Clock, FakeEngine, SteppedLanes, SteppedLoop, crops
+from tests.app.fakes import Clock, FakeEngine, SteppedLoop, SteppedWorkers, crops
 
 FAR = 1e9
 LONG = np.full((1, 2, 1, 3), 7, np.uint8)
@@ -21,7 +22,8 @@ class Steps:
     """A batcher whose loop turns and whose device computes when a test says so."""
 
     def __init__(self) -> None:
-        self.clock, self.engine, self.device, self.metrics = Clock(), FakeEngine(), SteppedLanes(), Metrics()
+        self.clock, self.engine, self.metrics = Clock(), FakeEngine(), Metrics()
+        self.device = SteppedWorkers(1, self.clock)
         self.loop = SteppedLoop(self.clock)
         self.errors: list[str] = []
         self.loop.set_exception_handler(lambda _, context: self.errors.append(str(context)))
@@ -45,7 +47,7 @@ class Steps:
         key: str = "m",
         priority: Priority = Priority.INTERACTIVE,
     ) -> "asyncio.Task[Answer]":
-        job = self.batcher.submit(key, items, deadline=deadline, owner=owner, priority=priority)
+        job = self.batcher.submit(Submission(key=key, items=items, deadline=deadline, owner=owner, priority=priority))
         task = self.loop.create_task(job)
         task.add_done_callback(lambda task: task.cancelled() or task.exception())
         self.loop.settle()
@@ -69,7 +71,7 @@ class Steps:
         self.loop.settle()
         while self.device.queued or self.device.computed:
             if not self.device.computed:
-                self.device.compute()
+                self.device.run_next()
             self.device.report()
             self.loop.settle()
 
@@ -85,7 +87,7 @@ def steps() -> Iterator[Steps]:
 
 def test_who_leaves_as_a_batch_ends_is_not_in_the_next_one(steps: Steps) -> None:
     held, leaving, staying = steps.submit(crops(200)), steps.submit(crops(1)), steps.submit(crops(2))
-    steps.device.compute()
+    steps.device.run_next()
     steps.device.report()
     leaving.cancel()
     steps.finish()
@@ -115,16 +117,16 @@ def test_a_full_batch_is_staged_when_the_job_before_it_goes(steps: Steps, how: s
         steps.clock.now += 1.0
     steps.loop.settle()
     assert len(steps.device.queued) == 2
-    assert steps.batcher._waiting.crops == 0
+    assert steps.batcher._queue.crops == 0
 
 
 def test_those_behind_one_who_has_left_get_their_second_attempt(steps: Steps) -> None:
     steps.submit(crops(200))
     leaving, staying = steps.submit(crops(1, 2)), steps.submit(crops(3, 4))
     steps.takes(0.0, RuntimeError("broken"))
-    steps.device.compute()
+    steps.device.run_next()
     leaving.cancel()
-    steps.device.compute()
+    steps.device.run_next()
     steps.takes(0.0)
     steps.finish()
     assert steps.engine.batches == [[200], [1, 2, 3, 4], [200], [3, 4]]
@@ -135,13 +137,13 @@ def test_memory_is_bounded_to_the_byte(steps: Steps) -> None:
     steps.submit(crops(200))
     steps.submit(crops(1, 2, 3))
     assert steps.value("queue_bytes") == 9
-    steps.batcher.check_room(1, 81)
+    steps.batcher.check(1, 81)
     with pytest.raises(QueueFull):
-        steps.batcher.check_room(1, 82)
+        steps.batcher.check(1, 82)
     assert isinstance(steps.submit(np.ones((1, 7, 4, 3), np.uint8)).exception(), QueueFull)
     steps.submit(np.ones((1, 9, 3, 3), np.uint8))
     assert steps.value("queue_bytes") == 90
-    steps.batcher.check_room(1)
+    steps.batcher.check(1, 0)
 
 
 def test_a_model_that_comes_back_while_it_leaves_stays(steps: Steps) -> None:
@@ -186,7 +188,7 @@ def test_failures_are_told_by_their_kind(steps: Steps, kind: str, caplog: pytest
 
 def used(steps: Steps) -> dict[str, float]:
     """Seconds that each owner has had the device, by the books."""
-    flows = steps.batcher._waiting._classes[Priority.INTERACTIVE].flows
+    flows = steps.batcher._queue._classes[Priority.INTERACTIVE].flows
     return {owner: flow.used for (owner, _), flow in flows.items()}
 
 
@@ -199,7 +201,7 @@ def test_owners_are_charged_for_their_part_of_what_a_batch_took(
     steps.submit(crops(200))
     steps.submit(crops(1, 2), owner="a")
     steps.submit(crops(3), owner="b")
-    steps.device.compute()
+    steps.device.run_next()
     # Together they take three seconds; where that fails, another three each by themselves.
     steps.takes(3.0, error)
     steps.finish()
@@ -215,7 +217,7 @@ def test_what_others_have_used_is_kept_when_a_model_goes(steps: Steps) -> None:
     for _ in range(2):
         steps.batcher.drop_engine("other")
     assert used(steps) == {"a": 4.0}
-    assert steps.batcher._waiting._seconds_per_crop == {"m": 4.0}
+    assert steps.batcher._queue._seconds_per_crop == {"m": 4.0}
 
 
 @pytest.mark.parametrize(
@@ -251,7 +253,7 @@ def test_a_model_that_leaves_makes_its_second_attempt_first(steps: Steps) -> Non
     steps.takes(0.0, RuntimeError("broken"))
     asked = steps.submit(crops(1))
     steps.batcher.drop_engine("m")
-    steps.device.compute()
+    steps.device.run_next()
     steps.takes(0.0)
     steps.finish()
     assert asked.result().rows_ND[0, 0] == 1

@@ -12,9 +12,10 @@ import pytest
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import DeploymentUnavailableError
 
-from app.batching.jobs import Answer, DeadlineExceeded, DeviceLost, EngineFailed, Priority, QueueFull
+from app.batching.errors import DeadlineExceeded, DeviceLost, EngineFailed, QueueFull
+from app.batching.jobs import Answer, Priority, Submission
 from app.cluster import metrics_aggregation
-from app.cluster.engine import EngineReplica, Submission, Unknown
+from app.cluster.engine import EngineReplica, RemoteSubmission, Unknown
 from app.cluster.metrics_aggregation import Collected
 from app.cluster.remote import RemoteModelManager, RemoteQueue
 from app.models.loading import ServedModel
@@ -58,11 +59,11 @@ class Handle:
 
     def __init__(self, *outcomes: Any) -> None:
         self.outcomes = list(outcomes)
-        self.seen: list[Submission] = []
+        self.seen: list[RemoteSubmission] = []
         self.submit = Method(self._submit)
         self.facts = Method(self._facts)
 
-    async def _submit(self, submission: Submission) -> Any:
+    async def _submit(self, submission: RemoteSubmission) -> Any:
         self.seen.append(submission)
         return await self._next()
 
@@ -89,7 +90,9 @@ def soon(seconds: float = 30.0) -> float:
 def test_rows_come_back() -> None:
     async def run() -> None:
         handle = Handle(ANSWER)
-        answer = await queue_of(handle).submit("m", ITEMS, deadline=soon(), priority=Priority.BULK, owner="ann")
+        answer = await queue_of(handle).submit(
+            Submission(key="m", items=ITEMS, deadline=soon(), priority=Priority.BULK, owner="ann")
+        )
         assert answer.rows_ND is ANSWER.rows_ND
         assert answer.compute_seconds == 0.1
         (seen,) = handle.seen
@@ -107,7 +110,9 @@ def test_rows_come_back() -> None:
 def test_crops_are_sent_again_when_a_replica_cannot_answer(trouble: Any) -> None:
     async def run() -> None:
         handle = Handle(trouble, trouble, ANSWER)
-        assert (await queue_of(handle).submit("m", ITEMS, deadline=soon())).rows_ND is ANSWER.rows_ND
+        assert (
+            await queue_of(handle).submit(Submission(key="m", items=ITEMS, deadline=soon()))
+        ).rows_ND is ANSWER.rows_ND
         assert len(handle.seen) == 3
 
     asyncio.run(run())
@@ -116,10 +121,10 @@ def test_crops_are_sent_again_when_a_replica_cannot_answer(trouble: Any) -> None
 def test_the_deadline_ends_it() -> None:
     async def run() -> None:
         with pytest.raises(DeadlineExceeded):
-            await queue_of(Handle(Unknown())).submit("m", ITEMS, deadline=soon(0.2))
+            await queue_of(Handle(Unknown())).submit(Submission(key="m", items=ITEMS, deadline=soon(0.2)))
         handle = Handle("never")
         with pytest.raises(DeadlineExceeded):
-            await queue_of(handle).submit("m", ITEMS, deadline=soon(0.1))
+            await queue_of(handle).submit(Submission(key="m", items=ITEMS, deadline=soon(0.1)))
         assert handle.submit.responses[0].cancelled
 
     asyncio.run(run())
@@ -130,7 +135,7 @@ def test_what_a_batcher_refuses_is_refused(refusal: Any) -> None:
     async def run() -> None:
         handle = Handle(refusal, ANSWER)
         with pytest.raises(type(refusal)):
-            await queue_of(handle).submit("m", ITEMS, deadline=soon())
+            await queue_of(handle).submit(Submission(key="m", items=ITEMS, deadline=soon()))
         assert len(handle.seen) == 1
 
     asyncio.run(run())
@@ -140,7 +145,7 @@ def test_a_defect_is_not_tried_again() -> None:
     async def run() -> None:
         handle = Handle(RayTaskError("submit", "traceback", ValueError("defect")), ANSWER)
         with pytest.raises(RayTaskError):
-            await queue_of(handle).submit("m", ITEMS, deadline=soon())
+            await queue_of(handle).submit(Submission(key="m", items=ITEMS, deadline=soon()))
 
     asyncio.run(run())
 
@@ -149,24 +154,24 @@ def test_room_is_bounded_and_given_back() -> None:
     async def run() -> None:
         handle = Handle(ANSWER, "never")
         queue = queue_of(handle, max_queue_crops=64)
-        queue.check_room(64)
-        await queue.submit("m", ITEMS, deadline=soon())
-        task = asyncio.create_task(queue.submit("m", ITEMS, deadline=soon()))
+        queue.check(64, 0)
+        await queue.submit(Submission(key="m", items=ITEMS, deadline=soon()))
+        task = asyncio.create_task(queue.submit(Submission(key="m", items=ITEMS, deadline=soon())))
         await asyncio.sleep(0.01)
-        queue.check_room(62)
+        queue.check(62, 0)
         with pytest.raises(QueueFull) as full:
-            queue.check_room(63)
+            queue.check(63, 0)
         assert full.value.retry_after == 3, "what the last answer had waited"
-        with queue.reserve(62, 62) as place:
+        with queue.reserve(62, 62) as reservation:
             with pytest.raises(QueueFull):
-                queue.check_room(1)
-            with queue.reserve(2, 2, place):
-                assert place.crops == 60
+                queue.check(1, 0)
+            reservation.release()
+            queue.check(62, 0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         assert handle.submit.responses[-1].cancelled, "the replica need not go on"
-        queue.check_room(64)
+        queue.check(64, 0)
 
     asyncio.run(run())
 
@@ -268,7 +273,7 @@ def test_an_engine_answers_and_tells_what_it_has_to_do(checkpoint_folder: Path) 
         (model,) = replica.facts()
         assert replica.record_autoscaling_stats() == {"queued_crops": 0.0, "drain_seconds": 0.0, "busy": 0.0}
         crops = model.config.contract.probe(4, (224, 224, 3))
-        submission = Submission(model.key, crops, 60.0, 0.0, Priority.INTERACTIVE, "")
+        submission = RemoteSubmission(model.key, crops, 60.0, 0.0, Priority.INTERACTIVE, "")
         answer = await replica.submit(submission)
         assert isinstance(answer, Answer)
         assert len(answer.rows_ND) == 4
@@ -289,9 +294,9 @@ def test_an_engine_keeps_its_old_models_until_nobody_can_ask_for_them(
         await replica.reconfigure({"checkpoints": [str(sixteen_crops)]})
         (new,) = replica.facts()
         assert new.digest != old.digest
-        assert {old.key, new.key} <= replica._host.batcher.keys
-        await until(lambda: old.key not in replica._host.batcher.keys)
-        assert new.key in replica._host.batcher.keys
+        assert {old.key, new.key} <= replica._manager.batcher.keys
+        await until(lambda: old.key not in replica._manager.batcher.keys)
+        assert new.key in replica._manager.batcher.keys
         await replica.reload()
         assert replica.facts() == [new], "loaded again is what the config says by now"
         with pytest.raises(ValueError, match="no such checkpoint folder"):

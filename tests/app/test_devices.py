@@ -34,7 +34,7 @@ def test_a_service_with_two_lanes_gives_the_scores_of_one(checkpoint_folder: Pat
         with service_of(partial(load_models, lanes=lanes), **options) as client:
             wait_ready(client)
             service = client.app.state.service  # type: ignore[attr-defined]
-            assert len(service.host.lanes) == len(lanes)
+            assert len(service.manager.workers) == len(lanes)
             (model,) = service.models.values()
             assert len({id(engine._network) for engine in model.engines}) == 1, "the weights are there once"
             assert len({engine._staging.data_ptr() for engine in model.engines}) == len(lanes)
@@ -77,7 +77,7 @@ def test_models_are_exchanged_under_load_on_two_lanes(tmp_path: Path, checkpoint
         made[0][0].gate.set()
         exchange.join(30)
         assert done[0].status_code == 200
-        batcher = client.app.state.service.host.batcher  # type: ignore[attr-defined]
+        batcher = client.app.state.service.manager.batcher  # type: ignore[attr-defined]
         assert len(batcher._engines) == 2, "one lane is still at it"
         assert post(client, jpeg, "/score?crops=1").json()["raw_score"] == 2
         made[0][1].gate.set()

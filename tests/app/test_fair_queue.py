@@ -8,7 +8,8 @@ from functools import partial
 import pytest
 
 from app.batching.batcher import Batcher
-from app.batching.jobs import EngineFailed, Priority
+from app.batching.errors import EngineFailed
+from app.batching.jobs import Priority, Submission
 from app.batching.workers import WorkerThreads
 from app.observability.metrics import Metrics
 from tests.app.fakes import Clock, FakeEngine, crops
@@ -38,12 +39,18 @@ def test_models_share_the_device_by_time(costs: tuple[float, float], batches: tu
         batcher, engines, device, order = shared(dict(zip("ab", costs, strict=True)))
         # So that both are known.
         for key in "ab":
-            await batcher.submit(key, crops(*range(4)), deadline=FAR)
+            await batcher.submit(Submission(key=key, items=crops(*range(4)), deadline=FAR))
         engines["a"].gate.clear()
         order.clear()
-        tasks = [asyncio.ensure_future(batcher.submit("a", crops(*range(4)), deadline=FAR)) for _ in range(40)]
+        tasks = [
+            asyncio.ensure_future(batcher.submit(Submission(key="a", items=crops(*range(4)), deadline=FAR)))
+            for _ in range(40)
+        ]
         await asyncio.sleep(0)
-        tasks += [asyncio.ensure_future(batcher.submit("b", crops(*range(4)), deadline=FAR)) for _ in range(40)]
+        tasks += [
+            asyncio.ensure_future(batcher.submit(Submission(key="b", items=crops(*range(4)), deadline=FAR)))
+            for _ in range(40)
+        ]
         await asyncio.sleep(0)
         engines["a"].gate.set()
         await asyncio.gather(*tasks)
@@ -60,9 +67,12 @@ def test_a_lone_request_for_a_model_overtakes_a_flood_for_another() -> None:
     async def main() -> None:
         batcher, engines, device, order = shared({"a": 1.0, "b": 1.0})
         engines["a"].gate.clear()
-        flood = [asyncio.ensure_future(batcher.submit("a", crops(*range(4)), deadline=FAR)) for _ in range(30)]
+        flood = [
+            asyncio.ensure_future(batcher.submit(Submission(key="a", items=crops(*range(4)), deadline=FAR)))
+            for _ in range(30)
+        ]
         await asyncio.sleep(0)
-        alone = asyncio.ensure_future(batcher.submit("b", crops(1), deadline=FAR))
+        alone = asyncio.ensure_future(batcher.submit(Submission(key="b", items=crops(1), deadline=FAR)))
         await asyncio.sleep(0)
         engines["a"].gate.set()
         await alone
@@ -76,13 +86,15 @@ def test_a_lone_request_for_a_model_overtakes_a_flood_for_another() -> None:
 def test_a_model_saves_up_no_time_while_nobody_asks_for_it() -> None:
     async def main() -> None:
         batcher, engines, device, order = shared({"a": 1.0, "b": 1.0})
-        await batcher.submit("b", crops(1), deadline=FAR)
+        await batcher.submit(Submission(key="b", items=crops(1), deadline=FAR))
         for _ in range(50):
-            await batcher.submit("a", crops(1), deadline=FAR)
+            await batcher.submit(Submission(key="a", items=crops(1), deadline=FAR))
         engines["a"].gate.clear()
         order.clear()
         tasks = [
-            asyncio.ensure_future(batcher.submit(key, crops(*range(4)), deadline=FAR)) for key in "ab" for _ in range(8)
+            asyncio.ensure_future(batcher.submit(Submission(key=key, items=crops(*range(4)), deadline=FAR)))
+            for key in "ab"
+            for _ in range(8)
         ]
         await asyncio.sleep(0)
         engines["a"].gate.set()
@@ -97,13 +109,13 @@ def test_neither_class_shuts_the_other_out() -> None:
     async def main() -> None:
         batcher, engines, device, order = shared({"a": 1.0, "b": 1.0})
         for key in "ab":
-            await batcher.submit(key, crops(*range(4)), deadline=FAR)
+            await batcher.submit(Submission(key=key, items=crops(*range(4)), deadline=FAR))
         engines["a"].gate.clear()
         order.clear()
         tasks = []
         for _ in range(60):
             for key, priority in (("a", Priority.BULK), ("b", Priority.INTERACTIVE)):
-                job = batcher.submit(key, crops(*range(4)), deadline=FAR, priority=priority)
+                job = batcher.submit(Submission(key=key, items=crops(*range(4)), deadline=FAR, priority=priority))
                 tasks.append(asyncio.ensure_future(job))
         await asyncio.sleep(0)
         engines["a"].gate.set()
@@ -123,13 +135,17 @@ def test_owners_share_a_model() -> None:
     async def main() -> None:
         batcher, engines, device, _ = shared({"m": 1.0})
         engine = engines["m"]
-        await batcher.submit("m", crops(*range(4)), deadline=FAR)
+        await batcher.submit(Submission(key="m", items=crops(*range(4)), deadline=FAR))
         engine.gate.clear()
         engine.batches.clear()
         tasks = []
         for owner, value, count in (("greedy", 1, 80), ("modest", 2, 8)):
             for _ in range(count):
-                tasks.append(asyncio.ensure_future(batcher.submit("m", crops(value), deadline=FAR, owner=owner)))
+                tasks.append(
+                    asyncio.ensure_future(
+                        batcher.submit(Submission(key="m", items=crops(value), deadline=FAR, owner=owner))
+                    )
+                )
             await asyncio.sleep(0)
         engine.gate.set()
         await asyncio.gather(*tasks)
@@ -145,12 +161,15 @@ def test_an_engine_is_dropped_when_its_jobs_are_done() -> None:
     async def main() -> None:
         batcher, engines, device, _ = shared({"old": 1.0})
         engines["old"].gate.clear()
-        tasks = [asyncio.ensure_future(batcher.submit("old", crops(*range(4)), deadline=FAR)) for _ in range(5)]
+        tasks = [
+            asyncio.ensure_future(batcher.submit(Submission(key="old", items=crops(*range(4)), deadline=FAR)))
+            for _ in range(5)
+        ]
         await asyncio.sleep(0)
         new = FakeEngine()
         batcher.put_engine("new", [new])
         batcher.drop_engine("old")
-        tasks.append(asyncio.ensure_future(batcher.submit("new", crops(7), deadline=FAR)))
+        tasks.append(asyncio.ensure_future(batcher.submit(Submission(key="new", items=crops(7), deadline=FAR))))
         await asyncio.sleep(0)
         assert "old" in batcher._engines
         engines["old"].gate.set()
@@ -175,11 +194,11 @@ def test_a_model_that_fails_pays_for_its_time() -> None:
             raise RuntimeError("broken")
 
         engines["bad"].misbehave = fail
-        await batcher.submit("good", crops(*range(4)), deadline=FAR)
+        await batcher.submit(Submission(key="good", items=crops(*range(4)), deadline=FAR))
         engines["good"].gate.clear()
         order.clear()
         tasks = [
-            asyncio.ensure_future(batcher.submit(key, crops(*range(4)), deadline=FAR))
+            asyncio.ensure_future(batcher.submit(Submission(key=key, items=crops(*range(4)), deadline=FAR)))
             for key in ("good", "bad")
             for _ in range(20)
         ]
@@ -198,15 +217,23 @@ def test_a_waiting_bulk_job_saves_up_no_time_for_interactive_ones() -> None:
     async def main() -> None:
         batcher, engines, device, order = shared({"a": 1.0, "b": 1.0})
         for key in "ab":
-            await batcher.submit(key, crops(*range(4)), deadline=FAR)
+            await batcher.submit(Submission(key=key, items=crops(*range(4)), deadline=FAR))
         engines["a"].gate.clear()
-        bulk = asyncio.ensure_future(batcher.submit("b", crops(1), deadline=FAR, priority=Priority.BULK))
-        flood = [asyncio.ensure_future(batcher.submit("a", crops(*range(4)), deadline=FAR)) for _ in range(60)]
+        bulk = asyncio.ensure_future(
+            batcher.submit(Submission(key="b", items=crops(1), deadline=FAR, priority=Priority.BULK))
+        )
+        flood = [
+            asyncio.ensure_future(batcher.submit(Submission(key="a", items=crops(*range(4)), deadline=FAR)))
+            for _ in range(60)
+        ]
         await asyncio.sleep(0)
         engines["a"].gate.set()
         await asyncio.gather(*flood[:40])
         order.clear()
-        later = [asyncio.ensure_future(batcher.submit("b", crops(*range(4)), deadline=FAR)) for _ in range(20)]
+        later = [
+            asyncio.ensure_future(batcher.submit(Submission(key="b", items=crops(*range(4)), deadline=FAR)))
+            for _ in range(20)
+        ]
         await asyncio.gather(bulk, *flood, *later)
         assert order[:12].count("a") >= 4
         device.close()

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.models.generations import Generations
+from app.batching.jobs import Submission
 from app.models.loading import LoadedModel
+from app.scoring.service import Generations
 from tests.app.conftest import served
 from tests.app.fakes import FakeEngine, crops, rows_of, until
 from tests.app.test_batcher import FAR, Bench, on_loop
@@ -69,7 +70,7 @@ def test_keys_name_the_digest(models: list[LoadedModel]) -> None:
 async def test_a_further_engine_is_used_and_forgotten(bench: Bench) -> None:
     engine = FakeEngine()
     bench.batcher.put_engine("n", [engine])
-    answer = await bench.batcher.submit("n", crops(1, 2), deadline=FAR)
+    answer = await bench.batcher.submit(Submission(key="n", items=crops(1, 2), deadline=FAR))
     assert np.array_equal(answer.rows_ND, rows_of([1, 2]))
     bench.batcher.drop_engine("n")
     assert set(bench.batcher._engines) == {"m"}
@@ -82,7 +83,7 @@ async def test_a_further_engine_is_used_and_forgotten(bench: Bench) -> None:
 async def test_an_engine_is_kept_until_its_jobs_are_done(bench: Bench) -> None:
     held = await bench.hold()
     bench.batcher.put_engine("n", [FakeEngine()])
-    task = asyncio.ensure_future(bench.batcher.submit("n", crops(1), deadline=FAR))
+    task = asyncio.ensure_future(bench.batcher.submit(Submission(key="n", items=crops(1), deadline=FAR)))
     await asyncio.sleep(0)
     bench.batcher.drop_engine("n")
     assert "n" in bench.batcher._engines

@@ -11,7 +11,8 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from app.batching.jobs import EngineFailed, Rows
+from app.batching.errors import EngineFailed
+from app.batching.jobs import Rows
 from app.main import create_app
 from app.settings import Settings
 from model.inference.engine import DeviceBroken
@@ -48,8 +49,8 @@ def nothing_is_held(client: TestClient) -> None:
     for name in ("queue_crops", "queue_bytes", "decode_pixels"):
         assert metric(client, f"smartiqa_{name}") == 0, name
     service = client.app.state.service  # type: ignore[attr-defined]
-    assert not service.host.batcher.room.places
-    assert service.scoring.uploads._held == 0
+    assert not service.manager.batcher._capacity.reservations
+    assert service.pipeline.uploads._held == 0
 
 
 def eventually(check: Callable[[], None]) -> None:

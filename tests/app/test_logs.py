@@ -72,7 +72,7 @@ def test_a_defect_is_one_object_with_its_traceback(client: TestClient, jpeg: byt
     def break_down(*_: object) -> None:
         raise RuntimeError("first\nsecond")
 
-    client.app.state.service.scoring.check_room = break_down  # type: ignore[attr-defined]
+    client.app.state.service.pipeline.shed = break_down  # type: ignore[attr-defined]
     response = post(client, jpeg)
     (defect,) = [line for line in lines(stream) if "exception" in line]
     assert defect["request_id"] == response.headers["X-Request-ID"]

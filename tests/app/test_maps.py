@@ -159,7 +159,7 @@ def test_room_for_spots_is_asked_for_before_the_upload(load: Any, jpeg: bytes) -
     with TestClient(create_app(Settings(max_queue_crops=64), load=load)) as client:
         wait_ready(client)
         service = client.app.state.service  # type: ignore[attr-defined]
-        with service.host.batcher.reserve(64 - 4 - map_crops.MOST + 1, 0):
+        with service.manager.batcher.reserve(64 - 4 - map_crops.MOST + 1, 0):
             problem(post(client, jpeg, MAP), 429, "queue_full")
             assert metric(client, "smartiqa_decode_seconds_count") == 0
             assert post(client, jpeg).status_code == 200

@@ -70,7 +70,7 @@ def test_a_lost_device_is_neither_ready_nor_alive(client: TestClient, engine: Fa
     problem(client.get("/health/live"), 503, "device_lost")
     problem(client.get("/health/ready"), 503, "not_ready")
     problem(post(client, jpeg), 503, "device_lost")
-    client.app.state.service.host.lanes._threads[0].join()  # type: ignore[attr-defined]
+    client.app.state.service.manager.workers._threads[0].join()  # type: ignore[attr-defined]
 
 
 def test_an_engine_that_keeps_failing_is_not_ready(client: TestClient, engine: FakeEngine, jpeg: bytes) -> None:
@@ -119,11 +119,11 @@ def test_metrics_after_a_few_requests(client: TestClient, jpeg: bytes) -> None:
 def test_decoder_places_are_bounded_and_given_back(load: Any, jpeg: bytes) -> None:
     with TestClient(create_app(Settings(max_decodes=1), load=load)) as client:
         wait_ready(client)
-        client.app.state.service.scoring._decoder._pending = 1  # type: ignore[attr-defined]
+        client.app.state.service.pipeline._decoder._pending = 1  # type: ignore[attr-defined]
         response = post(client, jpeg)
         problem(response, 429, "queue_full")
         assert response.headers["Retry-After"] == "1"
-        client.app.state.service.scoring._decoder._pending = 0  # type: ignore[attr-defined]
+        client.app.state.service.pipeline._decoder._pending = 0  # type: ignore[attr-defined]
         for _ in range(3):
             assert post(client, jpeg).status_code == 200
 

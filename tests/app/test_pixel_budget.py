@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Gauge
 from pydantic import ValidationError
 
-from app.decode.decoder import Decoder
-from app.decode.pixel_budget import CallerGone, PixelBudget
+from app.decode.decoder import CallerGone, Decoder, PixelBudget
 from app.decode.sandbox import Sandbox
 from app.main import create_app
 from app.observability.metrics import Metrics
@@ -199,7 +198,7 @@ def test_a_deadline_ends_the_wait_for_room(load: Callable[..., Any], jpeg: bytes
     chosen = Settings(decoder=mode, max_decodes=1, max_pixels=120_000, max_inflight_pixels=120_000)
     with TestClient(create_app(chosen, load=load)) as client:
         wait_ready(client)
-        decoder = client.app.state.service.scoring._decoder  # type: ignore[attr-defined]
+        decoder = client.app.state.service.pipeline._decoder  # type: ignore[attr-defined]
         with decoder._pixels.hold(1, stays):
             assert metric(client, "smartiqa_decode_pixels") == 1
             problem(post(client, jpeg, headers={"X-Deadline-Ms": "100"}), 504, "deadline_exceeded")

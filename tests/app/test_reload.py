@@ -122,9 +122,9 @@ def test_the_old_model_is_given_back(shop: Shop, jpeg: bytes) -> None:
             shop.put("a", value)
             assert reload(client).status_code == 200
         eventually(lambda: [engine() is None for engine in shop.engines] == [True, True, False])
-        batcher = client.app.state.service.host.batcher  # type: ignore[attr-defined]
+        batcher = client.app.state.service.manager.batcher  # type: ignore[attr-defined]
         assert len(batcher._engines) == 1
-        assert len(batcher._waiting._crops) <= 1
+        assert len(batcher._queue._crops) <= 1
         assert post(client, jpeg).json()["raw_score"] == 4
 
 

@@ -18,8 +18,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from app.decode import sandbox
-from app.decode.decoder import Decoded, Decoder
-from app.decode.pixel_budget import CallerGone
+from app.decode.decoder import CallerGone, Decoded, Decoder
 from app.decode.sandbox import Sandbox
 from app.decode.sandbox_worker import ANSWER, ERROR, FACTS, PIXELS, SIZE
 from app.main import create_app
@@ -79,10 +78,11 @@ class Pool:
         admit: Callable[[int], object] = lambda _: None,
         *,
         preview: bool = False,
-        spots: bool = False,
+        map_crops: bool = False,
     ) -> sandbox.Resized:
         sha256 = hashlib.sha256(data).hexdigest()
-        return self.sandbox.decode(data, sha256, self.contract, Limits(), admit, preview=preview, spots=spots)
+        request = sandbox.DecodeRequest(sha256, self.contract, Limits(), preview, map_crops)
+        return self.sandbox.decode(data, request, admit)
 
     def works(self) -> None:
         """Check that pictures are decoded."""
@@ -166,13 +166,13 @@ def test_processes_and_threads_give_the_same_bits(kind: str) -> None:
     fields: dict[str, Any] = CONTRACTS[kind]
     contract = Contract(scale=Scale(dataset="made-up", min=0.0, max=1.0), **fields)
     pictures = {**SEEDS, **turned(), **large()}
-    spots = contract.view == "crops"
+    map_crops = contract.view == "crops"
 
     async def every(decoder: Decoder) -> list[Decoded | str]:
         results: list[Decoded | str] = []
         for data in pictures.values():
             try:
-                decoded = await decoder.decode(data, "", contract, None, preview=True, spots=spots)
+                decoded = await decoder.decode(data, "", contract, None, preview=True, map_crops=map_crops)
                 results.append(decoded)
             except images.ImageError as error:
                 results.append(f"{type(error).__name__}: {error}")
@@ -207,11 +207,11 @@ def test_processes_and_threads_give_the_same_bits(kind: str) -> None:
         assert there.preview is not None
         assert here.preview.size == there.preview.size, name
         assert here.preview.tobytes() == there.preview.tobytes(), name
-        if spots:
-            assert here.spots is not None
-            assert there.spots is not None
-            assert here.spots.layout == there.spots.layout, name
-            assert np.array_equal(here.spots.items, there.spots.items), name
+        if map_crops:
+            assert here.map_crops is not None
+            assert there.map_crops is not None
+            assert here.map_crops.layout == there.map_crops.layout, name
+            assert np.array_equal(here.map_crops.items, there.map_crops.items), name
 
 
 def test_the_service_answers_the_same(checkpoint_folder: Path, jpeg: bytes) -> None:
@@ -399,13 +399,13 @@ def test_the_copy_for_spots_is_as_large_as_it_must_be(
     pool = pools()
     size = 3 * 512 * 512
     whole = LET_IN + frame(FACTS, {**FACTS_TOLD, "preview": None}, bytes(size) + b"\1" * size)
-    got = pool.decode(b"say " + whole, spots=True)
+    got = pool.decode(b"say " + whole, map_crops=True)
     assert got.preview is None
-    assert got.spots_HWC is not None
-    assert (got.spots_HWC.shape, got.spots_HWC.min(), got.pixels_HWC.max()) == ((512, 512, 3), 1, 0)
+    assert got.copy_HWC is not None
+    assert (got.copy_HWC.shape, got.copy_HWC.min(), got.pixels_HWC.max()) == ((512, 512, 3), 1, 0)
     for lying in (SOUND, LET_IN + frame(FACTS, FACTS_TOLD, bytes(2 * size + 3))):
         with pytest.raises(UndecodableImage, match="time and memory"):
-            pool.decode(b"say " + lying, spots=True)
+            pool.decode(b"say " + lying, map_crops=True)
     assert pool.replaced("nonsense") == 2
 
 
@@ -551,7 +551,7 @@ def test_a_hanging_decoder_does_not_hold_up_the_end(load: Any, monkeypatch: pyte
     with TestClient(create_app(settings, load=load)) as client:
         wait_ready(client)
         problem(post(client, BAD, headers={"X-Deadline-Ms": "1"}), 504, "deadline_exceeded")
-        while not (busy := client.app.state.service.scoring._decoder._sandbox._busy):  # type: ignore[attr-defined]
+        while not (busy := client.app.state.service.pipeline._decoder._sandbox._busy):  # type: ignore[attr-defined]
             client.get("/health/live")
         (worker,) = busy
     assert worker.process.returncode == -signal.SIGKILL

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from app.batching.batcher import Batcher
-from app.batching.jobs import Answer, DeadlineExceeded, DeviceLost, Items
+from app.batching.errors import DeadlineExceeded, DeviceLost
+from app.batching.jobs import Answer, Items, Submission
 from app.batching.workers import WorkerThreads
 from app.observability.metrics import Metrics
-from tests.app.fakes import Clock, FakeEngine, SteppedLanes, SteppedLoop, crops, rows_of, until
+from tests.app.fakes import Clock, FakeEngine, SteppedLoop, SteppedWorkers, crops, rows_of, until
 
 FAR = 1e9
 
@@ -20,7 +21,8 @@ class Steps:
     """A batcher over stepped lanes."""
 
     def __init__(self, lanes: int) -> None:
-        self.clock, self.metrics, self.lanes = Clock(), Metrics(), SteppedLanes(lanes)
+        self.clock, self.metrics = Clock(), Metrics()
+        self.lanes = SteppedWorkers(lanes, self.clock)
         self.engines = [FakeEngine(device=f"cuda:{lane // 2}") for lane in range(lanes)]
         self.loop = SteppedLoop(self.clock)
         self.batcher = self.loop.run_until_complete(self._make())
@@ -33,17 +35,16 @@ class Steps:
             clock=self.clock,
             max_queue_crops=64,
             max_queue_bytes=2**20,
-            hang_seconds=120.0,
         )
 
     def submit(self, items: Items, deadline: float = FAR, key: str = "m") -> "asyncio.Task[Answer]":
-        task = self.loop.create_task(self.batcher.submit(key, items, deadline=deadline))
+        task = self.loop.create_task(self.batcher.submit(Submission(key=key, items=items, deadline=deadline)))
         self.loop.settle()
         return task
 
     def finish(self, lane: int) -> None:
         """Let one lane have the next batch, and tell what became of it."""
-        self.lanes.compute(lane)
+        self.lanes.run_next(lane)
         self.lanes.report()
         self.loop.settle()
 
@@ -93,7 +94,7 @@ def test_parts_of_a_request_may_come_back_in_any_order(order: Sequence[int]) -> 
     steps = Steps(3)
     task = steps.submit(crops(*range(10)))
     for lane in range(3):
-        steps.lanes.compute(lane)
+        steps.lanes.run_next(lane)
     for place in order:
         steps.lanes.report(place)
     steps.loop.settle()
@@ -164,15 +165,14 @@ class Bench:
     """A batcher with two real lanes, whose engines are held back one by one."""
 
     def __init__(self) -> None:
-        self.clock, self.lanes = Clock(), WorkerThreads()
+        self.clock = Clock()
+        self.lanes = WorkerThreads(clock=self.clock)
         self.engines = [FakeEngine(device="cuda:0"), FakeEngine(device="cuda:1")]
-        self.batcher = Batcher(
-            {}, self.lanes, Metrics(), clock=self.clock, max_queue_crops=64, max_queue_bytes=2**20, hang_seconds=120.0
-        )
+        self.batcher = Batcher({}, self.lanes, Metrics(), clock=self.clock, max_queue_crops=64, max_queue_bytes=2**20)
         self.batcher.put_engine("m", self.engines)
 
     def submit(self, *values: int) -> "asyncio.Task[Answer]":
-        return asyncio.ensure_future(self.batcher.submit("m", crops(*values), deadline=FAR))
+        return asyncio.ensure_future(self.batcher.submit(Submission(key="m", items=crops(*values), deadline=FAR)))
 
     async def hold(self, value: int) -> tuple["asyncio.Task[Answer]", FakeEngine]:
         """Keep a lane busy; the request, and the engine that has it."""
@@ -258,6 +258,6 @@ def test_lanes_are_opened_and_told_apart() -> None:
     lanes.open(2)
     assert len(lanes) == 3
     for _ in range(3):
-        lanes.run(meet, lambda _: None)
+        lanes.run(meet)
     lanes.close()
     assert met == {0, 1, 2}

@@ -1,31 +1,41 @@
 import threading
+from concurrent.futures import Future
 
 import pytest
 
-from app.batching.workers import Outcome, WorkerThreads
+from app.batching.workers import WorkerThreads
 
 
 def test_calls_run_in_order_and_failures_stay_their_own() -> None:
-    outcomes: list[Outcome[int]] = []
-    device = WorkerThreads()
-    device.on_death = pytest.fail
-    for work in (lambda _: 1, lambda lane: 1 // lane, lambda _: 3):
-        device.run(work, outcomes.append)
-    device.close()
-    assert [outcome.value for outcome in outcomes] == [1, None, 3]
-    assert isinstance(outcomes[1].error, ZeroDivisionError)
-    assert not device.alive
+    workers = WorkerThreads()
+    workers.on_death = pytest.fail
+    futures: list[Future[int]] = [workers.run(call) for call in (lambda _: 1, lambda lane: 1 // lane, lambda _: 3)]
+    workers.close()
+    assert [future.result() for future in (futures[0], futures[2])] == [1, 3]
+    assert isinstance(futures[1].exception(), ZeroDivisionError)
+    assert not workers.alive
+
+
+def test_a_call_that_nobody_waits_for_any_more_does_not_run() -> None:
+    workers, gate = WorkerThreads(), threading.Event()
+    ran: list[int] = []
+    workers.run(lambda _: gate.wait(10))
+    late = workers.run(ran.append)
+    assert late.cancel()
+    gate.set()
+    workers.close()
+    assert not ran
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_the_owner_is_told_when_the_thread_ends() -> None:
     told = threading.Event()
-    device = WorkerThreads()
-    device.on_death = told.set
+    workers = WorkerThreads()
+    workers.on_death = told.set
 
     def end(_: int) -> None:
         raise SystemExit
 
-    device.run(end, lambda _: None)
+    workers.run(end)
     assert told.wait(10)
-    device._threads[0].join()
+    workers._threads[0].join()

@@ -17,4 +17,4 @@ router = APIRouter(tags=["operations"])
 )
 async def metrics(service: ServiceDep) -> Response:
     """Write all metrics."""
-    return Response(await service.host.render(), media_type=CONTENT_TYPE_LATEST)
+    return Response(await service.manager.render(), media_type=CONTENT_TYPE_LATEST)

@@ -15,8 +15,8 @@ import httpx2
 import numpy as np
 import pytest
 
-from app.batching.jobs import Answer
-from app.cluster.engine import Submission
+from app.batching.jobs import Answer, Submission
+from app.cluster.engine import RemoteSubmission
 from app.cluster.remote import RemoteQueue
 from app.settings import Settings
 from model.contract import Contract, Scale
@@ -182,7 +182,7 @@ def test_both_engines_give_the_offline_scores(nodes: Nodes, scores: dict[str, li
 class Looker:
     """Stands in for an engine, and tells of the items that it gets whether it could write into them."""
 
-    def submit(self, submission: Submission) -> Answer:
+    def submit(self, submission: RemoteSubmission) -> Answer:
         flags = submission.items.flags
         return Answer(
             rows_ND=np.array([[flags.owndata, flags.writeable]], np.float32), queue_seconds=0, compute_seconds=0
@@ -199,7 +199,9 @@ def test_crops_lie_in_the_object_store(nodes: Nodes) -> None:
 
     async def send() -> Answer:
         queue = RemoteQueue(looker, Settings(), time.monotonic)
-        return await queue.submit("any", np.zeros((4, 320, 320, 3), np.uint8), deadline=time.monotonic() + 60)
+        return await queue.submit(
+            Submission(key="any", items=np.zeros((4, 320, 320, 3), np.uint8), deadline=time.monotonic() + 60)
+        )
 
     try:
         assert asyncio.run(send()).rows_ND.tolist() == [[0, 0]], "nobody has copied them"
