@@ -145,12 +145,12 @@ def test_all_are_let_in_or_none(load: Any, engine: FakeEngine, photos: list[byte
 
 def test_room_that_was_kept_is_given_back(client: TestClient, photos: list[bytes]) -> None:
     batcher = client.app.state.service.manager.batcher  # type: ignore[attr-defined]
-    scoring = client.app.state.service.pipeline  # type: ignore[attr-defined]
+    pipeline = client.app.state.service.pipeline  # type: ignore[attr-defined]
     post_all(client, photos[0], b"no picture")
     post_all(client, photos[0], b"no picture", headers=NDJSON)
     assert not batcher._capacity.reservations
-    assert scoring._decoder._pending == 0
-    assert scoring.uploads._held == 0
+    assert pipeline._decoder._pending == 0
+    assert client.app.state.uploads._held == 0
 
 
 def test_more_than_a_request_takes(load: Any, photos: list[bytes]) -> None:

@@ -19,7 +19,8 @@ FAR = 1e9
 
 def shared(costs: dict[str, float]) -> tuple[Batcher, dict[str, FakeEngine], WorkerThreads, list[str]]:
     """A batcher whose engines take so many seconds for a batch, and the order in which they got the device."""
-    clock, device, order = Clock(), WorkerThreads(), []
+    clock = Clock()
+    device, order = WorkerThreads(clock=clock), []
     engines = {key: FakeEngine() for key in costs}
 
     def spend(key: str, _: list[int]) -> None:

@@ -215,13 +215,13 @@ def test_a_lost_device_ends_the_process(tmp_path: Path) -> None:
     port = free_port()
     program = f"""
 import model.inference.engine
-model.engine.CANDIDATE_SHAPES["crops", "cpu"] = (8,)
-run, count = model.engine.Engine._run_at, 0
+model.inference.engine.CANDIDATE_SHAPES["crops", "cpu"] = (8,)
+run, count = model.inference.engine.Engine._run_at, 0
 def broken(self, shape, parts):
     global count
     count += len(parts) == 1 and shape == self._largest and ready
     if count > 2:
-        raise model.engine.DeviceBroken("test")
+        raise model.inference.engine.DeviceBroken("test")
     return run(self, shape, parts)
 ready = False
 import app.models.manager
@@ -231,7 +231,7 @@ def ready_now(self, models):
     ready = True
     put(self, models)
 app.models.manager.LocalModelManager.put = ready_now
-model.engine.Engine._run_at = broken
+model.inference.engine.Engine._run_at = broken
 import sys
 import os
 os.environ["SMARTIQA_CACHE_CROPS"] = "0"
