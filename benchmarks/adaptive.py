@@ -29,9 +29,9 @@ from rich.progress import track
 from scipy import stats
 
 from model import crop_rounds
-from model.checkpoint import DEFAULT
 from model.contract import Contract, Views
 from model.crop_rounds import AUTO, FIRST, Crops, Rounds
+from model.options import DEFAULT_CHECKPOINT
 from model.scorer import Scorer
 from training import datasets, evaluator
 from training.datasets import Sample
@@ -55,7 +55,7 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the data set the checkpoint learned on")
-    parser.add_argument("--checkpoint", type=Path, default=DEFAULT)
+    parser.add_argument("--checkpoint", type=Path, default=DEFAULT_CHECKPOINT)
     parser.add_argument("--photos", type=int, help="only so many, to try the program")
     arguments = parser.parse_args()
     scorer = Scorer.load(arguments.checkpoint)

@@ -1,20 +1,21 @@
 """Networks, preprocessing, checkpoints and the offline scorer.
 
-``from model import Scorer`` works without paying for torch until a scorer is asked for: the batcher and the command
-line's help import this package too.
+``from model import Scorer`` loads torch, ``from model import QualityScore`` does not.
 """
 
 from typing import TYPE_CHECKING, Any
 
+from model.score import QualityScore
+
 if TYPE_CHECKING:
-    from model.scorer import QualityScore, Scorer
+    from model.scorer import Scorer
 
 __all__ = ["QualityScore", "Scorer"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from model import scorer
+    if name == "Scorer":
+        from model.scorer import Scorer
 
-        return getattr(scorer, name)
+        return Scorer
     raise AttributeError(f"module 'model' has no attribute {name!r}")

@@ -32,8 +32,6 @@ from model.inference.quantised import Range, Ranges
 from model.networks import registry
 
 FORMAT = 1
-DEFAULT = Path(__file__).resolve().parents[1] / "checkpoints" / "default"
-"""The checkpoint that comes with the project."""
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 CARD = "card.md"

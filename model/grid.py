@@ -1,6 +1,9 @@
-"""Where the crops of a picture lie."""
+"""Where the crops of a picture lie, and how overlapping ones are blended."""
 
 import math
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 def grid(width: int, height: int, size: int, count: int) -> list[tuple[int, int]]:
@@ -28,6 +31,15 @@ def grid(width: int, height: int, size: int, count: int) -> list[tuple[int, int]
         for left in _spread(width - size, base + (row in longer))
     ]
     return list(dict.fromkeys(corners))
+
+
+def hat(position: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weight of a crop at positions along one side: 1 in its middle (0.5), falling to 0 at its edges (0, 1) and beyond.
+
+    Where overlapping crops are blended with it, no edge shows.
+    """
+    weight: NDArray[np.float64] = np.maximum(1 - np.abs(2 * position - 1), 0)
+    return weight
 
 
 def _row_count(free_width: int, free_height: int, count: int) -> int:

@@ -1,157 +1,29 @@
-"""The offline scorer, and the arithmetic from crop scores to the answer that every route gives."""
+"""The offline scorer: scores pictures in this process, without the service."""
 
-import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from model import checkpoint, crop_rounds, images
-from model.contract import Box, Contract
 from model.crop_rounds import Crops, Rounds
-from model.inference.engine import DeviceName, Engine, Precision
+from model.inference.engine import Engine
 from model.maps import map_crops as spotting
 from model.maps import overlay
 from model.maps.activations import StageEngine, read_stage
 from model.maps.map_crops import ScoreMap, Spots
+from model.options import DEFAULT_CHECKPOINT, DeviceName, Precision
+from model.score import ModelId, QualityScore, aggregate
 from model.sources import Source, open_picture
 
 S = TypeVar("S", bound=Source)
 
 GROUP = 8
 """Pictures that ``score_many`` packs into common batches."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CropScore:
-    """One crop's part in a score.
-
-    Attributes:
-        box: Left, top, right, bottom in pixels of the upright picture.
-        score: 0 to 100.
-        stage_weights: Weights of the four stages, or None.
-    """
-
-    box: Box
-    score: float
-    stage_weights: tuple[float, ...] | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class QualityScore:
-    """The quality of one picture.
-
-    Attributes:
-        score: 0 (worst) to 100 (best), rounded to four decimals.
-        raw_score: The mean over crops on the scale of the network's training labels, rounded to six decimals.
-        std: Standard deviation over the crops in points of 100; None for a single crop.
-        stderr: Standard error of the mean in points of 100; None for a single crop.
-        stage_weights: Mean weights of the four stages, or None where the network has none.
-        crops: The crops behind it.
-        width: Of the upright picture, in pixels.
-        height: Of the upright picture, in pixels.
-        format: Format name.
-        sha256: Hash of the bytes that were scored, hexadecimal.
-        warnings: What was done to the picture.
-        model: Name, digest and contract id of the checkpoint.
-        contract: The contract, with the raw scale.
-    """
-
-    score: float
-    raw_score: float
-    std: float | None
-    stderr: float | None
-    stage_weights: tuple[float, ...] | None
-    crops: tuple[CropScore, ...]
-    width: int
-    height: int
-    format: str
-    sha256: str
-    warnings: tuple[images.ImageWarning, ...]
-    model: "ModelId"
-    contract: Contract = field(repr=False)
-
-    @property
-    def grade(self) -> str | None:
-        """The contract's word for the score, or None."""
-        return self.contract.grade(self.score)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The answer as JSON holds it, the same from the service, the command line and Python."""
-        scale = self.contract.scale
-        return {
-            "score": self.score,
-            "scale": {"min": 0, "max": 100, "higher_is_better": True},
-            "grade": self.grade,
-            "percentile": self.contract.percentile(self.score),
-            "raw_score": self.raw_score,
-            "raw_scale": {
-                "dataset": scale.dataset,
-                "min": scale.min,
-                "max": scale.max,
-                "higher_is_better": scale.higher_is_better,
-            },
-            "std": self.std,
-            "stderr": self.stderr,
-            "crops": len(self.crops),
-            "model": {"name": self.model.name, "digest": self.model.digest, "contract": self.contract.id},
-            "image": {"width": self.width, "height": self.height, "format": self.format, "sha256": self.sha256},
-            "warnings": [str(warning) for warning in self.warnings],
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelId:
-    """Which checkpoint answered."""
-
-    name: str
-    digest: str
-
-
-def aggregate(rounds: Rounds, facts: images.Facts, contract: Contract, model: ModelId) -> QualityScore:
-    """Put the rows of a picture's crops together.
-
-    Args:
-        rounds: The crops, scored.
-        facts: What there is to tell of the picture.
-        contract: The contract they were made by.
-        model: Which checkpoint the rows come from.
-    """
-    scale = contract.scale
-    rows_ND, boxes = rounds.scored()
-    # float64 from here on: the order of crops is fixed, so the sum is too.
-    raw_N = contract.raw(rows_ND[:, 0].astype(np.float64))
-    weights_N4 = rows_ND[:, 1:].astype(np.float64)
-    raw = float(raw_N.mean())
-    std = scale.spread_to_percent(float(raw_N.std(ddof=1))) if len(raw_N) > 1 else None
-    return QualityScore(
-        score=round(scale.to_percent(raw), 4),
-        raw_score=round(raw, 6),
-        std=None if std is None else round(std, 4),
-        stderr=None if std is None else round(std / math.sqrt(len(raw_N)), 4),
-        stage_weights=_rounded(weights_N4.mean(axis=0)),
-        crops=tuple(
-            CropScore(box=box, score=round(scale.to_percent(float(raw_crop)), 4), stage_weights=_rounded(weights))
-            for box, raw_crop, weights in zip(boxes, raw_N, weights_N4, strict=True)
-        ),
-        width=facts.width,
-        height=facts.height,
-        format=facts.format,
-        sha256=facts.sha256,
-        warnings=tuple(sorted({*facts.warnings, *rounds.warnings})),
-        model=model,
-        contract=contract,
-    )
-
-
-def _rounded(weights: NDArray[np.float64]) -> tuple[float, ...] | None:
-    return tuple(round(float(weight), 6) for weight in weights) or None
 
 
 class Scorer:
@@ -174,7 +46,7 @@ class Scorer:
     @classmethod
     def load(
         cls,
-        folder: Path | str = checkpoint.DEFAULT,
+        folder: Path | str = DEFAULT_CHECKPOINT,
         *,
         device: DeviceName = "auto",
         precision: Precision = "auto",

@@ -15,10 +15,12 @@ from model import checkpoint, golden
 from model.checkpoint import Checkpoint, Config
 from model.inference.autotune import calibrate
 from model.inference.engine import Engine as TorchEngine
-from model.inference.engine import Precision, resolve_device
+from model.inference.engine import resolve_device
 from model.maps.activations import Shapes, StageEngine
 from model.networks import registry
-from model.scorer import ModelId, Scorer
+from model.options import Precision
+from model.score import ModelId
+from model.scorer import Scorer
 
 log = logging.getLogger("smart_iqa.models")
 

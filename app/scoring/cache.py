@@ -5,7 +5,7 @@ from typing import NamedTuple
 from cachetools import LRUCache
 
 from app.observability.metrics import Metrics
-from model.scorer import QualityScore
+from model.score import QualityScore
 
 
 class CacheKey(NamedTuple):

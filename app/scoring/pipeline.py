@@ -27,7 +27,7 @@ from model.images import Limits
 from model.maps.activations import read_stage
 from model.maps.map_crops import Spots
 from model.maps.overlay import render_activity
-from model.scorer import QualityScore, aggregate
+from model.score import QualityScore, aggregate
 
 INLINE_BYTES = 2**18
 """Uploads up to this size are hashed on the event loop, in well under a millisecond."""

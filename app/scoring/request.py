@@ -15,7 +15,7 @@ from model import crop_rounds
 from model.crop_rounds import Crops
 from model.maps import map_crops
 from model.maps.map_crops import ScoreMap
-from model.scorer import QualityScore
+from model.score import QualityScore
 
 REFUSALS = (BatcherError, DecoderFull, RateExceeded)
 """Why a picture that may be sound gets no score."""

@@ -16,8 +16,9 @@ from cli.scoring.stream import Record
 if TYPE_CHECKING:
     from model.contract import Contract
     from model.crop_rounds import Crops
-    from model.inference.engine import DeviceName, Precision
-    from model.scorer import ModelId, Scorer
+    from model.options import DeviceName, Precision
+    from model.score import ModelId
+    from model.scorer import Scorer
 
 
 class Here:

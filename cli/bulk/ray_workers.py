@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from model.contract import Contract
     from model.crop_rounds import Crops, Rounds
     from model.images import Facts
-    from model.inference.engine import DeviceName, Precision
+    from model.options import DeviceName, Precision
     from model.scorer import Scorer
 
 BLOCK_PICTURES = 16

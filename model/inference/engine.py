@@ -18,16 +18,14 @@ from torch import Tensor, nn
 
 from model.checkpoint import Checkpoint
 from model.contract import Contract, Items
-from model.inference import inference_form
 from model.inference.allocator import keep_freed_memory
 from model.inference.captured import Captured
+from model.inference.form import inference_form
 from model.inference.quantised import Ranges
 from model.networks.network import Network
+from model.options import Precision
 
 log = logging.getLogger("smart_iqa.engine")
-
-DeviceName = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "fp32", "bf16", "int8"]
 
 CANDIDATE_SHAPES = {
     ("crops", "cpu"): (1, 2, 4, 8, 16),

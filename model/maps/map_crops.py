@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.contract import SCALED_MARGIN, Contract
+from model.grid import hat
 from model.images import Picture
-from model.maps.overlay import hat
 
 FACTOR = SCALED_MARGIN
 """The copy has so many times the sides that the contract resizes to, at most: what scaled decoding leaves."""

@@ -1,14 +1,13 @@
 """Pictures about a picture: which stages decided where, and where one of them is active."""
 
 import io
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-if TYPE_CHECKING:  # sandboxed decoders shrink pictures without it, and without torch
-    from model.scorer import QualityScore
+from model.grid import hat
+from model.score import QualityScore
 
 LONGEST_SIDE = 1024
 OPACITY = 0.5
@@ -30,7 +29,7 @@ def shrink(image: Image.Image) -> Image.Image:
     return small
 
 
-def render(preview: Image.Image, score: "QualityScore") -> bytes:
+def render(preview: Image.Image, score: QualityScore) -> bytes:
     """Tint a picture with the colours of its stages, mixed by their weights.
 
     Where crops overlap, the ones whose middle is nearer count more, so that no box shows an edge. Parts that no crop
@@ -76,9 +75,3 @@ def _tinted(picture: Image.Image, colours_HW3: NDArray[np.float64], opacity: flo
     buffer = io.BytesIO()
     Image.blend(picture, tint, opacity).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def hat(position: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 in the middle of a crop (position 0.5), falling to 0 at its edges (0 and 1) and beyond."""
-    height: NDArray[np.float64] = np.maximum(1 - np.abs(2 * position - 1), 0)
-    return height

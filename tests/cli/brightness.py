@@ -14,7 +14,7 @@ from PIL import Image
 
 from model import images
 from model.contract import Contract, Scale
-from model.scorer import ModelId, QualityScore
+from model.score import ModelId, QualityScore
 from model.sources import open_picture
 from tests.conftest import encode
 

@@ -21,7 +21,8 @@ from cli.bulk.rows import COLUMNS
 from cli.bulk.stores import Store
 from cli.main import main
 from model.inference import autotune
-from model.scorer import ModelId, Scorer
+from model.score import ModelId
+from model.scorer import Scorer
 from tests.cli import brightness
 from tests.cli.brightness import Brightness, folder_of, grey
 from tests.cli.conftest import Told

@@ -14,7 +14,8 @@ from model import crop_rounds, images
 from model.contract import Box, Contract, Scale
 from model.crop_rounds import AUTO, FIRST, TOLERANCE, Rounds, spread_out
 from model.grid import grid
-from model.scorer import QualityScore, Scorer
+from model.score import QualityScore
+from model.scorer import Scorer
 from tests.conftest import EXAMPLES, photo
 
 SIDE = 224

@@ -14,6 +14,7 @@ from model.maps import map_crops
 from model.maps.map_crops import Layout, Spots
 from model.maps.overlay import ACTIVITY_COLOURS, render_activity
 from model.networks import registry
+from model.options import DEFAULT_CHECKPOINT
 from model.scorer import Scorer
 from tests.conftest import EXAMPLES, encode, photo
 
@@ -159,8 +160,8 @@ def test_without_stages_or_local_scores() -> None:
     network = registry.build("musiq", width=48, depth=1, heads=4, hidden=64)
     view = registry.view("musiq", width=48, depth=1, heads=4, hidden=64)
     contract = dataclasses.replace(CONTRACTS["far"], **view, crops=1)
-    config = dataclasses.replace(checkpoint.inspect(checkpoint.DEFAULT)[0], name="whole", contract=contract)
-    loaded = dataclasses.replace(checkpoint.load(checkpoint.DEFAULT), config=config, network=network)
+    config = dataclasses.replace(checkpoint.inspect(DEFAULT_CHECKPOINT)[0], name="whole", contract=contract)
+    loaded = dataclasses.replace(checkpoint.load(DEFAULT_CHECKPOINT), config=config, network=network)
     whole = Scorer(loaded, Engine(network, contract, device="cpu", precision="fp32"))
     for ask, words in (
         (lambda: whole.map(photo()), "no local scores"),

@@ -11,7 +11,8 @@ from model import golden, images
 from model.contract import Contract
 from model.crop_rounds import Rounds
 from model.images import ImageWarning
-from model.scorer import ModelId, QualityScore, Scorer, aggregate
+from model.score import ModelId, QualityScore, aggregate
+from model.scorer import Scorer
 from model.sources import Source
 from tests.conftest import encode, photo
 
