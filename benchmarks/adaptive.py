@@ -30,7 +30,7 @@ from scipy import stats
 
 from model import crop_rounds
 from model.contract import Contract, Views
-from model.crop_rounds import AUTO, FIRST, Crops, Rounds
+from model.crop_rounds import AUTO, FIRST_ROUND, CropRounds, Crops
 from model.options import DEFAULT_CHECKPOINT
 from model.scorer import Scorer
 from training import datasets, evaluator
@@ -39,7 +39,7 @@ from training.datasets import Sample
 RESULTS = Path(__file__).parent / "results" / "crop_rounds.json"
 FIXED = (1, 2, 4, 6, 9, 16, 25)
 TOLERANCES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
-PREFIXES = (FIRST, 2 * FIRST)
+PREFIXES = (FIRST_ROUND, 2 * FIRST_ROUND)
 GROUP = 8
 """Photos whose crops are packed into common batches."""
 BATCH = 8
@@ -131,7 +131,7 @@ def plans(
 
 def played(views: Views, rows: dict[bytes, float], contract: Contract, crops: Crops) -> tuple[float, int, int]:
     """Go through the rounds of a plan with scores that are known."""
-    rounds = Rounds(views, contract, crops)
+    rounds = CropRounds(views, contract, crops)
     batches = 0
     while (items := rounds.items) is not None:
         rounds.add(np.array([[rows[crop.tobytes()]] for crop in items], np.float32))

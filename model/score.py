@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.contract import Box, Contract
-from model.crop_rounds import Rounds
+from model.crop_rounds import CropRounds
 from model.images import Facts, ImageWarning
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelId:
-    """Which checkpoint answered."""
+    """Name and digest of the checkpoint that computed a score."""
 
     name: str
     digest: str
@@ -22,12 +22,12 @@ class ModelId:
 
 @dataclass(frozen=True, kw_only=True)
 class CropScore:
-    """One crop's part in a score.
+    """The score of one crop.
 
     Attributes:
-        box: Left, top, right, bottom in pixels of the upright picture.
+        box: Left, top, right, bottom in pixels of the upright picture; right and bottom are exclusive.
         score: 0 to 100.
-        stage_weights: Weights of the four stages, or None.
+        stage_weights: Weights of the four stages; None if the network has none.
     """
 
     box: Box
@@ -41,18 +41,18 @@ class QualityScore:
 
     Attributes:
         score: 0 (worst) to 100 (best), rounded to four decimals.
-        raw_score: The mean over crops on the scale of the network's training labels, rounded to six decimals.
-        std: Standard deviation over the crops in points of 100; None for a single crop.
-        stderr: Standard error of the mean in points of 100; None for a single crop.
-        stage_weights: Mean weights of the four stages, or None where the network has none.
-        crops: The crops behind it.
-        width: Of the upright picture, in pixels.
-        height: Of the upright picture, in pixels.
-        format: Format name.
+        raw_score: Mean over the crops on the scale of the training labels, rounded to six decimals.
+        std: Standard deviation over the crops, in points of 100; None for a single crop.
+        stderr: Standard error of the mean, in points of 100; None for a single crop.
+        stage_weights: Mean weights of the four stages; None if the network has none.
+        crops: The crops that were scored.
+        width: Width of the upright picture, in pixels.
+        height: Height of the upright picture, in pixels.
+        format: Format of the picture, as in ``images.FORMATS``.
         sha256: Hash of the bytes that were scored, hexadecimal.
-        warnings: What was done to the picture.
-        model: Name, digest and contract id of the checkpoint.
-        contract: The contract, with the raw scale.
+        warnings: What was done to the picture, or makes its score less certain.
+        model: The checkpoint that computed it.
+        contract: The contract of that checkpoint, with the raw scale.
     """
 
     score: float
@@ -71,11 +71,11 @@ class QualityScore:
 
     @property
     def grade(self) -> str | None:
-        """The contract's word for the score, or None."""
+        """The word for the score (bad to excellent); None if the contract has no grades."""
         return self.contract.grade(self.score)
 
     def to_dict(self) -> dict[str, Any]:
-        """The answer as JSON holds it, the same from the service, the command line and Python."""
+        """The score as a JSON object, the same from the service, the command line and Python."""
         scale = self.contract.scale
         return {
             "score": self.score,
@@ -98,18 +98,18 @@ class QualityScore:
         }
 
 
-def aggregate(rounds: Rounds, facts: Facts, contract: Contract, model: ModelId) -> QualityScore:
-    """Put the rows of a picture's crops together.
+def aggregate(rounds: CropRounds, facts: Facts, contract: Contract, model: ModelId) -> QualityScore:
+    """Compute the score of a picture from the rows of its crops.
 
     Args:
-        rounds: The crops, scored.
-        facts: What there is to tell of the picture.
-        contract: The contract they were made by.
-        model: Which checkpoint the rows come from.
+        rounds: The crops of the picture, scored.
+        facts: Size, format, hash and warnings of the picture.
+        contract: The contract that the crops were cut by.
+        model: The checkpoint that the rows come from.
     """
     scale = contract.scale
     rows_ND, boxes = rounds.scored()
-    # float64 from here on: the order of crops is fixed, so the sum is too.
+    # float64 from here on. The order of the crops is fixed, so the sum is reproducible.
     raw_N = contract.raw(rows_ND[:, 0].astype(np.float64))
     weights_N4 = rows_ND[:, 1:].astype(np.float64)
     raw = float(raw_N.mean())

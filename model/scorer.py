@@ -10,31 +10,30 @@ from typing import TypeVar
 import numpy as np
 
 from model import checkpoint, crop_rounds, images
-from model.crop_rounds import Crops, Rounds
+from model.crop_rounds import CropRounds, Crops
 from model.inference.engine import Engine
-from model.maps import map_crops as spotting
-from model.maps import overlay
+from model.maps import map_crops, overlay
 from model.maps.activations import StageEngine, read_stage
-from model.maps.map_crops import ScoreMap, Spots
+from model.maps.map_crops import MapCrops, ScoreMap
 from model.options import DEFAULT_CHECKPOINT, DeviceName, Precision
+from model.picture_source import PictureSource, open_picture
 from model.score import ModelId, QualityScore, aggregate
-from model.sources import Source, open_picture
 
-S = TypeVar("S", bound=Source)
+S = TypeVar("S", bound=PictureSource)
 
 GROUP = 8
-"""Pictures that ``score_many`` packs into common batches."""
+"""Pictures whose crops ``score_many`` packs into common batches."""
 
 
 class Scorer:
-    """Scores pictures in this process, with the decode, contract, engine and arithmetic of the service.
+    """Scores pictures in this process, with the same decoding, contract, engine and arithmetic as the service.
 
-    Not thread-safe: one thread at a time may ask it.
+    Not thread-safe: only one thread at a time may call it.
 
     Args:
         loaded: A checkpoint.
-        engine: Its warmed engine.
-        limits: Dimensions to accept.
+        engine: The warmed engine of that checkpoint.
+        limits: Sizes of pictures to accept; the defaults of ``images.Limits`` if None.
     """
 
     def __init__(self, loaded: checkpoint.Checkpoint, engine: Engine, limits: images.Limits | None = None) -> None:
@@ -56,19 +55,19 @@ class Scorer:
 
         Raises:
             CheckpointError: The folder is not a usable checkpoint.
-            ValueError: The device is not there.
+            ValueError: The device does not exist.
         """
         loaded = checkpoint.load(folder)
         return cls(loaded, Engine.of(loaded, device=device, precision=precision), limits)
 
-    def score(self, source: Source, crops: Crops | None = None) -> QualityScore:
+    def score(self, source: PictureSource, crops: Crops | None = None) -> QualityScore:
         """Score one picture.
 
         Args:
             source: A path, encoded bytes, a Pillow image, a uint8 array (H, W, 3) or (H, W), or a uint8 tensor
                 (H, W, 3) or (3, H, W).
-            crops: How many crops, 1 to 64; the contract's count if None. ``"auto"`` takes as many of those as it needs
-                for a standard error of ``crop_rounds.TOLERANCE``.
+            crops: How many crops, 1 to 64; the contract's count if None. ``"auto"`` takes as many of those as the score
+                needs for a standard error of at most ``crop_rounds.TOLERANCE``.
 
         Raises:
             ImageError: The picture cannot be scored.
@@ -83,15 +82,15 @@ class Scorer:
         """Score many pictures, decoding ahead in threads.
 
         Args:
-            sources: As for ``score``; consumed as the results are.
+            sources: As for ``score``; consumed as the results are read.
             crops: As for ``score``.
-            decoders: Threads that decode.
+            decoders: Number of threads that decode.
 
         Yields:
-            Each source with its score, or with the error that it met, in order.
+            Each source with its score, or with the error that prevented it, in order.
         """
         with ThreadPoolExecutor(decoders, thread_name_prefix="decode") as pool:
-            ahead: deque[tuple[S, Future[tuple[images.Facts, Rounds]]]] = deque()
+            ahead: deque[tuple[S, Future[tuple[images.Facts, CropRounds]]]] = deque()
             try:
                 for source in sources:
                     ahead.append((source, pool.submit(self._prepare, source, crops)))
@@ -104,11 +103,11 @@ class Scorer:
                     future.cancel()
 
     def _score_group(
-        self, group: list[tuple[S, Future[tuple[images.Facts, Rounds]]]]
+        self, group: list[tuple[S, Future[tuple[images.Facts, CropRounds]]]]
     ) -> Iterator[tuple[S, QualityScore | images.ImageError | OSError]]:
         """Score a few pictures with their crops packed into full batches."""
         errors: dict[int, images.ImageError | OSError] = {}
-        prepared: dict[int, tuple[images.Facts, Rounds]] = {}
+        prepared: dict[int, tuple[images.Facts, CropRounds]] = {}
         for place, (_, future) in enumerate(group):
             try:
                 prepared[place] = future.result()
@@ -118,20 +117,20 @@ class Scorer:
         for place, (source, _) in enumerate(group):
             yield source, errors[place] if place in errors else scores[place]
 
-    def score_prepared(self, prepared: Sequence[tuple[images.Facts, Rounds]]) -> list[QualityScore]:
-        """Score pictures that were decoded and cut already, with their crops packed into full batches.
+    def score_prepared(self, prepared: Sequence[tuple[images.Facts, CropRounds]]) -> list[QualityScore]:
+        """Score pictures that are already decoded and cut, with their crops packed into full batches.
 
         Args:
-            prepared: What there is to tell of each, and its work items by this checkpoint's contract.
+            prepared: Facts and work items of each picture, cut by the contract of this checkpoint.
         """
-        while waiting := [(one, one.items) for _, one in prepared if one.items is not None]:
-            rows = self.engine.predict_all([items for _, items in waiting])
-            for (one, _), rows_ND in zip(waiting, rows, strict=True):
-                one.add(rows_ND)
+        while unfinished := [(rounds, rounds.items) for _, rounds in prepared if rounds.items is not None]:
+            rows = self.engine.predict_all([items for _, items in unfinished])
+            for (rounds, _), rows_ND in zip(unfinished, rows, strict=True):
+                rounds.add(rows_ND)
         return [aggregate(rounds, facts, self.checkpoint.contract, self.model) for facts, rounds in prepared]
 
-    def map(self, source: Source) -> ScoreMap:
-        """Map where a picture is good and where it is bad.
+    def map(self, source: PictureSource) -> ScoreMap:
+        """Map the quality over a picture.
 
         Args:
             source: As for ``score``.
@@ -141,18 +140,18 @@ class Scorer:
             OSError: The path cannot be read.
             ValueError: The network sees whole pictures only, or the array or tensor is not a picture.
         """
-        _, spots = self._spots(source)
-        return spots.score_map(self.engine.predict(spots.items), self.checkpoint.contract)
+        _, crops = self._map_crops(source)
+        return crops.score_map(self.engine.predict(crops.items), self.checkpoint.contract)
 
-    def overlay(self, source: Source, stage: int | None = None) -> bytes:
-        """Draw over a picture which stages of the network decided where, or where one of them is active.
+    def overlay(self, source: PictureSource, stage: int | None = None) -> bytes:
+        """Draw over a picture which stages of the network decided where, or where one stage is active.
 
         Args:
             source: As for ``score``.
-            stage: 1 to 4; None tints by the weights of all.
+            stage: The stage to draw, 1 to 4; None tints the picture by the weights of all stages.
 
         Returns:
-            A freshly encoded PNG, 1024 pixels on its longer side at most, without metadata.
+            A PNG with at most 1024 pixels on its longer side, without metadata.
 
         Raises:
             ImageError: The picture cannot be scored.
@@ -170,31 +169,31 @@ class Scorer:
             raise ValueError(f"the network of {self.model.name} has no stages")
         if not 1 <= stage <= len(stages.shapes):
             raise ValueError(f"stage must be 1 to {len(stages.shapes)}, not {stage}")
-        picture, spots = self._spots(source)
-        chunks = [spots.items[start : start + stages.cap] for start in range(0, spots.count, stages.cap)]
+        picture, crops = self._map_crops(source)
+        chunks = [crops.items[start : start + stages.cap] for start in range(0, crops.count, stages.cap)]
         rows_ND = np.concatenate([stages.run([chunk]) for chunk in chunks])
-        return overlay.render_activity(
-            overlay.shrink(picture.image), spots.activity_map(read_stage(rows_ND, stages.shapes, stage))
-        )
+        activity_HW = crops.activity_map(read_stage(rows_ND, stages.shapes, stage))
+        return overlay.render_activity(overlay.shrink(picture.image), activity_HW)
 
     @cached_property
     def _stages(self) -> StageEngine | None:
         return StageEngine.of(self.engine)
 
-    def _spots(self, source: Source) -> tuple[images.Picture, Spots]:
+    def _map_crops(self, source: PictureSource) -> tuple[images.Picture, MapCrops]:
         contract = self.checkpoint.contract
         if contract.view != "crops":
             raise ValueError(f"{self.model.name} sees whole pictures, so it has no local scores")
         picture = open_picture(source, contract, self.limits)
-        return picture, spotting.cut(np.asarray(spotting.resized(picture, contract)), picture.facts.size, contract)
+        copy = map_crops.resized(picture, contract)
+        return picture, map_crops.cut(np.asarray(copy), picture.facts.size, contract)
 
-    def _prepare(self, source: Source, crops: Crops | None) -> tuple[images.Facts, Rounds]:
+    def _prepare(self, source: PictureSource, crops: Crops | None) -> tuple[images.Facts, CropRounds]:
         picture = open_picture(source, self.checkpoint.contract, self.limits)
         return picture.facts, self._rounds(picture, crops)
 
-    def _rounds(self, picture: images.Picture, crops: Crops | None) -> Rounds:
+    def _rounds(self, picture: images.Picture, crops: Crops | None) -> CropRounds:
         contract = self.checkpoint.contract
-        return Rounds(contract.views(picture, crop_rounds.most(crops, contract)), contract, crops)
+        return CropRounds(contract.views(picture, crop_rounds.max_crops(crops, contract)), contract, crops)
 
     def _score(self, picture: images.Picture, crops: Crops | None) -> QualityScore:
         rounds = self._rounds(picture, crops)

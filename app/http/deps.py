@@ -71,7 +71,7 @@ DetailQuery = Annotated[
     Detail | None,
     Query(
         description="`crops` adds each crop's box, score and stage weights; `map` also where the picture is good and "
-        f"where it is bad, for up to {map_crops.MOST} crops more, which have no part in the score."
+        f"where it is bad, for up to {map_crops.MAX_CROPS} crops more, which have no part in the score."
     ),
 ]
 PriorityHeader = Annotated[
@@ -189,7 +189,7 @@ async def work_on_upload(
             data = await read_picture(request, settings, take)
             deadline = scoring.deadline(asked)
             name = await scoring.name(data, asked)
-            variant = (*variant, map_crops.PLAN) if asked.spots else variant
+            variant = (*variant, map_crops.MAP_ID) if asked.spots else variant
             response.headers["ETag"] = tag = entity_tag(*map(str, name), *variant)
             if tag in request.headers.get("if-none-match", ""):
                 raise NotModified(tag)

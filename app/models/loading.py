@@ -13,7 +13,7 @@ from app.batching.jobs import Engine
 from app.settings import Settings
 from model import checkpoint, golden
 from model.checkpoint import Checkpoint, Config
-from model.inference.autotune import calibrate
+from model.inference.autotune import autotune
 from model.inference.engine import Engine as TorchEngine
 from model.inference.engine import resolve_device
 from model.maps.activations import Shapes, StageEngine
@@ -153,7 +153,7 @@ def load_models(settings: Settings, lanes: Sequence[str] = ()) -> Mapping[str, L
         parameters, stage_attention = registry.parameter_count(loaded.network), loaded.network.weighs_stages
         engines = _engines(loaded, lanes, settings.precision)
         if engines[0].device == "cpu":
-            setting = calibrate(engines[0], loaded.digest, threads=threads)
+            setting = autotune(engines[0], loaded.digest, threads=threads)
             threads = setting.threads  # one number for the process: the default model's
             for engine in engines[1:]:
                 engine.limit(setting.cap)

@@ -22,10 +22,10 @@ from app.scoring.rate_limit import TokenBuckets
 from app.scoring.request import PreparedPicture, ScoreRequest, ScoreResult, Timing
 from app.settings import Settings
 from model import crop_rounds
-from model.crop_rounds import AUTO, Rounds
+from model.crop_rounds import AUTO, CropRounds
 from model.images import Limits
 from model.maps.activations import read_stage
-from model.maps.map_crops import Spots
+from model.maps.map_crops import MapCrops
 from model.maps.overlay import render_activity
 from model.score import QualityScore, aggregate
 
@@ -116,7 +116,7 @@ class Scoring:
             digest = hashlib.sha256(data)
         else:
             digest = await asyncio.to_thread(hashlib.sha256, data)
-        crops = crop_rounds.PLAN if order.crops == AUTO else order.crops
+        crops = crop_rounds.AUTO_ID if order.crops == AUTO else order.crops
         return CacheKey(digest.hexdigest(), order.model.key, order.model.config.contract.id, crops)
 
     async def decode(
@@ -226,7 +226,7 @@ class Scoring:
         self,
         upload: PreparedPicture,
         order: ScoreRequest,
-        parts: Sequence[Rounds | Spots | None],
+        parts: Sequence[CropRounds | MapCrops | None],
         place: Reservation | None = None,
     ) -> Iterator[Passage]:
         """Keep room for parts of a picture on the device, and remember a picture that the model fails on."""

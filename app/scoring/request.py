@@ -58,8 +58,8 @@ class ScoreRequest:
     def count(self) -> int:
         """Work items that one picture makes at most."""
         contract = self.model.config.contract
-        crops = crop_rounds.most(self.crops, contract) if contract.view == "crops" else 1
-        return crops * (self.extra != "stages") + map_crops.MOST * self.spots
+        crops = crop_rounds.max_crops(self.crops, contract) if contract.view == "crops" else 1
+        return crops * (self.extra != "stages") + map_crops.MAX_CROPS * self.spots
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,20 +18,20 @@ from model.networks.life import GraphConvolution
 from model.networks.network import Network
 
 _READ_THEIR_LAYERS = (nn.MultiheadAttention, GraphConvolution)
-"""Modules that use the weights of their layers without calling them."""
+"""Modules that read the weights of their layers without calling them, so these layers cannot be replaced."""
 
 
 @torch.no_grad()
 def inference_form(
     network: nn.Module, device: str = "cpu", dtype: torch.dtype = torch.float32, ranges: Ranges | None = None
 ) -> nn.Module:
-    """Make the form of a network that only answers.
+    """Make the inference form of a network.
 
     Args:
-        network: A network; it stays as it is.
-        device: Where the form computes.
-        dtype: What its bulk computes in; the rest computes in fp32.
-        ranges: Of the activations of the layers that compute in int8 instead.
+        network: A network in training form; it is not changed.
+        device: Device of the inference form.
+        dtype: What the bulk of the network computes in; the rest computes in fp32.
+        ranges: Ranges of the activations of the layers that compute in int8 instead.
 
     Returns:
         A network of the same class and behaviour, in evaluation mode, without gradients.
@@ -48,7 +48,7 @@ def inference_form(
 
 
 def _replace(parent: nn.Module, dtype: torch.dtype, bulk: set[int], bulk_dtype: torch.dtype) -> None:
-    """Replace the parts of a module by faster ones; those of the bulk compute in its type."""
+    """Replace the parts of a module by faster ones; parts of the bulk compute in ``bulk_dtype``."""
     for name, module in parent.named_children():
         own = bulk_dtype if id(module) in bulk else dtype
         if (faster := _faster(module, own)) is not None:

@@ -36,7 +36,7 @@ def bulk(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[by
     def run(*arguments: object, scorer: Brightness | None = None) -> Told:
         used, tuned = scorer or Brightness(), []
         monkeypatch.setattr(Scorer, "load", lambda *_, **__: used)
-        monkeypatch.setattr(autotune, "calibrate", lambda engine, _: tuned.append(engine))
+        monkeypatch.setattr(autotune, "autotune", lambda engine, _: tuned.append(engine))
         monkeypatch.setattr(sys, "argv", ["smart-iqa", "score-bulk", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
             main()
