@@ -6,9 +6,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from model.checkpoint import DEFAULT
 from model.contract import MAX_CROPS
-from model.inference.engine import Precision
+from model.options import DEFAULT_CHECKPOINT, Precision
 
 
 class Settings(BaseSettings):
@@ -35,7 +34,7 @@ class Settings(BaseSettings):
         (), description="Origins whose pages may call the service, separated by commas; `*` for all."
     )
     checkpoints: Annotated[tuple[Path, ...], NoDecode] = Field(
-        (DEFAULT,),
+        (DEFAULT_CHECKPOINT,),
         min_length=1,
         description="Checkpoint folders to serve, separated by commas; the first is the default model.",
     )

@@ -29,9 +29,9 @@ from rich.progress import track
 from scipy import stats
 
 from model import crop_rounds
-from model.checkpoint import DEFAULT
 from model.contract import Contract, Views
-from model.crop_rounds import AUTO, FIRST, Crops, Rounds
+from model.crop_rounds import AUTO, FIRST_ROUND, CropRounds, Crops
+from model.options import DEFAULT_CHECKPOINT
 from model.scorer import Scorer
 from training import datasets, evaluator
 from training.datasets import Sample
@@ -39,7 +39,7 @@ from training.datasets import Sample
 RESULTS = Path(__file__).parent / "results" / "crop_rounds.json"
 FIXED = (1, 2, 4, 6, 9, 16, 25)
 TOLERANCES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
-PREFIXES = (FIRST, 2 * FIRST)
+PREFIXES = (FIRST_ROUND, 2 * FIRST_ROUND)
 GROUP = 8
 """Photos whose crops are packed into common batches."""
 BATCH = 8
@@ -55,7 +55,7 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the data set the checkpoint learned on")
-    parser.add_argument("--checkpoint", type=Path, default=DEFAULT)
+    parser.add_argument("--checkpoint", type=Path, default=DEFAULT_CHECKPOINT)
     parser.add_argument("--photos", type=int, help="only so many, to try the program")
     arguments = parser.parse_args()
     scorer = Scorer.load(arguments.checkpoint)
@@ -131,7 +131,7 @@ def plans(
 
 def played(views: Views, rows: dict[bytes, float], contract: Contract, crops: Crops) -> tuple[float, int, int]:
     """Go through the rounds of a plan with scores that are known."""
-    rounds = Rounds(views, contract, crops)
+    rounds = CropRounds(views, contract, crops)
     batches = 0
     while (items := rounds.items) is not None:
         rounds.add(np.array([[rows[crop.tobytes()]] for crop in items], np.float32))

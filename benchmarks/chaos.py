@@ -30,6 +30,7 @@ import torch
 from benchmarks.measure import resident_megabytes
 from benchmarks.tally import Tally, quantiles
 from model import checkpoint, golden
+from model.options import DEFAULT_CHECKPOINT
 from model.scorer import Scorer
 from tests.conftest import ROOT, encode, photo
 from tests.e2e.conftest import free_port
@@ -90,8 +91,8 @@ class Chaos:
 
     def prepare(self) -> None:
         """Make two checkpoints of one name, and find out what each picture scores with them."""
-        shutil.copytree(checkpoint.DEFAULT, self.variants[0])
-        loaded = checkpoint.load(checkpoint.DEFAULT)
+        shutil.copytree(DEFAULT_CHECKPOINT, self.variants[0])
+        loaded = checkpoint.load(DEFAULT_CHECKPOINT)
         with torch.no_grad():
             loaded.network.hyper.biases[-1].bias.add_(0.05)  # type: ignore[union-attr,index]
         about = {"name": loaded.config.name, "contract": loaded.contract, "card": "# Another one\n"}

@@ -29,6 +29,7 @@ from model import checkpoint
 from model.contract import Contract
 from model.images import Limits
 from model.inference.allocator import keep_freed_memory
+from model.options import DEFAULT_CHECKPOINT
 from tests.conftest import EXAMPLES, encode
 
 RESULTS = Path(__file__).parent / "results" / "decoders.json"
@@ -49,7 +50,7 @@ async def measure(rounds: int, seconds: float) -> None:
     """Measure both by turns."""
     settings = Settings()
     keep_freed_memory()
-    contract = checkpoint.inspect(checkpoint.DEFAULT)[0].contract
+    contract = checkpoint.inspect(DEFAULT_CHECKPOINT)[0].contract
     photo = Image.open(EXAMPLES[0])
     pictures = {name: encode(photo.resize(size), quality=90) for name, size in SIZES.items()}
     sandbox = Sandbox(

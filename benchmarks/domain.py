@@ -20,9 +20,9 @@ from rich.progress import track
 from rich.table import Table
 
 from model import checkpoint
-from model.checkpoint import DEFAULT
 from model.contract import Contract
 from model.images import ImageWarning
+from model.options import DEFAULT_CHECKPOINT
 from training import datasets, distortions, evaluator
 
 RESULTS = Path(__file__).parent / "results" / "domain.json"
@@ -40,7 +40,7 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the data set the checkpoint learned on")
-    parser.add_argument("--checkpoint", type=Path, default=DEFAULT)
+    parser.add_argument("--checkpoint", type=Path, default=DEFAULT_CHECKPOINT)
     parser.add_argument("--out", type=Path, help="folder to keep the drawn pictures in")
     arguments = parser.parse_args()
     loaded = checkpoint.load(arguments.checkpoint)

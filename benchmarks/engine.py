@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.contract import Contract, Scale
-from model.inference import inference_form
 from model.inference.engine import Engine, mean_std, network_inputs
+from model.inference.form import inference_form
 from model.inference.quantised import observe
 from model.networks import registry
 from model.networks.smart import SmartIQA

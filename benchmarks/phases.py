@@ -44,9 +44,10 @@ def main(began: float) -> None:
     mark("application")
     from model import checkpoint, golden
     from model.inference.engine import Engine
+    from model.options import DEFAULT_CHECKPOINT
     from model.scorer import Scorer
 
-    loaded = checkpoint.load(checkpoint.DEFAULT)
+    loaded = checkpoint.load(DEFAULT_CHECKPOINT)
     mark("checkpoint")
     engine = Engine.of(loaded)
     mark("engine and warm-up")

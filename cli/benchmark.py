@@ -86,9 +86,9 @@ def models(
     """
     from cli.console import SOME_FAILED, notes, results
     from cli.options import device_option
-    from model import checkpoint
     from model.inference.engine import resolve_device
     from model.networks import registry
+    from model.options import DEFAULT_CHECKPOINT
     from training import accuracy, published
     from training import complexity as costs
 
@@ -98,7 +98,7 @@ def models(
     for name in names:
         registry.view(name)
     from_papers = published.rows(names)
-    from_here = accuracy.of_checkpoints(checkpoints or checkpoint.DEFAULT.parent)
+    from_here = accuracy.of_checkpoints(checkpoints or DEFAULT_CHECKPOINT.parent)
     measured: list[Cost] = []
     failed: dict[str, str] = {}
     with notes.status("measuring ...") as status:
@@ -145,11 +145,12 @@ def precision(
     from cli.models import precision as precisions
     from cli.pictures.sources import find_files
     from model import checkpoint as checkpoints
+    from model.options import DEFAULT_CHECKPOINT
 
     files = precisions.some(list(find_files(photos)), pictures)
     if not files:
         fail("there are no pictures in " + ", ".join(map(str, photos)))
-    loaded = checkpoints.load(checkpoint or checkpoints.DEFAULT)
+    loaded = checkpoints.load(checkpoint or DEFAULT_CHECKPOINT)
     rows = precisions.differences(
         loaded, precisions.engines(loaded), track(files, description="scoring", console=notes, transient=True)
     )

@@ -52,7 +52,7 @@ def evaluate(
     """Measure how well checkpoints agree with human scores, through the serving path."""
     from cli.console import notes
     from cli.options import crops_option
-    from model import checkpoint as checkpoints
+    from model.options import DEFAULT_CHECKPOINT
     from model.scorer import Scorer
     from training import datasets, evaluator
 
@@ -64,7 +64,7 @@ def evaluate(
         raise typer.BadParameter(f"{len(dataset)} names for {len(root)} data sets", param_hint="--dataset")
     names = dataset or [_recognise(folder) for folder in root]
     titles = [name if names.count(name) == 1 else f"{name} {place}" for place, name in enumerate(names, 1)]
-    scorers = [Scorer.load(folder) for folder in checkpoint or [checkpoints.DEFAULT]]
+    scorers = [Scorer.load(folder) for folder in checkpoint or [DEFAULT_CHECKPOINT]]
     # All choices are made, and wrong ones told, before any of the long work.
     jobs = []
     for scorer in scorers:

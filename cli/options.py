@@ -9,7 +9,7 @@ import training
 
 if TYPE_CHECKING:
     from model.crop_rounds import Crops
-    from model.inference.engine import DeviceName, Precision
+    from model.options import DeviceName, Precision
 
 
 def device_option(value: str) -> "DeviceName":
@@ -18,7 +18,7 @@ def device_option(value: str) -> "DeviceName":
     Raises:
         BadParameter: There is no such device.
     """
-    from model.inference.engine import DeviceName
+    from model.options import DeviceName
 
     return cast("DeviceName", _one_of(value, get_args(DeviceName), "--device"))
 
@@ -29,7 +29,7 @@ def precision_option(value: str) -> "Precision":
     Raises:
         BadParameter: There is no such precision.
     """
-    from model.inference.engine import Precision
+    from model.options import Precision
 
     return cast("Precision", _one_of(value, get_args(Precision), "--precision"))
 

@@ -1,20 +1,41 @@
-"""Networks, preprocessing, checkpoints and the offline scorer.
+"""From the bytes of a picture to its score, without the service: ``from model import QualityScore, Scorer``.
 
-``from model import Scorer`` works without paying for torch until a scorer is asked for: the batcher and the command
-line's help import this package too.
+A picture passes these modules in this order:
+
+    images           decodes bytes to upright sRGB pixels
+    contract         resizes pixels and cuts work items (crops or tokens); converts outputs to scores of 0 to 100.
+                     grid (where crops lie), tokens, token_shapes, domain (like the training photos?) are parts of it
+    crop_rounds      ``crops="auto"``: as few crops as a sure score needs
+    inference/       the engine: runs a network on a device in batches
+    networks/        the networks, in training form
+    score            from the outputs of a picture's crops to its ``QualityScore``
+
+Around them:
+
+    checkpoint       the folder with weights, contract and figures
+    scorer           all of the above in one call; picture_source lists what it accepts as a picture
+    golden           checks at start-up that a checkpoint gives its recorded scores
+    maps/            quality maps and overlays
+    options          device, precision, the default checkpoint's folder
+
+Nothing here imports ``app``, ``training`` or ``cli``; they may import all of it. ``networks`` imports nothing of the
+others but ``token_shapes``. Settings, decoders and results do without torch, so it must not be imported by ``options``,
+``images``, ``contract``, ``crop_rounds``, ``score``, ``maps.map_crops``, ``maps.overlay`` and ``inference.allocator``.
 """
 
 from typing import TYPE_CHECKING, Any
 
+from model.score import QualityScore
+
 if TYPE_CHECKING:
-    from model.scorer import QualityScore, Scorer
+    from model.scorer import Scorer
 
 __all__ = ["QualityScore", "Scorer"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from model import scorer
+    if name == "Scorer":
+        from model.scorer import Scorer
 
-        return getattr(scorer, name)
+        return Scorer
     raise AttributeError(f"module 'model' has no attribute {name!r}")

@@ -1,15 +1,15 @@
-"""Checkpoints: a folder with everything that makes a score.
+"""Checkpoints: a folder with everything that a score depends on.
 
     model.safetensors   the weights
-    config.json         network, contract, the digest of the weights, where they come from and how good they are
-    card.md             the same for people: data, terms, figures, limits
+    config.json         network, contract, hash of the weights, training data, licence, measured figures
+    card.md             the same for readers: data, terms, figures, limits
     golden.json         scores of the small pictures in golden/, checked before anything is served
     int8.json           ranges of activations, if the checkpoint can also compute in 8-bit integers
 
-Weights that a network never trains (both trunks of LoDa) are a file of their own, ``trunks/<sha256>.safetensors``
-beside the folder or in it, which checkpoints of several data sets share.
+Weights that are never trained (both trunks of LoDa) are in a file of their own, ``trunks/<sha256>.safetensors`` beside
+the folder or in it, which the checkpoints of several data sets share.
 
-Nothing here reads a pickle, because reading one runs whatever code its author put in.
+No pickle is ever read, because reading one can run any code.
 """
 
 import dataclasses
@@ -32,8 +32,6 @@ from model.inference.quantised import Range, Ranges
 from model.networks import registry
 
 FORMAT = 1
-DEFAULT = Path(__file__).resolve().parents[1] / "checkpoints" / "default"
-"""The checkpoint that comes with the project."""
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 CARD = "card.md"
@@ -50,15 +48,15 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What ``config.json`` holds beside the network.
+    """The content of ``config.json``.
 
     Attributes:
         name: Name that requests choose the model by.
-        network: Family and config, as ``registry.to_dict`` writes it.
-        contract: How pictures are looked at.
+        network: Family and config of the network, as ``registry.to_dict`` writes it.
+        contract: How pictures are preprocessed, and what scores mean.
         weights_sha256: Hash of ``model.safetensors``, hexadecimal.
-        trunk_sha256: Hash, and name, of the file with the weights that were never trained; "" if there is none.
-        trained_on: The data, in one line.
+        trunk_sha256: Hash, and file name, of the weights that are never trained; "" if there are none.
+        trained_on: The training data, in one line.
         licence: Terms of the weights, in one line.
         figures: Measured results: split name to metric to value.
     """
@@ -78,10 +76,10 @@ class Checkpoint:
     """A loaded checkpoint.
 
     Attributes:
-        folder: Where it was read from.
+        folder: The folder that it was read from.
         network: The network with its weights, in evaluation mode, on the CPU.
-        config: What ``config.json`` says.
-        digest: ``sha256:`` and the hash of ``config.json``, which in turn holds the hash of the weights.
+        config: The content of ``config.json``.
+        digest: ``sha256:`` and the hash of ``config.json``, which in turn contains the hash of the weights.
     """
 
     folder: Path
@@ -91,15 +89,15 @@ class Checkpoint:
 
     @property
     def contract(self) -> Contract:
-        """How pictures are looked at."""
+        """The scoring contract."""
         return self.config.contract
 
     @property
     def ranges(self) -> dict[str, tuple[Range, Range]]:
-        """Of the activations of the layers that compute in int8.
+        """Ranges of the inputs and outputs of the layers that compute in int8, by layer.
 
         Raises:
-            CheckpointError: There are none, or they are those of other weights.
+            CheckpointError: The checkpoint has none, or they belong to other weights.
         """
         file = self.folder / INT8
         if not file.is_file():
@@ -115,7 +113,7 @@ class Checkpoint:
             raise CheckpointError(f"{file}: {error}") from error
 
     def save_ranges(self, ranges: Ranges) -> None:
-        """Write the ranges of activations beside the weights."""
+        """Write the ranges of activations to ``int8.json``."""
         layers = {name: [*inputs, *outputs] for name, (inputs, outputs) in ranges.items()}
         text = json.dumps({"weights_sha256": self.config.weights_sha256, "layers": layers}, indent=1)
         (self.folder / INT8).write_text(text + "\n", encoding="utf-8")
@@ -125,8 +123,7 @@ def load(folder: Path | str) -> Checkpoint:
     """Read and verify a checkpoint folder.
 
     Raises:
-        CheckpointError: A file is missing or damaged, its digest is wrong, its contract or network is unknown, or
-            what is there is a pickle.
+        CheckpointError: A file is missing, damaged or a pickle, a hash is wrong, or the contract or network is unknown.
     """
     folder = Path(folder)
     config, digest, parts = _verified(folder)
@@ -145,7 +142,7 @@ def inspect(folder: Path | str) -> tuple[Config, str]:
     """Read a checkpoint's config and digest and verify its files, without making the network.
 
     Raises:
-        CheckpointError: As for ``load``, as far as the files alone can tell.
+        CheckpointError: As for ``load``, except for faults that only making the network finds.
     """
     return _verified(Path(folder))[:2]
 
@@ -161,15 +158,15 @@ def save(
     licence: str = "",
     figures: Mapping[str, Mapping[str, float]] | None = None,
 ) -> None:
-    """Write a checkpoint folder, or replace one, in a single step: a failure leaves what was there as it was.
+    """Write or replace a checkpoint folder in a single step: a failure leaves an older folder untouched.
 
     Args:
-        folder: The folder to make; other files in an older one (its golden pictures) are not kept.
+        folder: The folder to make. Other files of an older folder, its golden pictures among them, are not kept.
         network: The network whose weights and config are written.
         name: Name that requests will choose the model by.
-        contract: How pictures are looked at.
+        contract: The scoring contract.
         card: Text of ``card.md``.
-        trained_on: The data, in one line.
+        trained_on: The training data, in one line.
         licence: Terms of the weights, in one line.
         figures: Measured results: split name to metric to value.
     """
@@ -206,7 +203,7 @@ def save(
 
 
 def _share(weights: dict[str, Tensor], folder: Path) -> str:
-    """Write weights to a file of their hash's name, if it is not there or is damaged; the hash."""
+    """Write weights to a file that is named by their hash, unless an intact one exists; returns the hash."""
     data = safetensors.torch.save(weights)
     digest = hashlib.sha256(data).hexdigest()
     file = folder / f"{digest}.safetensors"
@@ -222,7 +219,7 @@ def _share(weights: dict[str, Tensor], folder: Path) -> str:
 
 
 def replace(staging: Path, folder: Path) -> None:
-    """Put a finished folder in the place of another one, which need not exist."""
+    """Move a finished folder to the place of another one, which need not exist."""
     if folder.exists():
         retired = folder.with_name(f".{folder.name}.retired")
         shutil.rmtree(retired, ignore_errors=True)
@@ -234,7 +231,7 @@ def replace(staging: Path, folder: Path) -> None:
 
 
 def _verified(folder: Path) -> tuple[Config, str, list[bytes]]:
-    """Read config, digest and the files of weights; what is hashed is what is loaded."""
+    """Read config, digest and weight files, and check the hashes of the very bytes that will be loaded."""
     _refuse_pickles(folder)
     text = _read(folder / CONFIG)
     config = _parse_config(text, folder)
@@ -251,10 +248,10 @@ def _verified(folder: Path) -> tuple[Config, str, list[bytes]]:
 
 
 def _trunk(folder: Path, digest: str) -> Path:
-    """Find the file with the weights that were never trained."""
+    """Find the file with the weights that are never trained."""
     places = (folder / TRUNKS, folder.resolve().parent / TRUNKS)
     for place in places:
-        # The name comes from a file: a path in it leads nowhere else.
+        # The name comes from an untrusted file: drop any path in it.
         file = place / f"{Path(digest).name}.safetensors"
         if file.is_file():
             return file
@@ -273,7 +270,7 @@ def _refuse_pickles(folder: Path) -> None:
     if weights.is_file():
         with weights.open("rb") as file:
             start = file.read(9)
-            # The length that safetensors begins with may start with a pickle's byte; its header opens with a brace.
+            # safetensors begins with a length that may look like a pickle's first byte; a brace follows at offset 8.
             if start.startswith(_PICKLE_STARTS) and start[8:] != b"{":
                 pickles.append(WEIGHTS)
     if pickles:

@@ -1,7 +1,7 @@
 """The scoring contract: how a decoded picture becomes work items, and how raw scores become 0 to 100.
 
-It travels inside the checkpoint, so that training, evaluation, the service and the command line cannot disagree. Every
-answer echoes its ``id``.
+The contract is part of the checkpoint, so training, evaluation, the service and the command line treat pictures alike.
+Every score names the ``id`` of its contract.
 """
 
 import bisect
@@ -24,25 +24,28 @@ from model.images import ImageWarning, Picture
 
 VERSION = 1
 LATER_FIELDS = ("decoding", "zooms", "grades", "percentiles", "domain")
-"""Fields that version 1 was given after it was in use: neither written nor hashed while they hold their default, so
-that older contracts keep their ids, and older releases refuse only the contracts that they would misread."""
+"""Fields that were added to version 1 later. They are neither written nor hashed while they have their defaults: older
+contracts keep their ids, and older releases refuse only the contracts that they would misread."""
 SCALED_MARGIN = 2
-"""The final resize has so many pixels a side for each that it makes, and so decides how the picture is smoothed."""
+"""``scaled`` decoding keeps at least this many times the sides of the resized picture, so that the final resize, and
+not the decoder, decides how the picture is smoothed."""
 GRADES = ("bad", "poor", "fair", "good", "excellent")
 PERCENTILE_STEP = 5
 PROBE_SEED = 20
 MAX_CROPS = 64
+"""Crops of one picture, at most."""
 EXTREME_ASPECT = 3.0
-"""From this ratio of the sides on, crops see a picture unlike the ones in any training set."""
+"""Pictures with a larger ratio of the sides are unlike those in any training set, and get a warning."""
 
 Items = NDArray[np.uint8] | NDArray[np.float32]
+"""Work items, the inputs of a network: crops (N, size, size, 3) uint8, or tokens (N, T, 3075) float32."""
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom are exclusive."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """The raw scale of a network: the labels of the data set that it was trained on."""
+    """The raw scale of a network: the range of the labels of the data set that it was trained on."""
 
     dataset: str
     min: float
@@ -54,12 +57,12 @@ class Scale:
             raise ValueError(f"scale: min {self.min} is not below max {self.max}")
 
     def to_percent(self, raw: float) -> float:
-        """Map a raw score to 0 (worst) .. 100 (best), clipped to that range."""
+        """Convert a raw score to 0 (worst) .. 100 (best), clipped to that range."""
         share = (raw - self.min) / (self.max - self.min)
         return 100 * min(max(share if self.higher_is_better else 1 - share, 0.0), 1.0)
 
     def spread_to_percent(self, raw: float) -> float:
-        """Map a raw difference to points of 100."""
+        """Convert a difference of raw scores to points of 100."""
         return 100 * raw / (self.max - self.min)
 
 
@@ -69,8 +72,8 @@ class Views:
 
     Attributes:
         items: (N, size, size, 3) uint8 RGB crops, or (1, T, 3075) float32 tokens of the whole picture.
-        boxes: Where each item lies in the upright picture, in its own pixels.
-        warnings: What making them did to the picture.
+        boxes: Box of each item in the upright picture, in pixels of that picture.
+        warnings: Warnings about the picture: enlarged, of extreme aspect, or outside the domain.
     """
 
     items: Items
@@ -80,46 +83,45 @@ class Views:
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
-    """How one checkpoint looks at pictures.
+    """How one checkpoint preprocesses pictures, and what its scores mean.
 
     Raises:
-        ValueError: A field is outside what this version knows.
+        ValueError: A field has a value that this version does not know.
     """
 
     version: int = VERSION
     view: Literal["crops", "tokens"] = "crops"
-    """``crops`` cuts squares, ``tokens`` the whole picture into patches at several scales (``model/tokens.py``)."""
+    """``crops`` cuts squares, ``tokens`` cuts patches of the whole picture at several scales (``model/tokens.py``)."""
     longer_sides: tuple[int, ...] = ()
-    """For ``tokens``: longer sides of the small copies that are seen beside the picture."""
+    """For ``tokens``: longer sides of the small copies beside the full-size picture, in pixels."""
     kernel: token_shapes.Kernel = "bicubic"
     """For ``tokens``: how the small copies are resized."""
     resize: Literal["fit", "exact", "none"] = "fit"
-    """``fit`` shrinks a picture into ``width`` x ``height`` and keeps its aspect ratio, ``exact`` resizes to just
-    that size, ``none`` keeps the pixels. Whatever the rule, sides shorter than a crop are then enlarged to it (for
-    ``tokens`` they are not)."""
+    """``fit`` shrinks a picture into ``width`` x ``height`` and keeps its aspect ratio, ``exact`` resizes to just that
+    size, ``none`` keeps the pixels. For ``crops``, a picture with a side below ``crop_size`` is then enlarged."""
     width: int = 512
     height: int = 512
     decoding: Literal["full", "scaled"] = "full"
-    """``scaled`` decodes a JPEG at a half, a quarter or an eighth of its sides, as long as both keep ``SCALED_MARGIN``
-    times the length that they are resized to: faster, and other pixels."""
+    """``scaled`` decodes a JPEG at a half, a quarter or an eighth of its sides, if both stay at least ``SCALED_MARGIN``
+    times the length that they are resized to. That is faster, and gives other pixels than ``full``."""
     crop_size: int = 224
     crops: int = 9
     zooms: tuple[float, ...] = (1.0,)
-    """For ``crops``: sizes at which the resized picture is cut, as shares of its sides, largest first. Crops are shared
-    out evenly, odd ones to the smaller sizes. None gets smaller than a crop."""
+    """For ``crops``: sizes at which the resized picture is cut, as shares of its sides, largest first. The crops are
+    split evenly among the sizes, odd ones go to the smaller sizes. No size is smaller than a crop."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     scale: Scale
     slope: float = 1.0
-    """The network's output times ``slope`` plus ``intercept`` is the raw score: losses that only compare leave the
-    output on a scale of its own."""
+    """The raw score is ``slope`` times the output of the network plus ``intercept``: losses that only compare leave the
+    output on an arbitrary scale."""
     intercept: float = 0.0
     grades: tuple[float, ...] = ()
-    """Scores from which on a picture is called by each of ``GRADES`` but the first; empty if it is not."""
+    """Lowest score of each of ``GRADES`` but the first; empty if scores get no grade."""
     percentiles: tuple[float, ...] = ()
-    """Scores that 0, 5, .. 100 % of the training photos reach at most; empty if unknown."""
+    """Percentiles 0, 5, .. 100 of the scores of the training photos; empty if unknown."""
     domain: Domain | None = None
-    """What the training photos are like; unlike ones get a warning."""
+    """Distribution of the training photos; pictures outside it get a warning. None if unknown."""
 
     def __post_init__(self) -> None:
         if self.resize not in ("fit", "exact", "none"):
@@ -164,7 +166,7 @@ class Contract:
 
     @property
     def id(self) -> str:
-        """A short name that differs whenever a score could."""
+        """A short name of the contract: it changes whenever the score of a picture could."""
         canonical = json.dumps(self.to_dict(), sort_keys=True)
         return f"{self.view}-v{self.version}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
 
@@ -176,25 +178,26 @@ class Contract:
         *,
         sha256: str | None = None,
     ) -> Picture:
-        """Decode a picture with as many pixels as the contract looks at; otherwise like ``images.decode``.
+        """Decode a picture at the scale that the contract allows; otherwise like ``images.decode``.
 
         Raises:
-            ImageError: As there.
+            ImageError: As for ``images.decode``.
         """
         enough = self._enough if self.decoding == "scaled" else None
         return images.decode(data, limits, admit, sha256=sha256, enough=enough)
 
     def _enough(self, width: int, height: int) -> tuple[int, int]:
+        """Returns the smallest decode size that suffices for a given full size."""
         target = self.target_size(width, height)
         return SCALED_MARGIN * target[0], SCALED_MARGIN * target[1]
 
     def views(self, picture: Picture, crops: int | None = None) -> Views:
-        """Cut the work items of a picture, the same ones every time.
+        """Cut the work items of a picture; the same picture always gives the same items.
 
         Args:
-            picture: From ``decode``.
-            crops: How many crops, 1 to 64; the contract's own count if None. A picture too small to hold that many
-                different ones gives fewer, and tokens are always one item.
+            picture: A picture from ``decode``.
+            crops: How many crops, 1 to 64; the contract's count if None. A picture that is too small for that many
+                different crops gives fewer. Tokens are always one item.
 
         Raises:
             ValueError: ``crops`` is out of range.
@@ -208,15 +211,15 @@ class Contract:
         """Cut the work items of a picture that has been resized.
 
         Args:
-            pixels_HWC: Of a picture from ``resized``.
-            original: Width and height of the picture that was sent, in pixels.
+            pixels_HWC: Pixels of a picture from ``resized``.
+            original: Width and height of the upright picture before resizing, in pixels.
             count: How many crops, 1 to 64.
         """
         warnings = self._warnings(*original)
         if self.domain is not None and not self.domain.holds(pixels_HWC):
             warnings = (*warnings, ImageWarning.OUT_OF_DOMAIN)
         if self.view == "tokens":
-            from model import tokens  # it needs torch, which contracts of crops do without
+            from model import tokens  # imported here because it needs torch, which contracts of crops do without
 
             whole = (0, 0, *original)
             cut_TL = tokens.cut(pixels_HWC, self.longer_sides, self.kernel)
@@ -236,14 +239,14 @@ class Contract:
         return Views(items=np.stack(crops), boxes=tuple(boxes), warnings=warnings)
 
     def _zoomed_sizes(self, width: int, height: int) -> list[tuple[int, int]]:
-        """Widths and heights at which a resized picture is cut, each once."""
+        """Widths and heights at which a resized picture is cut, largest first, without duplicates."""
         least = self.crop_size / min(width, height)
         factors = [max(zoom, least) for zoom in self.zooms]
         sizes = [(max(round(width * one), self.crop_size), max(round(height * one), self.crop_size)) for one in factors]
         return list(dict.fromkeys(sizes))
 
     def resized(self, picture: Picture) -> Image.Image:
-        """Resize a picture by the contract's rule, bilinear with antialiasing."""
+        """Resize a picture to ``target_size``, bilinearly with antialiasing."""
         target = self.target_size(*picture.facts.size)
         if target == picture.image.size:
             return picture.image
@@ -259,17 +262,17 @@ class Contract:
         return tuple(warnings)
 
     def target_size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height in pixels that a picture of some size is resized to."""
+        """Width and height in pixels that a picture of the given width and height is resized to."""
         if self.resize == "exact":
             return self.width, self.height
         smallest = self.crop_size if self.view == "crops" else 1
         factor = min(self.width / width, self.height / height, 1.0) if self.resize == "fit" else 1.0
-        # Enlarging follows shrinking as one factor: the pixels are resampled once, from the original.
+        # Shrinking and enlarging are combined into one factor, so that the pixels are resampled once.
         factor = max(factor, smallest / min(width, height)) if min(width, height) * factor < smallest else factor
         return max(round(width * factor), smallest), max(round(height * factor), smallest)
 
     def item_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shapes that one work item can have."""
+        """All shapes that a work item of this contract can have."""
         if self.view == "crops":
             return ((self.crop_size, self.crop_size, 3),)
         small = token_shapes.small_length(self.longer_sides)
@@ -281,19 +284,19 @@ class Contract:
 
     @property
     def least_item_bytes(self) -> int:
-        """Memory that a work item takes at least."""
+        """Memory of the smallest work item, in bytes."""
         return min(map(self._item_bytes, self.item_shapes()))
 
     @property
     def most_item_bytes(self) -> int:
-        """Memory that a work item takes at most."""
+        """Memory of the largest work item, in bytes."""
         return max(map(self._item_bytes, self.item_shapes()))
 
     def _item_bytes(self, shape: tuple[int, ...]) -> int:
         return math.prod(shape) * (1 if self.view == "crops" else 4)
 
     def probe(self, count: int, item_shape: tuple[int, ...]) -> Items:
-        """Made-up items of one shape, the same ones every time, half of them smooth and half noise."""
+        """Synthetic items of one shape to test engines with: always the same, half of them smooth and half noise."""
         rng = np.random.default_rng(PROBE_SEED)
         if self.view == "crops":
             crops_NHWC = rng.integers(0, 256, (count, *item_shape), dtype=np.uint8)
@@ -307,21 +310,21 @@ class Contract:
         return np.stack([tokens.cut(strip, self.longer_sides, self.kernel) for strip in strips])
 
     def raw(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Turn outputs of the network into raw scores, on the scale of the training labels."""
+        """Convert outputs of the network to raw scores, on the scale of the training labels."""
         return self.slope * outputs + self.intercept
 
     def grade(self, score: float) -> str | None:
-        """The word for a score of 0 to 100, or None."""
+        """The word for a score of 0 to 100; None if the contract has no grades."""
         return GRADES[bisect.bisect_right(self.grades, score)] if self.grades else None
 
     def percentile(self, score: float) -> float | None:
-        """How many of 100 training photos score lower than a score of 0 to 100, or None."""
+        """Percentage of the training photos with a lower score than this one of 0 to 100; None if unknown."""
         if not self.percentiles:
             return None
         return round(float(np.interp(score, self.percentiles, range(0, 101, PERCENTILE_STEP))), 1)
 
     def to_dict(self) -> dict[str, Any]:
-        """Describe the contract as JSON can hold it, without ``LATER_FIELDS`` at their defaults."""
+        """The contract as a JSON object, without ``LATER_FIELDS`` at their defaults."""
         description: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
         for name in LATER_FIELDS:
             if getattr(self, name) == getattr(Contract, name):
@@ -330,7 +333,7 @@ class Contract:
 
     @classmethod
     def from_dict(cls, description: Mapping[str, Any]) -> "Contract":
-        """Read a contract from ``to_dict``'s form.
+        """Make a contract from the form that ``to_dict`` gives.
 
         Raises:
             ValueError: Its version is unknown, or fields are missing, unknown or out of range.

@@ -1,6 +1,7 @@
-"""``crops="auto"``: a picture's crops in rounds, until its score is sure enough.
+"""``crops="auto"``: score a picture's crops in rounds, and stop once the standard error of its score is small enough.
 
-The crops are the contract's own: where all of them are needed, the answer is that of the fixed plan, to the last digit.
+The crops are those of the contract. A picture that needs all of them gets the score that it would get without rounds,
+to the last digit. Imports no torch.
 """
 
 import math
@@ -14,31 +15,31 @@ from numpy.typing import NDArray
 from model.contract import Box, Contract, Items, Scale, Views
 
 Crops = int | Literal["auto"]
-"""How many crops to score."""
+"""How many crops of a picture to score; ``auto`` takes as many of the contract's as the score needs."""
 AUTO: Literal["auto"] = "auto"
-FIRST = 4
-"""Crops of the first round: fewer say too little of their spread. Each further round doubles what has been scored."""
+FIRST_ROUND = 4
+"""Crops in the first round: fewer say too little about their spread. Each further round doubles the total."""
 TOLERANCE = 2.0
-"""Standard error, in points of 100, from which on no more crops are scored."""
-PLAN = f"auto-{FIRST}-{TOLERANCE:g}"
-"""Differs whenever an answer could."""
+"""Standard error of the score, in points of 100, at or below which no further round is scored."""
+AUTO_ID = f"auto-{FIRST_ROUND}-{TOLERANCE:g}"
+"""Names the rule of ``auto``: it changes whenever the score of a picture could."""
 
 
-def most(crops: Crops | None, contract: Contract) -> int:
-    """How many crops of a picture may be scored; None asks for the contract's count."""
+def max_crops(crops: Crops | None, contract: Contract) -> int:
+    """The largest number of crops that will be scored; ``crops`` is None for the contract's count."""
     return contract.crops if crops is None or crops == AUTO else crops
 
 
-class Rounds:
-    """The work items of one picture, to be scored round by round.
+class CropRounds:
+    """The work items of one picture, and their scores so far, round by round.
 
     Args:
-        views: The items, ``most`` of them.
-        contract: What they were made by.
-        crops: What was asked for. All but ``auto`` is a single round.
+        views: The items, ``max_crops`` of them.
+        contract: The contract that they were cut by.
+        crops: The crops that were requested; everything but ``auto`` is a single round.
 
     Attributes:
-        warnings: What making the items did to the picture.
+        warnings: Warnings about the picture from cutting the items.
     """
 
     def __init__(self, views: Views, contract: Contract, crops: Crops | None) -> None:
@@ -46,29 +47,29 @@ class Rounds:
         self._contract = contract
         self._boxes = views.boxes
         self._order = range(len(views.boxes)) if crops != AUTO else spread_out(views.boxes)
-        # Copied once, and only if need be: rounds are then slices.
+        # Copied once, and for ``auto`` alone; each round is then a slice.
         self._items = views.items if crops != AUTO else views.items[list(self._order)]
         self._rows: list[NDArray[np.float32]] = []
         self._scored = 0
-        self._end = len(self._items) if crops != AUTO else min(FIRST, len(self._items))
+        self._end = len(self._items) if crops != AUTO else min(FIRST_ROUND, len(self._items))
 
     @property
     def count(self) -> int:
-        """Items of all rounds that there may be."""
+        """Number of items in all rounds together, also those that may not be needed."""
         return len(self._items)
 
     @property
     def nbytes(self) -> int:
-        """Memory of all of them."""
+        """Memory of all items, in bytes."""
         return self._items.nbytes
 
     @property
     def items(self) -> Items | None:
-        """The items of the next round, None if there is none."""
+        """The items of the next round; None if no further round is needed."""
         return self._items[self._scored : self._end] if self._scored < self._end else None
 
     def add(self, rows_ND: NDArray[np.float32]) -> None:
-        """Take in the rows of the round, as the engine gives them."""
+        """Add the rows of the round, as the engine gives them, and decide whether another round is needed."""
         self._rows.append(rows_ND)
         self._scored = self._end
         if self._scored < self.count:
@@ -77,32 +78,32 @@ class Rounds:
                 self._end = min(2 * self._scored, self.count)
 
     def scored(self) -> tuple[NDArray[np.float32], tuple[Box, ...]]:
-        """Rows (N, D) and boxes of the items that were scored, in the contract's order."""
+        """Rows (N, D) and boxes of the items that were scored, in the order of the contract."""
         order = self._order[: self._scored]
         return np.concatenate(self._rows)[np.argsort(order)], tuple(self._boxes[place] for place in sorted(order))
 
 
 def is_sure(raw_N: NDArray[np.float64], scale: Scale) -> bool:
-    """Whether the standard error of the mean of some raw scores, two at least, is within ``TOLERANCE``."""
+    """Whether the standard error of the mean of raw scores, at least two, is within ``TOLERANCE``."""
     return scale.spread_to_percent(float(raw_N.std(ddof=1))) <= TOLERANCE * math.sqrt(len(raw_N))
 
 
 @lru_cache(maxsize=256)
 def spread_out(boxes: tuple[Box, ...]) -> tuple[int, ...]:
-    """Order crops so that the first few stand for all.
+    """Order crops so that the first few represent all of them.
 
-    Where two crops are as similar as they overlap, the mean over some differs from the mean over all by the maximum
-    mean discrepancy (Gretton et al., 2012, equation 5). The first round is the best of all choices by that, and every
-    further crop the best one to add. In integers; ties go to the first.
+    The order minimises the maximum mean discrepancy (Gretton et al., 2012, equation 5) between the scored crops and all
+    crops, with the overlap of two crops as their similarity. The first round is the best of all choices, and every
+    further crop the best one to add. Computed in integers; ties go to the first.
 
     Args:
         boxes: Where the crops lie.
 
     Returns:
-        Their places in ``boxes``, each once.
+        Indices into ``boxes``, each once.
     """
     count = len(boxes)
-    if count <= FIRST:
+    if count <= FIRST_ROUND:
         return tuple(range(count))
     left, top, right, bottom = np.array(boxes, dtype=np.int64).T
     width_NN = np.minimum.outer(right, right) - np.maximum.outer(left, left)
@@ -110,10 +111,10 @@ def spread_out(boxes: tuple[Box, ...]) -> tuple[int, ...]:
     overlap_NN = width_NN.clip(0) * height_NN.clip(0)
     own_N, all_N = overlap_NN.diagonal(), overlap_NN.sum(axis=1)
 
-    # The squared discrepancy of a set, times the squares of both counts, less what all sets of its size have in common.
+    # Squared discrepancy of a set, times the squares of both counts, without the terms that all sets of its size share.
     choices_FM = _choices(count)
     pairs_M = sum(overlap_NN[one, other] for one, other in combinations(choices_FM, 2))
-    cost_M = sum((count * own_N - 2 * FIRST * all_N)[one] for one in choices_FM) + 2 * count * pairs_M
+    cost_M = sum((count * own_N - 2 * FIRST_ROUND * all_N)[one] for one in choices_FM) + 2 * count * pairs_M
     order = choices_FM[:, cost_M.argmin()].tolist()
     while len(order) < count:
         cost_N = count * (own_N + 2 * overlap_NN[order].sum(axis=0)) - 2 * (len(order) + 1) * all_N
@@ -124,5 +125,5 @@ def spread_out(boxes: tuple[Box, ...]) -> tuple[int, ...]:
 
 @lru_cache(maxsize=4)
 def _choices(count: int) -> NDArray[np.int64]:
-    """All choices of a first round, (FIRST, M)."""
-    return np.array(list(combinations(range(count), FIRST))).T.copy()
+    """All choices of a first round, as indices (FIRST_ROUND, M)."""
+    return np.array(list(combinations(range(count), FIRST_ROUND))).T.copy()

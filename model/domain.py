@@ -1,8 +1,8 @@
-"""Whether a picture is like the ones that a network was trained on, told from statistics of its pixels.
+"""The domain of a checkpoint: whether a picture resembles the photos that the network was trained on.
 
-Twelve numbers describe how a picture varies from pixel to pixel and how many colours it has. Training photos have a
-mean and a covariance of them; a picture far from that mean, by Mahalanobis distance, is no photo of their kind: one
-colour, noise, a screenshot, a drawing. It costs about two milliseconds and knows nothing of what a picture shows.
+Twelve statistics describe how a picture varies from pixel to pixel and how many colours it has. A picture whose
+statistics are far from the mean of the training photos, by Mahalanobis distance, is outside the domain: a single
+colour, noise, a screenshot, a drawing. The check takes about two milliseconds and does not look at the content.
 """
 
 import math
@@ -15,28 +15,28 @@ from PIL import Image
 
 STATISTICS = 12
 EDGE = 40
-"""Neighbours that differ by more than so much of 255 are on two sides of an edge."""
+"""Neighbours that differ by more than this, of 255, lie on two sides of an edge."""
 ROUGHLY_NONE = 0.003
-"""Shares below it are hardly told apart."""
+"""Added to shares before taking log odds: keeps them finite, and makes smaller shares nearly equal."""
 GRAIN = 3
-"""Neighbours that differ, but by no more than this, differ by noise and shading."""
+"""Neighbours that differ by at most this, but not by 0, differ by noise or shading."""
 PHOTOS_OUTSIDE = 0.006
-"""Share of the training photos that are left outside."""
+"""Share of the training photos that lie outside the limit."""
 LEAST = 200
-"""Fewer photos say nothing of so small a share."""
+"""Fewest training photos from which so small a share can be estimated."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Domain:
-    """What the training photos are like.
+    """Distribution of the statistics over the training photos.
 
     Attributes:
-        mean: Of each statistic.
-        whitening: Lower triangle of the matrix that makes deviations uncorrelated and of variance 1, row by row.
-        limit: Largest distance of a picture that is like them.
+        mean: Mean of each statistic.
+        whitening: Matrix that makes the deviations uncorrelated with variance 1: its lower triangle, row by row.
+        limit: Largest distance of a picture inside the domain.
 
     Raises:
-        ValueError: There are too many or too few numbers, or the limit is not positive.
+        ValueError: The number of values is wrong, a value is not finite, or the limit is not positive.
     """
 
     mean: tuple[float, ...]
@@ -50,11 +50,11 @@ class Domain:
             raise ValueError("domain: its numbers must be finite, and its limit above 0")
 
     def distance(self, pixels_HWC: NDArray[np.uint8]) -> float:
-        """How far a picture is from the training photos, in standard deviations of theirs."""
+        """Mahalanobis distance of a picture (H, W, 3) from the mean of the training photos."""
         return float(np.linalg.norm(self._matrix() @ (statistics(pixels_HWC) - self.mean)))
 
     def holds(self, pixels_HWC: NDArray[np.uint8]) -> bool:
-        """Whether a picture is like the training photos."""
+        """Whether a picture (H, W, 3) is inside the domain."""
         return self.distance(pixels_HWC) <= self.limit
 
     def _matrix(self) -> NDArray[np.float64]:
@@ -64,7 +64,7 @@ class Domain:
 
 
 def fit(described: Sequence[NDArray[np.float64]]) -> Domain | None:
-    """Describe a set of photos by the ``statistics`` of each; None if there are fewer than ``LEAST``."""
+    """Make the domain of a set of photos from the ``statistics`` of each; None if there are fewer than ``LEAST``."""
     if len(described) < LEAST:
         return None
     values_PS = np.stack(described)
@@ -80,10 +80,10 @@ def fit(described: Sequence[NDArray[np.float64]]) -> Domain | None:
 
 
 def statistics(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Describe a picture (H, W, 3) by ``STATISTICS`` numbers.
+    """Compute the ``STATISTICS`` numbers of a picture (H, W, 3).
 
-    They are taken on every other row for steps to the right, every other column for steps down, and every other pixel
-    of both for colours. Shares are given as log odds, whose distribution over photos is closer to a normal one.
+    Differences to the right are taken on every other row, those down on every other column, colours on every other
+    pixel of both. Shares become log odds, whose distribution over photos is closer to a normal one.
     """
     luma_HW = np.asarray(Image.fromarray(pixels_HWC).convert("L"))
     rows, columns = luma_HW[::2].astype(np.int16), luma_HW[:, ::2].T.astype(np.int16, order="C")
@@ -92,7 +92,7 @@ def statistics(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.float64]:
     step, far = steps @ levels, (_steps(rows, 4) + _steps(columns, 4)) @ levels
     luma = np.bincount(luma_HW[::2, ::2].ravel(), minlength=256) / luma_HW[::2, ::2].size
     shades = luma[luma > 0]
-    # 16 shades of each channel.
+    # 16 levels per channel.
     coarse_HWC = (pixels_HWC[::2, ::2] >> 4).astype(np.uint16)
     coarse_HW = coarse_HWC[..., 0] << 8 | coarse_HWC[..., 1] << 4 | coarse_HWC[..., 2]
     colours = np.sort(np.bincount(coarse_HW.ravel(), minlength=4096) / coarse_HW.size)[::-1]
@@ -120,7 +120,7 @@ def _log_odds(share: float) -> float:
 
 
 def _steps(rows: NDArray[np.int16], lag: int) -> NDArray[np.float64]:
-    """Shares of the differences 0 .. 255 between values of a row that are so far apart."""
+    """Shares (256,) of the absolute differences 0 .. 255 between pixels of a row that are ``lag`` apart."""
     differences = np.abs(rows[:, lag:] - rows[:, :-lag]).ravel()
     shares: NDArray[np.float64] = np.bincount(differences, minlength=256) / max(differences.size, 1)
     return shares

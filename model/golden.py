@@ -1,7 +1,7 @@
-"""Golden pictures: the proof at start-up that this machine gives the scores that the checkpoint was shipped with.
+"""Golden pictures: a check at start-up that this machine computes the scores that were recorded with the checkpoint.
 
-A wrong file, precision, driver or preprocessing step shows here, before a request can meet it. The pictures are drawn
-by this module, so that any checkpoint can carry them.
+It finds wrong files, precisions, drivers and preprocessing before any request is answered. The pictures are drawn by
+this module, so every checkpoint can include them.
 """
 
 import json
@@ -17,16 +17,16 @@ from model.scorer import Scorer
 FILE = "golden.json"
 PICTURES = "golden"
 TOLERANCE = {"fp32": 0.01, "bf16": 1.0, "int8": 3.0}
-"""Points of 100: room for another processor's order of summation, none for another preprocessing."""
+"""In points of 100. Tolerates floating-point reordering; catches changed preprocessing."""
 
 
 class GoldenMismatch(RuntimeError):
-    """Scores differ from the golden ones; the message lists them."""
+    """Scores differ from the recorded ones; the message lists them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GoldenScore:
-    """One golden picture: its file name, the score it must get, and the one it got."""
+    """One golden picture: its file name, its recorded score, and its score on this machine."""
 
     file: str
     expected: float
@@ -34,7 +34,7 @@ class GoldenScore:
 
 
 def write(scorer: Scorer) -> None:
-    """Draw the golden pictures into the scorer's checkpoint folder and record their scores, computed in fp32."""
+    """Draw the golden pictures into the checkpoint folder of an fp32 scorer and record their scores."""
     assert scorer.engine.precision == "fp32"
     folder = scorer.checkpoint.folder
     (folder / PICTURES).mkdir(exist_ok=True)
@@ -48,15 +48,15 @@ def write(scorer: Scorer) -> None:
 
 
 def verify(scorer: Scorer) -> list[GoldenScore]:
-    """Score the golden pictures of the scorer's checkpoint and compare.
+    """Score the golden pictures of the scorer's checkpoint and compare with the recorded scores.
 
     Raises:
-        GoldenMismatch: There are none, they cannot be read, or a score is off by more than the tolerance.
+        GoldenMismatch: A score is off by more than the tolerance, or the pictures are missing or cannot be read.
     """
     folder = scorer.checkpoint.folder
     try:
         golden = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        # The file may ask for more exactness, never for less.
+        # The file may narrow the tolerance, never widen it.
         own = TOLERANCE[scorer.engine.precision]
         tolerance = min(float(golden["tolerance"].get(scorer.engine.precision, own)), own)
         results = [
@@ -69,7 +69,7 @@ def verify(scorer: Scorer) -> list[GoldenScore]:
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise GoldenMismatch(f"{folder / FILE}: the golden pictures cannot be scored: {error}") from error
-    # Written so that a score that is not a number counts as off.
+    # Negated so that NaN counts as off.
     off = [result for result in results if not abs(result.actual - result.expected) <= tolerance]
     if off or not results:
         listed = ", ".join(f"{result.file} {result.actual} instead of {result.expected}" for result in off)
@@ -78,7 +78,7 @@ def verify(scorer: Scorer) -> list[GoldenScore]:
 
 
 def _drawings() -> list[tuple[str, Image.Image, dict[str, Any]]]:
-    """Three small pictures that take different ways through decode and contract: exact size, resized, enlarged."""
+    """Three small pictures for three paths through the contract: exact size, resized, enlarged."""
     y, x = np.mgrid[0:384, 0:512].astype(np.float64)
     waves = np.stack([np.sin(x / 9 + y / 31), np.cos(x / 23 - y / 7), np.sin((x + y) / 17)], axis=-1)
     noise = np.random.default_rng(7).normal(0, 0.25, waves.shape)

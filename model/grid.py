@@ -1,23 +1,26 @@
-"""Where the crops of a picture lie."""
+"""Where the crops of a picture lie, and how overlapping ones are blended."""
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 def grid(width: int, height: int, size: int, count: int) -> list[tuple[int, int]]:
-    """Spread square crops over a picture, from edge to edge.
+    """Spread square crops evenly over a picture, from edge to edge.
 
-    Rows are chosen so that the steps across and down are alike; where the count does not divide evenly, some rows
-    hold one crop more, symmetrically about the middle if that can be. Repeated positions (a picture hardly larger
-    than a crop) are given once.
+    The number of rows makes the steps across and down as alike as possible. If the count does not divide evenly, some
+    rows hold one crop more, symmetrically about the middle where possible. Repeated positions, in a picture hardly
+    larger than a crop, are returned once.
 
     Args:
         width: Picture width in pixels, at least ``size``.
         height: Picture height in pixels, at least ``size``.
-        size: Side of a crop.
-        count: How many crops.
+        size: Side of a crop, in pixels.
+        count: Number of crops.
 
     Returns:
-        Left and top of each crop, row by row.
+        Left and top of each crop in pixels, row by row.
     """
     rows = _row_count(width - size, height - size, count)
     base, extra = divmod(count, rows)
@@ -30,19 +33,28 @@ def grid(width: int, height: int, size: int, count: int) -> list[tuple[int, int]
     return list(dict.fromkeys(corners))
 
 
+def hat(position: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weight of a crop at positions along one side: 1 in its middle (0.5), falling to 0 at its edges (0, 1) and beyond.
+
+    Where overlapping crops are blended with it, no edge shows.
+    """
+    weight: NDArray[np.float64] = np.maximum(1 - np.abs(2 * position - 1), 0)
+    return weight
+
+
 def _row_count(free_width: int, free_height: int, count: int) -> int:
     if free_height == 0 or count == 1:
         return 1
     if free_width == 0:
         return count
     rows = round(math.sqrt(count * free_height / free_width))
-    # From four crops on, two rows of two at least, so that all four edges are reached.
+    # Four crops or more take at least two rows of two, so that they reach all four edges.
     lowest, highest = (2, count // 2) if count >= 4 else (1, count)
     return min(max(rows, lowest), highest)
 
 
 def _longer_rows(rows: int, extra: int) -> set[int]:
-    """Choose ``extra`` of the rows: an odd one out goes to the middle, the others in pairs from the outside."""
+    """Choose the ``extra`` rows with one crop more: an odd one in the middle, the others in pairs from outside."""
     longer = {rows // 2} if extra % 2 else set()
     for row in range(rows // 2):
         if len(longer) + 2 <= extra:

@@ -1,8 +1,7 @@
-"""From the bytes that somebody sent to upright sRGB pixels, with every conversion reported.
+"""Decoding: from untrusted bytes to upright 8-bit sRGB pixels, with a warning for every conversion.
 
-The content alone decides the format; names and content types are not looked at. Sizes are checked from the header,
-before anything is decompressed. The whole picture is decoded here: what leaves this module can no longer fail to
-decode.
+The content alone decides the format; file names and content types are ignored. Sizes are checked from the header,
+before anything is decompressed. Pictures leave this module fully decoded, so nothing later can fail to decode them.
 """
 
 import contextlib
@@ -20,21 +19,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, UnidentifiedImageError, _imaging
 
-# Pillow warns of broken metadata in words made from the file's bytes; Python would print and remember each wording.
+# Pillow's warnings about broken metadata quote bytes of the file; Python would print and remember each wording.
 python_warnings.filterwarnings("ignore", module=r"PIL\.")
-# And it logs tags and numbers out of the file; errors come back as exceptions anyway.
+# Pillow also logs tags and values from the file. Its errors are raised as exceptions anyway.
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 ICC_BYTES = 4 * 2**20
-"""Larger colour profiles are ignored; the largest in common use have about 3 MB."""
+"""Larger colour profiles are ignored; the largest in common use are about 3 MB."""
 ICC_KEPT = 8
-"""Profiles whose transforms are kept: making one takes longer than decoding a small photo."""
-# Pillow's own limit refuses a PNG for a profile over 1 MiB; its limit on all texts together stays.
+"""Colour profiles whose transforms are cached: making one takes longer than decoding a small photo."""
+# By default Pillow refuses a PNG with a profile over 1 MiB. Its limit on all text chunks together stays.
 PngImagePlugin.MAX_TEXT_CHUNK = ICC_BYTES
 
-# libtiff writes each fault of a file to stderr, thousands of lines for one upload. Pillow has no switch for that; its
-# errors come from return codes. Where libtiff is linked statically, the symbol is not to be found and all stays.
+# libtiff writes each fault of a file to stderr, up to thousands of lines for one upload, and Pillow has no switch for
+# that. Pillow's errors come from return codes, so the handler can go. A statically linked libtiff has no such symbol.
 with contextlib.suppress(AttributeError, OSError):
     ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
@@ -48,13 +47,13 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
-"""Orientations that make the width the height."""
+"""EXIF orientations that swap width and height."""
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 
 
 class ImageWarning(StrEnum):
-    """What was done to a picture on its way to the score, or what makes the score less sure."""
+    """What was done to a picture before it was scored, or makes its score less certain."""
 
     ALPHA_COMPOSITED = "alpha_composited"
     ANIMATED_FIRST_FRAME = "animated_first_frame"
@@ -72,14 +71,14 @@ class ImageWarning(StrEnum):
 
 # ImageError
 #   +- UnsupportedFormat     not one of FORMATS
-#   +- UndecodableImage      of such a format, but broken
-#   |    +- TruncatedImage   its end is missing
+#   +- UndecodableImage      one of FORMATS, but damaged
+#   |    +- TruncatedImage   ends too early
 #   +- ImageSizeError
 #        +- TooManyPixels
 #        +- TooSmall
 #        +- AspectTooExtreme
 class ImageError(ValueError):
-    """The picture cannot be scored; the message is safe to show to whoever sent it."""
+    """The picture cannot be scored; the message is safe to show to the client."""
 
 
 class UnsupportedFormat(ImageError):
@@ -112,7 +111,13 @@ class AspectTooExtreme(ImageSizeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Dimensions that are decoded."""
+    """Sizes of pictures that are accepted.
+
+    Attributes:
+        max_pixels: Largest width times height.
+        min_side: Shortest side, in pixels.
+        max_aspect: Largest ratio of the longer to the shorter side.
+    """
 
     max_pixels: int = 64_000_000
     min_side: int = 32
@@ -121,14 +126,14 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What an answer tells of a picture, kept after its pixels are gone.
+    """Size, format, hash and warnings of a picture: what results report after its pixels are gone.
 
     Attributes:
-        width: In pixels, after EXIF rotation.
-        height: In pixels, after EXIF rotation.
-        format: Format name, as in ``FORMATS``.
-        sha256: Hash of the bytes it came from, hexadecimal.
-        warnings: What was done to it.
+        width: Width in pixels, after EXIF rotation.
+        height: Height in pixels, after EXIF rotation.
+        format: Name of the format, as in ``FORMATS``; ``RAW`` for pixels without one.
+        sha256: Hash of the encoded bytes, or of the RGB pixels of a picture that came decoded; hexadecimal.
+        warnings: What was done to the picture.
     """
 
     width: int
@@ -147,9 +152,9 @@ class Picture(NamedTuple):
     """A decoded picture.
 
     Attributes:
-        image: Its pixels: upright, mode RGB, sRGB, 8 bits a channel, fully loaded; fewer than the facts tell of if it
-            was decoded at a smaller scale.
-        facts: What there is to tell of it.
+        image: Its pixels: upright, mode RGB, sRGB, 8 bits per channel, fully loaded. Smaller than the size in the facts
+            if the picture was decoded at a smaller scale.
+        facts: Its full size, format, hash and warnings.
     """
 
     image: Image.Image
@@ -168,12 +173,13 @@ def decode(
 
     Args:
         data: The encoded picture.
-        limits: Dimensions to accept; the defaults of ``Limits`` if None.
-        admit: Called with the number of pixels as soon as the header has told it, before they take memory; it may
-            wait, or raise what shall end the decoding.
+        limits: Sizes to accept; the defaults of ``Limits`` if None.
+        admit: Called with the number of pixels once the header is read, before they take memory. It may wait, or raise
+            an exception to stop the decoding.
         sha256: Hash of ``data``, hexadecimal, if the caller knows it.
-        enough: Tells, for the width and height of an upright picture, which would be enough. A JPEG is then decoded
-            at a half, a quarter or an eighth of its sides, if both stay at least so long.
+        enough: Returns the smallest decode size that suffices for a given full size, both as width and height of the
+            upright picture. A JPEG is then decoded at a half, a quarter or an eighth of its sides, if neither side gets
+            shorter than that size.
 
     Raises:
         ImageError: One of the errors of the tree above.
@@ -184,12 +190,12 @@ def decode(
         admit(image.width * image.height)
     warnings: set[ImageWarning] = set()
     with _undecodable(f"the picture's {image.format} data cannot be decoded"):
-        # Not n_frames, which walks through all of them: hundreds of thousands fit into a small file.
+        # Not n_frames: it reads every frame, and a small file can hold hundreds of thousands.
         if getattr(image, "is_animated", False) and image.format != "MPO":
             warnings.add(ImageWarning.ANIMATED_FIRST_FRAME)
         if any(_raw_mode(tile).endswith((";16B", ";16L", ";16N")) for tile in getattr(image, "tile", ())):
             warnings.add(ImageWarning.SIXTEEN_BIT_SCALED)
-        # Phones append depth or gain maps to a JPEG, which makes it an MPO; the first picture is the photo.
+        # A JPEG to which a phone appended a depth or gain map opens as MPO; its first picture is the photo.
         format_ = "JPEG" if image.format == "MPO" else str(image.format)
         orientation = _orientation(image)
         full = _draft(image, orientation, enough) if enough is not None and format_ == "JPEG" else None
@@ -200,7 +206,7 @@ def decode(
 
 
 def from_image(image: Image.Image, limits: Limits | None = None) -> Picture:
-    """Bring a Pillow image that is already open to the form that ``decode`` gives.
+    """Convert an open Pillow image to the form that ``decode`` gives.
 
     Raises:
         ImageError: Its size is outside the limits, or it cannot be decoded.
@@ -228,7 +234,7 @@ def check_size(size: tuple[int, int], limits: Limits) -> None:
 
 
 def to_srgb(image: Image.Image, warnings: set[ImageWarning]) -> Image.Image:
-    """Bring loaded pixels of any mode to 8-bit sRGB, transparency composited on white; adds to ``warnings``.
+    """Convert loaded pixels of any mode to 8-bit sRGB, with transparency composited on white; adds to ``warnings``.
 
     Raises:
         ValueError: Pillow knows no conversion from this mode.
@@ -246,12 +252,12 @@ def to_srgb(image: Image.Image, warnings: set[ImageWarning]) -> Image.Image:
     if image.mode == "CMYK":
         warnings.add(ImageWarning.CMYK_CONVERTED)
     rgb = _apply_profile(image, icc, warnings) if icc else None
-    # By way of RGBA where there is transparency: a plain conversion of a palette would drop it unseen.
+    # Through RGBA where there is transparency: converting a palette to RGB directly would drop it silently.
     image = _in_mode(image, "RGBA") if image.has_transparency_data else image
     if rgb is None:
         rgb = _in_mode(image, "RGB")
     alpha = image.getchannel("A") if image.has_transparency_data else None
-    # An alpha channel that hides nothing is no news to anybody.
+    # A fully opaque alpha channel changes nothing, so it gets no warning.
     if alpha is not None and alpha.getextrema()[0] != 255:
         warnings.add(ImageWarning.ALPHA_COMPOSITED)
         rgb = Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
@@ -259,7 +265,7 @@ def to_srgb(image: Image.Image, warnings: set[ImageWarning]) -> Image.Image:
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:
-    """Convert loaded pixels; Pillow would copy those that are of that mode already."""
+    """Convert loaded pixels to a mode. Pillow would copy pixels that have that mode already."""
     return image if image.mode == mode else image.convert(mode)
 
 
@@ -287,7 +293,7 @@ def _open(data: bytes) -> Image.Image:
 
 @contextlib.contextmanager
 def _undecodable(message: str) -> Iterator[None]:
-    """Turn whatever a decoder raises for broken bytes (a dozen types over all formats) into one error."""
+    """Convert whatever a decoder raises for damaged bytes, a dozen types over all formats, to one error."""
     try:
         yield
     except (ImageError, MemoryError):
@@ -299,15 +305,15 @@ def _undecodable(message: str) -> Iterator[None]:
 
 
 def _raw_mode(tile: Any) -> str:
-    """The name of the layout that a tile's decoder is asked for, such as RGB;16B."""
+    """The pixel layout that the decoder of a tile reads, such as RGB;16B."""
     arguments = tile[3]
     return str(arguments if isinstance(arguments, str) else next(iter(arguments or ()), ""))
 
 
 def _scale_sixteen_bit(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey to 8 bits; Pillow's own conversion clips, so that all above 255 of 65535 would be white."""
+    """Scale 16-bit grey to 8 bits. Pillow's own conversion clips: everything above 255 of 65535 would be white."""
     values = np.asarray(image).astype(np.uint32)
-    # TIFF files may use 12 of the 16 bits, and may mean white by 0; Pillow leaves both to its callers.
+    # TIFF files may use only 12 of the 16 bits, and may store white as 0; Pillow leaves both to its callers.
     tags = getattr(image, "tag_v2", {})
     white = 2 ** int(tags.get(_BITS_PER_SAMPLE, (16,))[0]) - 1
     grey = ((values * 255 + white // 2) // white).clip(0, 255).astype(np.uint8)
@@ -323,21 +329,21 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except MemoryError:
         raise
-    except Exception:  # broken metadata must not cost a picture that decodes
+    except Exception:  # broken metadata must not refuse a picture that decodes
         return 1
 
 
 def _upright(image: Image.Image, orientation: int, warnings: set[ImageWarning]) -> Image.Image:
-    """Turn a loaded picture upright, by its orientation as read before loading."""
+    """Rotate a loaded picture upright, by the orientation that was read before loading."""
     if orientation not in _TURNS:
         return image
     warnings.add(ImageWarning.EXIF_ROTATED)
-    # Pillow turns TIFF files itself, while it loads them.
+    # Pillow rotates TIFF files itself while it loads them.
     return image if image.format == "TIFF" else image.transpose(_TURNS[orientation])
 
 
 def _draft(image: Image.Image, orientation: int, enough: Callable[[int, int], tuple[int, int]]) -> tuple[int, int]:
-    """Have a JPEG load at the smallest scale that is enough; gives its upright size at full scale."""
+    """Make a JPEG load at the smallest scale that suffices; returns its upright size at full scale."""
     sideways = orientation in _SIDEWAYS
     full = image.size[::-1] if sideways else image.size
     least = enough(*full)
@@ -346,7 +352,7 @@ def _draft(image: Image.Image, orientation: int, enough: Callable[[int, int], tu
 
 
 def _apply_profile(image: Image.Image, icc: bytes, warnings: set[ImageWarning]) -> Image.Image | None:
-    """Convert loaded pixels from their embedded profile to sRGB; None if there is nothing to convert or no way to."""
+    """Convert loaded pixels from their embedded profile to sRGB; None if they are sRGB, or the profile is unusable."""
     try:
         if len(icc) > ICC_BYTES:
             raise ValueError("profile too large")
@@ -366,7 +372,7 @@ def _apply_profile(image: Image.Image, icc: bytes, warnings: set[ImageWarning]) 
 
 @functools.lru_cache(maxsize=ICC_KEPT)
 def _profile_transform(icc: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
-    """The mode that a profile is for, and the transform from it to sRGB; None if it would change nothing.
+    """The mode that a profile is for, and its transform to sRGB; None instead if the profile is sRGB itself.
 
     Raises:
         ImageCms.PyCMSError, OSError, ValueError, TypeError, KeyError: The profile is broken.
@@ -378,7 +384,7 @@ def _profile_transform(icc: bytes) -> tuple[str, ImageCms.ImageCmsTransform | No
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
-    """Whether a transform moves no colour of a coarse cube by more than rounding does: the profile is sRGB itself."""
+    """Whether a transform changes no colour of a coarse cube by more than rounding: its profile is sRGB itself."""
     steps = np.arange(0, 256, 17, dtype=np.uint8)
     cube = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(64, 64, 3)
     moved = np.asarray(transform.apply(Image.fromarray(cube)))

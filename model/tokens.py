@@ -1,11 +1,11 @@
 """Multi-scale patch tokens of a whole picture: what MUSIQ sees instead of crops.
 
-Source: MUSIQ (Ke et al., ICCV 2021) and Google's inference code: pixels from -1 to 1, one copy of the picture for each
-longer side, smallest first, then the picture as it is; zero padding to multiples of the patch (half before, the rest
-after), patches row by row. The small copies are resized without antialiasing, bicubically as in pyiqa's port or with
-TensorFlow's Gaussian kernel as in Google's code.
+Source: MUSIQ (Ke et al., ICCV 2021) and Google's inference code. Pixels are scaled to -1..1. There is one small copy of
+the picture for each longer side, smallest first, then the picture at full size. Each is padded with zeros to multiples
+of the patch (half before, the rest after) and cut row by row. The small copies are resized without antialiasing:
+bicubically as in pyiqa's port, or with TensorFlow's Gaussian kernel as in Google's code.
 
-A token is 3 x 32 x 32 pixels, then its cell on the position grid, its scale, and 1 (0 for padding): 3,075 numbers.
+A token has 3,075 numbers: 3 x 32 x 32 pixels, its cell on the position grid, its scale, and 1 (0 for padding).
 """
 
 import math
@@ -17,22 +17,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.token_shapes import (
-    FULL_LENGTHS,
-    GRID,
-    LENGTH,
-    LONGER_SIDES,
-    PATCH,
-    PIXELS,
-    Kernel,
-    full_length,
-    small_length,
-)
-
-__all__ = ["FULL_LENGTHS", "GRID", "LENGTH", "LONGER_SIDES", "PATCH", "PIXELS", "Kernel", "cut", "patches"]
+from model.token_shapes import FULL_LENGTHS, GRID, LONGER_SIDES, PATCH, Kernel, full_length, small_length
 
 GAUSSIAN_RADIUS, GAUSSIAN_SIGMA = 1.5, 0.5
-"""In pixels of the picture that is resized, whatever the factor."""
+"""In pixels of the picture before resizing, whatever the factor."""
 
 
 def cut(
@@ -41,12 +29,12 @@ def cut(
     """Cut the tokens of an RGB picture.
 
     Args:
-        pixels_HWC: Of an upright RGB picture.
-        longer_sides: Longer sides of its small copies; the full picture always comes last.
-        kernel: How they are resized.
+        pixels_HWC: An upright RGB picture, uint8.
+        longer_sides: Longer sides of the small copies, in pixels; the full-size picture always comes last.
+        kernel: How the small copies are resized.
 
     Returns:
-        (T, 3075) tokens: each small copy padded to the square of its side, the full picture to one of
+        (T, 3075) tokens. Each small copy is padded to the square of its side, the full-size picture to one of
         ``FULL_LENGTHS``.
 
     Raises:
@@ -87,13 +75,13 @@ def patches(pixels_1CHW: Tensor, scale: int) -> Tensor:
 
 
 def position_cells(rows: int, columns: int) -> Tensor:
-    """Cell of each patch of a grid on the 10 x 10 grid of learned positions, in whole numbers, row by row."""
+    """Index of the cell on the 10 x 10 grid of learned positions for each patch, row by row."""
     down, across = torch.arange(rows) * GRID // rows, torch.arange(columns) * GRID // columns
     return (down[:, None] * GRID + across).flatten()
 
 
 def _gaussian(pixels_1CHW: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize with TensorFlow's Gaussian kernel, in fp64 so that the order of summation does not show."""
+    """Resize with TensorFlow's Gaussian kernel, in fp64 so that the order of summation does not change the result."""
     down, across = (
         _gaussian_weights(inputs, outputs) for inputs, outputs in zip(pixels_1CHW.shape[2:], size, strict=True)
     )
@@ -101,7 +89,7 @@ def _gaussian(pixels_1CHW: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _gaussian_weights(inputs: int, outputs: int) -> Tensor:
-    """How much each pixel of a line gives to each pixel of the resized line: (outputs, inputs), rows summing to 1."""
+    """Weights (outputs, inputs) of the pixels of a line in each pixel of the resized line; rows sum to 1."""
     centres_O = (torch.arange(outputs, dtype=torch.float64) + 0.5) * inputs / outputs
     distances_OI = (torch.arange(inputs, dtype=torch.float64) + 0.5 - centres_O[:, None]).abs()
     weights_OI = (-(distances_OI**2) / (2 * GAUSSIAN_SIGMA**2)).exp() * (distances_OI < GAUSSIAN_RADIUS)

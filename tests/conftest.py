@@ -15,6 +15,7 @@ from model import checkpoint, golden
 from model.contract import Contract, Scale
 from model.networks import registry
 from model.networks.smart import SmartIQA
+from model.options import DEFAULT_CHECKPOINT
 from model.scorer import Scorer
 
 ROOT = Path(__file__).parents[1]
@@ -62,7 +63,7 @@ def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory, contract: Contra
 def sixteen_crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained checkpoint whose score is made of so many crops that ``auto`` can do with fewer. Not to be changed."""
     folder = tmp_path_factory.mktemp("sixteen") / "sixteen"
-    loaded = checkpoint.load(checkpoint.DEFAULT)
+    loaded = checkpoint.load(DEFAULT_CHECKPOINT)
     contract = dataclasses.replace(loaded.contract, width=512, height=512, crop_size=224, crops=16)
     checkpoint.save(folder, loaded.network, name="sixteen", contract=contract, card="# Sixteen crops\n")
     golden.write(Scorer.load(folder, device="cpu", precision="fp32"))

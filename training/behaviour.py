@@ -13,7 +13,8 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from model.scorer import QualityScore, Scorer
+from model.score import QualityScore
+from model.scorer import Scorer
 from training.distortions import Blank, Kind, blank, degrade
 
 LEVELS = range(1, 6)

@@ -13,7 +13,8 @@ from rich.progress import track
 from model.checkpoint import Checkpoint
 from model.contract import Scale
 from model.crop_rounds import Crops
-from model.scorer import QualityScore, Scorer
+from model.score import QualityScore
+from model.scorer import Scorer
 from training import splits
 from training.correlation import Agreement, intervals, measure
 from training.datasets import READERS, Dataset, DatasetError, Part, Sample, base_name

@@ -21,11 +21,11 @@ from app.decode.sandbox import DecodeRequest, Resized, Sandbox
 from app.observability.metrics import Metrics
 from model import crop_rounds, images
 from model.contract import Contract
-from model.crop_rounds import Crops, Rounds
+from model.crop_rounds import CropRounds, Crops
 from model.images import TooManyPixels
 from model.maps import map_crops as mapping
 from model.maps import overlay
-from model.maps.map_crops import Spots
+from model.maps.map_crops import MapCrops
 
 
 class Decoded(NamedTuple):
@@ -41,9 +41,9 @@ class Decoded(NamedTuple):
     """
 
     facts: images.Facts
-    rounds: Rounds
+    rounds: CropRounds
     preview: Image.Image | None
-    map_crops: Spots | None
+    map_crops: MapCrops | None
 
 
 class DecoderFull(Exception):
@@ -190,8 +190,8 @@ class Decoder:
             except CallerGone:
                 return None
             contract = request.contract
-            views = contract.cut(pixels_HWC, facts.size, crop_rounds.most(crops, contract))
-            rounds = Rounds(views, contract, crops)
+            views = contract.cut(pixels_HWC, facts.size, crop_rounds.max_crops(crops, contract))
+            rounds = CropRounds(views, contract, crops)
             cut = mapping.cut(copy_HWC, facts.size, contract) if copy_HWC is not None else None
         self._metrics.megapixels.observe(facts.width * facts.height / 1e6)
         self._metrics.input_format.labels(facts.format).inc()

@@ -29,7 +29,7 @@ DetailQuery = Annotated[
     Detail | None,
     Query(
         description="`crops` adds each crop's box, score and stage weights; `map` also where the picture is good and "
-        f"where it is bad, for up to {map_crops.MOST} crops more, which have no part in the score."
+        f"where it is bad, for up to {map_crops.MAX_CROPS} crops more, which have no part in the score."
     ),
 ]
 PriorityHeader = Annotated[

@@ -99,7 +99,7 @@ async def _prepare(
         data = await read_picture(http, service.settings, take)
         deadline = pipeline.deadline(request)
         key = await pipeline.cache_key(data, request)
-        plan = (map_crops.PLAN,) if request.needs_map_crops else ()
+        plan = (map_crops.MAP_ID,) if request.needs_map_crops else ()
         response.headers["ETag"] = tag = entity_tag(*map(str, key), *variant, *plan)
         if tag in http.headers.get("if-none-match", ""):
             raise NotModified(tag)

@@ -14,12 +14,14 @@ from app.batching.jobs import Engine
 from app.settings import Settings
 from model import checkpoint, golden
 from model.checkpoint import Checkpoint, Config
-from model.inference.autotune import calibrate
+from model.inference.autotune import autotune
 from model.inference.engine import Engine as TorchEngine
-from model.inference.engine import Precision, resolve_device
+from model.inference.engine import resolve_device
 from model.maps.activations import Shapes, StageEngine
 from model.networks import registry
-from model.scorer import ModelId, Scorer
+from model.options import Precision
+from model.score import ModelId
+from model.scorer import Scorer
 
 log = logging.getLogger("smart_iqa.models")
 
@@ -152,7 +154,7 @@ def load_models(settings: Settings, lanes: Sequence[str] = ()) -> Mapping[str, L
         parameters, stage_attention = registry.parameter_count(loaded.network), loaded.network.weighs_stages
         engines = _engines(loaded, lanes, settings.precision)
         if engines[0].device == "cpu":
-            setting = calibrate(engines[0], loaded.digest, threads=threads)
+            setting = autotune(engines[0], loaded.digest, threads=threads)
             threads = setting.threads  # one number for the process: the default model's
             for engine in engines[1:]:
                 engine.limit(setting.cap)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from cachetools import LRUCache
 
 from app.observability.metrics import Metrics
-from model.scorer import QualityScore
+from model.score import QualityScore
 
 QUARANTINE_SECONDS = 300.0
 QUARANTINE_PICTURES = 1024

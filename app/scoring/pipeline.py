@@ -33,7 +33,7 @@ from model.crop_rounds import AUTO
 from model.images import Limits
 from model.maps.activations import read_stage
 from model.maps.overlay import render_activity
-from model.scorer import QualityScore, aggregate
+from model.score import QualityScore, aggregate
 
 INLINE_BYTES = 2**18
 """Uploads up to this size are hashed on the event loop, in well under a millisecond."""
@@ -121,7 +121,7 @@ class Pipeline:
             digest = hashlib.sha256(data)
         else:
             digest = await asyncio.to_thread(hashlib.sha256, data)
-        crops = crop_rounds.PLAN if request.crops == AUTO else request.crops
+        crops = crop_rounds.AUTO_ID if request.crops == AUTO else request.crops
         return CacheKey(digest.hexdigest(), request.model.key, request.model.config.contract.id, crops)
 
     async def prepare(

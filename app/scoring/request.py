@@ -14,7 +14,7 @@ from model import crop_rounds
 from model.crop_rounds import Crops
 from model.maps import map_crops
 from model.maps.map_crops import ScoreMap
-from model.scorer import QualityScore
+from model.score import QualityScore
 
 Detail = Literal["crops", "map"]
 """What an answer says beside the score: each crop's, or those and a map of the picture's quality."""
@@ -68,8 +68,8 @@ class ScoreRequest:
     def max_crops(self) -> int:
         """Work items that one picture makes at most."""
         contract = self.model.config.contract
-        crops = crop_rounds.most(self.crops, contract) if contract.view == "crops" else 1
-        return crops * self.needs_score + map_crops.MOST * self.needs_map_crops
+        crops = crop_rounds.max_crops(self.crops, contract) if contract.view == "crops" else 1
+        return crops * self.needs_score + map_crops.MAX_CROPS * self.needs_map_crops
 
 
 @dataclass(kw_only=True)

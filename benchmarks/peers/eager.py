@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from model import checkpoint
+from model.options import DEFAULT_CHECKPOINT
 
 
 class EagerNetwork:
@@ -13,7 +14,7 @@ class EagerNetwork:
     """
 
     def __init__(self) -> None:
-        loaded = checkpoint.load(checkpoint.DEFAULT)
+        loaded = checkpoint.load(DEFAULT_CHECKPOINT)
         self.contract = loaded.contract
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.network = loaded.network.to(self.device)

@@ -16,7 +16,7 @@ from cli.bulk.ray_workers import Piece
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
     from model.crop_rounds import Crops
-    from model.inference.engine import DeviceName, Precision
+    from model.options import DeviceName, Precision
 
 LEAST_PICTURES = 16
 """Pictures of a piece at least ..."""
@@ -67,7 +67,7 @@ class Cluster:
         # auto depends on the machine, and shall be the same for all: one of those that will compute decides.
         asked = ray.remote(_precision).options(**self._resources).remote(precision, self._device, checkpoint.network)
         self._precision: Precision = ray.get(asked)
-        from model.scorer import ModelId
+        from model.score import ModelId
 
         model = ModelId(name=checkpoint.config.name, digest=checkpoint.digest)
         self.settings = settings(model, checkpoint.contract, self._crops, self._device, self._precision)

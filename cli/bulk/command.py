@@ -64,14 +64,14 @@ def score_bulk(
     from cli.console import fail, notes
     from cli.options import crops_option, device_option, precision_option
     from cli.pictures.sources import STDIN
-    from model import checkpoint as checkpoints
+    from model.options import DEFAULT_CHECKPOINT
 
     asked, wanted, exact = crops_option(crops), device_option(device), precision_option(precision)
     if STDIN in inputs:
         fail("a list on stdin cannot be read again by a run that goes on; write it into a file, as .csv")
     if not ray and (address or engines or gpus is not None):
         fail("--address, --engines and --gpus are for --ray")
-    store, folder = Store(output), checkpoint or checkpoints.DEFAULT
+    store, folder = Store(output), checkpoint or DEFAULT_CHECKPOINT
     pool: AbstractContextManager[Scoring]
     if ray:
         pool = cluster.pool(folder, asked, device=wanted, precision=exact, address=address, engines=engines, gpus=gpus)

@@ -16,8 +16,9 @@ from cli.scoring.stream import Record
 if TYPE_CHECKING:
     from model.contract import Contract
     from model.crop_rounds import Crops
-    from model.inference.engine import DeviceName, Precision
-    from model.scorer import ModelId, Scorer
+    from model.options import DeviceName, Precision
+    from model.score import ModelId
+    from model.scorer import Scorer
 
 
 class Here:
@@ -76,11 +77,11 @@ def settings(model: "ModelId", contract: "Contract", crops: "Crops", device: str
 @contextmanager
 def pool(folder: Path, crops: "Crops | None", *, device: "DeviceName", precision: "Precision") -> Iterator[Here]:
     """Load a checkpoint into this process."""
-    from model.inference import autotune
+    from model.inference.autotune import autotune
     from model.scorer import Scorer
 
     scorer = Scorer.load(folder, device=device, precision=precision)
     if scorer.engine.device == "cpu":
         # Two seconds of measuring, once, as the service does: threads and batches that are fastest here.
-        autotune.calibrate(scorer.engine, scorer.model.digest)
+        autotune(scorer.engine, scorer.model.digest)
     yield Here(scorer, crops)

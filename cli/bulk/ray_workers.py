@@ -24,9 +24,9 @@ from cli.scoring import stream
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
     from model.contract import Contract
-    from model.crop_rounds import Crops, Rounds
+    from model.crop_rounds import CropRounds, Crops
     from model.images import Facts
-    from model.inference.engine import DeviceName, Precision
+    from model.options import DeviceName, Precision
     from model.scorer import Scorer
 
 BLOCK_PICTURES = 16
@@ -190,7 +190,7 @@ def _schema() -> Any:
 def _decoded(found: PictureRef, contract: "Contract", crops: "Crops") -> dict[str, Any]:
     from model import crop_rounds
     from model.images import ImageError, Limits
-    from model.sources import open_picture
+    from model.picture_source import open_picture
 
     name, content = found
     row: dict[str, Any] = {"path": rows.text(name)}
@@ -198,7 +198,7 @@ def _decoded(found: PictureRef, contract: "Contract", crops: "Crops") -> dict[st
         if isinstance(content, Exception):
             raise content
         picture = open_picture(content if isinstance(content, Path) else content(), contract, Limits())
-        views = contract.views(picture, crop_rounds.most(crops, contract))
+        views = contract.views(picture, crop_rounds.max_crops(crops, contract))
     except (ArchiveError, ImageError, OSError) as error:
         return {**row, "error": stream.explain(error)}
     return {
@@ -211,11 +211,11 @@ def _decoded(found: PictureRef, contract: "Contract", crops: "Crops") -> dict[st
     }
 
 
-def _prepared(about: dict[str, Any], items: Any, scorer: "Scorer", crops: "Crops") -> "tuple[Facts, Rounds]":
+def _prepared(about: dict[str, Any], items: Any, scorer: "Scorer", crops: "Crops") -> "tuple[Facts, CropRounds]":
     import numpy as np
 
     from model.contract import Views
-    from model.crop_rounds import Rounds
+    from model.crop_rounds import CropRounds
     from model.images import Facts, ImageWarning
 
     contract = scorer.checkpoint.contract
@@ -230,4 +230,4 @@ def _prepared(about: dict[str, Any], items: Any, scorer: "Scorer", crops: "Crops
         **{name: about[name] for name in ("width", "height", "format", "sha256")},
         warnings=tuple(map(ImageWarning, about["warnings"])),
     )
-    return facts, Rounds(views, contract, crops)
+    return facts, CropRounds(views, contract, crops)

@@ -7,7 +7,7 @@ from cli.score import outputs
 from cli.scoring.stream import Record
 
 if TYPE_CHECKING:
-    from model.scorer import QualityScore
+    from model.score import QualityScore
 
 COLUMNS = (
     "path",

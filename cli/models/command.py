@@ -19,8 +19,9 @@ def list_(
     from cli.console import results
     from model import checkpoint
     from model.networks import registry
+    from model.options import DEFAULT_CHECKPOINT
 
-    folder = folder or checkpoint.DEFAULT.parent
+    folder = folder or DEFAULT_CHECKPOINT.parent
     found = Table(box=box.SIMPLE_HEAD, title=f"checkpoints in {folder}", title_justify="left")
     for column in ("folder", "name", "trained on", "figures"):
         found.add_column(column, overflow="fold")
@@ -50,8 +51,9 @@ def show(
     from cli.console import fail, results
     from model import checkpoint
     from model.networks import registry
+    from model.options import DEFAULT_CHECKPOINT
 
-    folder = Path(name) if name else checkpoint.DEFAULT
+    folder = Path(name) if name else DEFAULT_CHECKPOINT
     if folder.exists():
         config, digest = checkpoint.inspect(folder)
         facts: dict[str, object] = {

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint, CheckpointError
 from model.contract import Items
-from model.inference.engine import Engine, Precision, mean_std, network_inputs
+from model.inference.engine import Engine, mean_std, network_inputs
 from model.inference.selection import Selection, select
+from model.options import Precision
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,7 +65,7 @@ def score(
     from cli.score.journal import SUFFIX
     from cli.score.run import Plan, Run
     from cli.score.selection import Selection
-    from model import checkpoint as checkpoints
+    from model.options import DEFAULT_CHECKPOINT
     from model.scorer import Scorer
 
     plan = Plan(
@@ -101,7 +101,7 @@ def score(
     if first is None and not (part and part.exists()):
         fail("there are no pictures in " + ", ".join(paths))
     scorer = Scorer.load(
-        checkpoint or checkpoints.DEFAULT, device=device_option(device), precision=precision_option(precision)
+        checkpoint or DEFAULT_CHECKPOINT, device=device_option(device), precision=precision_option(precision)
     )
     run = Run(plan, scorer, asked, part)
     # A list on stdin can be read only once.

@@ -10,7 +10,8 @@ from cli.pictures.picture_ref import PictureRef
 
 if TYPE_CHECKING:
     from model.crop_rounds import Crops
-    from model.scorer import QualityScore, Scorer
+    from model.score import QualityScore
+    from model.scorer import Scorer
 
 Record = dict[str, Any]
 """A result: ``path``, and what the service would answer or an ``error``."""

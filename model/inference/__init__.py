@@ -1,79 +1,14 @@
-"""The form of a network that answers requests: the training form's weights, computed in fewer and larger steps.
+"""How a network answers requests: its inference form, and the engine that runs it on a device.
 
-``inference_form`` takes a network and gives one of the same class with parts replaced:
-
-    convolution.py   trunks of convolutions: batch norms folded, activations and sums fused
-    swin.py          Swin blocks: windows by one gather, shift mask and position bias added up ahead of time
-    hyper.py         the hyper network: all generators of one kind as one product
-    linear.py        other linear layers
-    quantised.py     any of these in 8-bit integers
-
-It answers what the training form answers, up to rounding; tests hold it to that for every family.
+form.py          the inference form of a network: the same weights, computed in fewer and larger steps, by
+convolution.py   trunks of convolutions: batch norms folded, activations and sums fused
+swin.py          Swin blocks: windows by one gather, shift mask and position bias added up ahead of time
+hyper.py         the hyper network: all generators of one kind as one product
+linear.py        other linear layers
+quantised.py     any of these in 8-bit integers
+selection.py     chooses the layers that compute in 8-bit integers
+engine.py        batches on a device, at fixed shapes that give the same bits
+captured.py      CUDA graphs of an engine
+autotune.py      measures how many threads and items per batch are fastest on this CPU
+allocator.py     settings of the C library's allocator; needs no torch
 """
-
-import copy
-
-import torch
-from torch import nn
-
-from model.inference.convolution import FusedConv, fuse_trunk, is_plain, is_trunk
-from model.inference.hyper import MergedHyperNetwork
-from model.inference.linear import FusedLinear
-from model.inference.quantised import Ranges, quantise
-from model.inference.swin import FusedSwin
-from model.networks.hyper import HyperNetwork
-from model.networks.life import GraphConvolution
-from model.networks.network import Network
-
-_READ_THEIR_LAYERS = (nn.MultiheadAttention, GraphConvolution)
-"""Modules that use the weights of their layers without calling them."""
-
-
-@torch.no_grad()
-def inference_form(
-    network: nn.Module, device: str = "cpu", dtype: torch.dtype = torch.float32, ranges: Ranges | None = None
-) -> nn.Module:
-    """Make the form of a network that only answers.
-
-    Args:
-        network: A network; it stays as it is.
-        device: Where the form computes.
-        dtype: What its bulk computes in; the rest computes in fp32.
-        ranges: Of the activations of the layers that compute in int8 instead.
-
-    Returns:
-        A network of the same class and behaviour, in evaluation mode, without gradients.
-    """
-    form = copy.deepcopy(network).eval().requires_grad_(False).to(device)
-    bulk = {id(part) for part in form.bulk()} if isinstance(form, Network) else set()
-    _replace(form, torch.float32, bulk, dtype)
-    if ranges is not None:
-        quantise(form, ranges)
-    for layer in form.modules():
-        if isinstance(layer, (FusedConv, FusedLinear)):
-            layer.pack()
-    return form
-
-
-def _replace(parent: nn.Module, dtype: torch.dtype, bulk: set[int], bulk_dtype: torch.dtype) -> None:
-    """Replace the parts of a module by faster ones; those of the bulk compute in its type."""
-    for name, module in parent.named_children():
-        own = bulk_dtype if id(module) in bulk else dtype
-        if (faster := _faster(module, own)) is not None:
-            setattr(parent, name, faster)
-        elif not isinstance(module, _READ_THEIR_LAYERS):
-            _replace(module, own, bulk, bulk_dtype)
-
-
-def _faster(module: nn.Module, dtype: torch.dtype) -> nn.Module | None:
-    if type(module) is nn.Linear:
-        return FusedLinear(module, dtype=dtype)
-    if is_plain(module):
-        return FusedConv(module, dtype=dtype)
-    if isinstance(module, HyperNetwork):
-        return MergedHyperNetwork(module)
-    if FusedSwin.suits(module):
-        return FusedSwin(module, dtype)
-    if is_trunk(module):
-        return fuse_trunk(module, dtype)
-    return None

@@ -1,7 +1,7 @@
-"""How many threads, and how many items to a batch, an engine on this CPU is fastest with.
+"""Autotuning: the number of threads, and of items per batch, with which an engine is fastest on this CPU.
 
-It is measured once, in about two seconds, and remembered in a file. What is chosen changes the price of a score and
-never the score: candidates that give other bits are not taken.
+The measurement takes about two seconds, and its result is cached in a file. The choice changes the time that a score
+takes, never the score: candidates that give other bits are rejected.
 """
 
 import contextlib
@@ -22,35 +22,35 @@ from model.inference.engine import Engine
 
 FILE = "calibration.json"
 ROUNDS = 4
-"""How often each candidate is measured, all by turns: what else runs here meanwhile shall hit all of them alike."""
+"""Times that each candidate is measured, by turns, so that other load on the machine affects all of them alike."""
 SLOW_SECONDS = 0.15
-"""Where the largest batch takes so long, nothing is measured: it would take thirty times that."""
+"""If the largest batch takes longer than this, nothing is measured: measuring would take thirty times as long."""
 USUAL = 8
-"""Items to a batch then."""
+"""Items per batch if nothing is measured."""
 WORTH = 1.04
-"""A larger batch makes others wait: it must be so much faster than a smaller one."""
+"""A larger batch, which makes other requests wait, must be faster than a smaller one by this factor."""
 
 
 class Setting(NamedTuple):
-    """What was chosen: threads of the process's engines, and items to a batch."""
+    """The choice: threads of the engines of this process, and items per batch."""
 
     threads: int
     cap: int
 
 
 def cache_folder() -> Path:
-    """Where measured choices are kept: ``$XDG_CACHE_HOME/smart-iqa``, or ``~/.cache/smart-iqa``."""
+    """Folder of the cache: ``$XDG_CACHE_HOME/smart-iqa``, or ``~/.cache/smart-iqa``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "smart-iqa"
 
 
-def calibrate(engine: Engine, digest: str, *, threads: int = 0, folder: Path | None = None) -> Setting:
-    """Set an engine, and the threads of this process, to what is fastest here; from memory if it was measured before.
+def autotune(engine: Engine, digest: str, *, threads: int = 0, folder: Path | None = None) -> Setting:
+    """Set the batch size of an engine and the threads of this process to what is fastest, measured or from the cache.
 
     Args:
         engine: A warmed engine on a CPU.
-        digest: The digest of its checkpoint.
-        threads: A number of threads that is not to be changed; 0 leaves the choice.
-        folder: Where choices are kept; ``cache_folder()`` if None.
+        digest: The digest of the checkpoint of the engine.
+        threads: A fixed number of threads; 0 chooses it.
+        folder: Folder of the cache; ``cache_folder()`` if None.
     """
     file = (folder or cache_folder()) / FILE
     key = _key(engine, digest, threads)
@@ -58,7 +58,7 @@ def calibrate(engine: Engine, digest: str, *, threads: int = 0, folder: Path | N
     setting = _setting(known.get(key), engine)
     if setting is None:
         setting = _measure(engine, [threads] if threads else _thread_counts())
-        # Elsewhere than here nobody needs it: a folder that cannot be written costs those seconds at each start.
+        # The cache is optional; without it every start measures again.
         with contextlib.suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
             staging = file.with_suffix(f".{os.getpid()}.writing")
@@ -102,7 +102,7 @@ def _seconds(engine: Engine, items: Items) -> float:
 
 
 def _thread_counts() -> list[int]:
-    """Half of the processors, which may be all real cores, and all of them."""
+    """The candidates: half of the processors, which may be all physical cores, and all of them."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return sorted({max(processors // 2, 1), processors})
 
@@ -129,7 +129,7 @@ def _read(file: Path) -> dict[str, object]:
 
 
 def _setting(entry: object, engine: Engine) -> Setting | None:
-    """What was remembered, if it still makes sense."""
+    """Check an entry of the cache; None if it is damaged or does not fit this engine or machine."""
     if isinstance(entry, list) and len(entry) == 2 and all(type(number) is int for number in entry):
         setting = Setting(*entry)
         if setting.cap in engine.shapes and 1 <= setting.threads <= _thread_counts()[-1]:

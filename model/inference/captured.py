@@ -1,4 +1,4 @@
-"""A computation on a CUDA device as one captured graph, so that a batch costs one launch instead of hundreds."""
+"""CUDA graphs: a captured computation takes one kernel launch per batch instead of hundreds."""
 
 import logging
 from collections.abc import Callable
@@ -9,17 +9,17 @@ from torch import Tensor
 log = logging.getLogger("smart_iqa.engine")
 
 WARM_UPS = 3
-"""Runs before the capture, in which libraries choose their kernels and allocate their workspaces."""
+"""Runs before the capture, while libraries choose their kernels and allocate their workspaces."""
 
 
 class Captured:
-    """A computation captured for inputs of one shape.
+    """A computation that is captured for inputs of one shape.
 
     Args:
-        compute: The computation, on tensors of the device; it may not synchronise.
+        compute: The computation, on tensors of the device; it must not synchronise.
         shape: Shape of its input.
         dtype: Type of its input.
-        device: Where it computes.
+        device: The CUDA device.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Captured:
                 compute(self._input)
         torch.cuda.current_stream().wait_stream(beside)
         try:
-            # Other threads may compute on the device meanwhile.
+            # Other threads may use the device during the capture.
             with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
                 self._output = compute(self._input)
         except RuntimeError as error:
@@ -43,7 +43,7 @@ class Captured:
             self._graph = None
 
     def __call__(self, staged: Tensor) -> Tensor:
-        """Copy an input from pinned memory and compute; the output is overwritten by the next call."""
+        """Copy an input from pinned memory and compute. The next call overwrites the output."""
         self._input.copy_(staged, non_blocking=True)
         if self._graph is None:
             return self._compute(self._input)

@@ -1,8 +1,8 @@
-"""A network on a device, run at fixed batch shapes that all give the same bits.
+"""The engine: a network on a device, run at fixed batch shapes that all give the same bits.
 
-Libraries choose their kernels by batch size, and other kernels add up in another order: run freely, a crop's score
-would depend on the company it is in. So the engine pads every batch to one of a few shapes, and ``warm`` admits a
-shape only if it reproduces the largest one's results bit for bit, at every position.
+Libraries choose their kernels by batch size, and other kernels sum in another order, so the score of a crop could
+depend on the other crops of its batch. Therefore the engine pads every batch to one of a few shapes, and ``warm``
+admits a shape only if it gives the results of the largest shape bit for bit, at every position.
 """
 
 import copy
@@ -18,16 +18,14 @@ from torch import Tensor, nn
 
 from model.checkpoint import Checkpoint
 from model.contract import Contract, Items
-from model.inference import inference_form
 from model.inference.allocator import keep_freed_memory
 from model.inference.captured import Captured
+from model.inference.form import inference_form
 from model.inference.quantised import Ranges
 from model.networks.network import Network
+from model.options import Precision
 
 log = logging.getLogger("smart_iqa.engine")
-
-DeviceName = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "fp32", "bf16", "int8"]
 
 CANDIDATE_SHAPES = {
     ("crops", "cpu"): (1, 2, 4, 8, 16),
@@ -35,33 +33,44 @@ CANDIDATE_SHAPES = {
     ("tokens", "cpu"): (1,),
     ("tokens", "cuda"): (1, 8),
 }
-"""Items per batch that are tried; on a CPU, crops per second fall again past 16, and a sequence of tokens is work
-enough for all its cores."""
+"""Items per batch that ``warm`` tries. On a CPU, crops per second fall again past 16, and one sequence of tokens keeps
+all cores busy."""
 WORTH_PADDING = 1.25
-"""A batch is padded to a shape so many times its size, and cut in two beyond."""
+"""A batch is padded to a shape up to this many times its size; beyond that it is split in two."""
 RECOVERY_BATCHES = 100
-"""Batches that must go well before one of the full size is tried again after memory has run out."""
+"""Batches that must succeed after an out-of-memory error before the full size is tried again."""
 
 
 class DeviceBroken(BaseException):
-    """The device will not compute anything any more in this process, whatever it is given.
+    """The device cannot compute anything any more in this process.
 
-    Not an ``Exception``: who retries failed batches shall not retry these.
+    Not an ``Exception``, so that code that retries failed batches does not retry these.
     """
 
 
 class Engine:
     """Scores batches of work items.
 
-    Not thread-safe: one thread at a time may call it.
+    Not thread-safe: only one thread at a time may call it.
+
+    Args:
+        network: A network in training form; it is not changed.
+        contract: How its work items are cut.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        precision: What the bulk of the network computes in.
+        shapes: Batch shapes to try; those of ``CANDIDATE_SHAPES`` if None.
+        ranges: Ranges of activations, for int8.
 
     Attributes:
-        cap: Items that fit one batch; fewer for a while after memory has run out.
-        reproducible: Whether an item's score is the same at every position of the largest shape; known after ``warm``.
+        cap: Items per batch, at most; lowered for a while after an out-of-memory error.
+        reproducible: Whether an item's score is the same at every position of the largest shape; set by ``warm``.
         device: ``cpu``, ``cuda``, or ``cuda:1`` where it is one of several.
         precision: ``fp32``, ``bf16`` or ``int8``.
         item_shapes: Shapes that items can have.
-        contract: How its items are made.
+        contract: How its items are cut.
+
+    Raises:
+        ValueError: The device does not exist, or int8 is impossible here.
     """
 
     def __init__(
@@ -80,7 +89,7 @@ class Engine:
             keep_freed_memory()
         self.precision = resolve_precision(precision, self._kind, network)
         if self._kind == "cuda" and self.precision == "fp32":
-            # By default convolutions round fp32 to TF32, which golden scores made on a CPU do not allow.
+            # By default convolutions round fp32 to TF32; golden scores, recorded on a CPU, do not tolerate that.
             torch.backends.cudnn.allow_tf32 = False
         self.item_shapes = contract.item_shapes()
         candidates = tuple(sorted(shapes or CANDIDATE_SHAPES[contract.view, self._kind]))
@@ -101,16 +110,16 @@ class Engine:
         self._allocate()
 
     def _allocate(self) -> None:
-        """Get what no other engine may share."""
+        """Allocate buffers, stream and graphs, which engines do not share."""
         self._captured: dict[tuple[int, ...], Captured] = {}
         # One buffer serves all item shapes: it holds one batch at a time.
         longest = max(math.prod(shape) for shape in self.item_shapes)
         dtype = torch.uint8 if self.contract.view == "crops" else torch.float32
         self._staging = torch.zeros(self._largest * longest, dtype=dtype, pin_memory=self._kind == "cuda")
-        # A stream of its own, so that its copies overlap with what a twin computes.
+        # Each engine has its own stream, so that its copies overlap with the computations of a twin.
         self._stream = torch.cuda.Stream(self.device) if self._kind == "cuda" else None
         if self._stream is not None:
-            # The weights come by another one.
+            # The weights were copied on another stream.
             self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
 
     @classmethod
@@ -122,7 +131,7 @@ class Engine:
         return engine
 
     def twin(self) -> "Engine":
-        """Make and warm another engine, for another thread: the weights are shared, buffers and stream are its own."""
+        """Make and warm an engine for another thread: it shares the weights, but has its own buffers and stream."""
         engine = copy.copy(self)
         engine._shapes = dict(self._shapes)
         engine._allocate()
@@ -131,16 +140,16 @@ class Engine:
 
     @property
     def shapes(self) -> tuple[int, ...]:
-        """Batch shapes in use for the first item shape."""
+        """Batch shapes that are admitted for the first item shape."""
         return tuple(shape for shape in self._shapes[self.item_shapes[0]] if shape <= self._largest)
 
     def limit(self, cap: int) -> None:
-        """Take batches of at most so many items from now on: one of ``shapes``."""
+        """Limit batches to ``cap`` items, one of ``shapes``."""
         assert cap in self.shapes
         self.cap = self._largest = cap
 
     def warm(self) -> None:
-        """Run every shape, and keep those that agree with the largest one to the last bit."""
+        """Run every shape, and admit those that agree with the largest one to the last bit."""
         self.reproducible = True
         for item_shape in self.item_shapes:
             probe = self.contract.probe(self._largest, item_shape)
@@ -157,14 +166,15 @@ class Engine:
         """Score one batch.
 
         Args:
-            parts: Items, each (n, *shape), all of one of ``item_shapes``; together at most ``cap`` as it was lately.
+            parts: Arrays of items, each (n, *shape), all of the same one of ``item_shapes``. Together at most ``cap``,
+                or what ``cap`` was before an out-of-memory error.
 
         Returns:
             (N, D) rows in the order of the items: the output, then the stage weights if the network has any.
 
         Raises:
-            RuntimeError: It failed; another batch may go well.
-            DeviceBroken: Nothing will go well any more.
+            RuntimeError: This batch failed; another may succeed.
+            DeviceBroken: The device cannot compute any more in this process.
         """
         count = sum(len(part) for part in parts)
         assert 0 < count <= self._largest, f"{count} items for a batch of at most {self._largest}"
@@ -186,7 +196,7 @@ class Engine:
         else:
             self._recover()
             return rows_ND
-        # All admitted shapes give the same bits, so a smaller one is another price, not another score.
+        # All admitted shapes give the same bits, so a smaller one changes the speed, not the score.
         log.warning("out of memory at %d items to a batch: going on with %d", shape, smaller)
         self.cap, self._good = smaller, 0
         if self._kind == "cuda":
@@ -199,7 +209,7 @@ class Engine:
             self.cap, self._good = self._largest, 0
 
     def _check_device(self, error: RuntimeError) -> None:
-        """Find out whether an error has taken the device along; those of CUDA come back at every later call."""
+        """Raise ``DeviceBroken`` if the error broke the device: CUDA then raises at every later call."""
         if self._kind == "cuda":
             try:
                 torch.cuda.synchronize(self.device)
@@ -211,7 +221,7 @@ class Engine:
         return self._in_chunks(self.cap, items)
 
     def predict_all(self, groups: Sequence[Items]) -> list[NDArray[np.float32]]:
-        """Score groups of items, those of one shape packed into common batches; the rows of each group."""
+        """Score groups of items, packing groups of one shape into common batches; returns the rows of each group."""
         rows: dict[int, NDArray[np.float32]] = {}
         for item_shape in dict.fromkeys(group.shape[1:] for group in groups):
             alike = [place for place, group in enumerate(groups) if group.shape[1:] == item_shape]
@@ -222,16 +232,16 @@ class Engine:
 
     @property
     def has_stages(self) -> bool:
-        """Whether the network has stages, whose activity can be shown."""
+        """Whether the network has stages, whose activity can be mapped."""
         return self.contract.view == "crops" and getattr(self._network, "backbone", None) is not None
 
     @torch.inference_mode()
     def stages(self, crops_NHWC: Items) -> list[NDArray[np.float32]]:
-        """Map the activity of the network's stages over crops, as many as its memory bears: each (N, H_i, W_i).
+        """Compute the activity maps of the stages for a batch of crops, each (N, H_i, W_i).
 
         Raises:
-            RuntimeError: It failed; another batch may go well.
-            DeviceBroken: Nothing will go well any more.
+            RuntimeError: This batch failed; another may succeed.
+            DeviceBroken: The device cannot compute any more in this process.
         """
         assert isinstance(self._network, Network)
         try:
@@ -275,31 +285,31 @@ class Engine:
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    # On a CPU it has no class of its own.
+    # On a CPU the error is a plain RuntimeError.
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def mean_std(contract: Contract, device: str) -> tuple[Tensor, Tensor]:
-    """The contract's normalisation in units of 8-bit values, each (3,)."""
+    """Mean and standard deviation of the contract's normalisation, in units of 8-bit values, each (3,)."""
     return 255 * torch.tensor(contract.mean, device=device), 255 * torch.tensor(contract.std, device=device)
 
 
 def network_inputs(items: Tensor, mean_std: tuple[Tensor, Tensor]) -> Tensor:
-    """What a network sees of a batch of items: normalised crops, or tokens as they are."""
+    """Inputs of a network for a batch of items: crops are normalised, tokens stay as they are."""
     return normalise(items, mean_std) if items.dtype == torch.uint8 else items
 
 
 def normalise(crops_NHWC: Tensor, mean_std: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn uint8 crops (N, H, W, 3) into normalised fp32 ones (N, 3, H, W), channels last in memory."""
+    """Convert uint8 crops (N, H, W, 3) to normalised fp32 ones (N, 3, H, W), channels last in memory."""
     mean, std = mean_std
     return crops_NHWC.float().sub_(mean).div_(std).permute(0, 3, 1, 2)
 
 
 def resolve_device(device: str) -> str:
-    """Choose the device that ``auto`` means; ``cpu``, ``cuda`` and ``cuda:1`` mean themselves.
+    """Resolve ``auto`` to ``cuda`` if there is a usable CUDA device, else ``cpu``; other names stay as they are.
 
     Raises:
-        ValueError: CUDA was asked for and there is none, or not as many.
+        ValueError: The CUDA device does not exist.
     """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -310,9 +320,9 @@ def resolve_device(device: str) -> str:
 
 
 def resolve_precision(precision: Precision, device: str, network: nn.Module) -> Literal["fp32", "bf16", "int8"]:
-    """Choose the precision that ``auto`` means on a kind of device: ``cpu`` or ``cuda``.
+    """Resolve ``auto`` to the precision for a kind of device, ``cpu`` or ``cuda``.
 
-    By rule, never by a stopwatch: two starts of one machine must give one score.
+    The choice follows a rule, not a measurement, so that every start on one machine gives the same scores.
     """
     if precision != "auto":
         return precision

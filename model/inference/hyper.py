@@ -1,4 +1,4 @@
-"""The hyper network with its ten generators in two products."""
+"""The hyper network with its ten generators merged into two matrix products."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from model.networks.hyper import HYPER_CHANNELS, TARGET_WIDTHS, HyperNetwork, Ta
 
 
 class MergedHyperNetwork(nn.Module):
-    """A hyper network whose four convolutions that make weights are one, and whose six linear layers are one.
+    """A hyper network with its four generating convolutions merged into one, and its six linear layers into one.
 
     Args:
-        hyper: The network.
+        hyper: The hyper network in training form.
     """
 
     def __init__(self, hyper: HyperNetwork) -> None:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model.inference import inference_form
+from model.inference.form import inference_form
 from model.inference.quantised import Range, observe
 
 Percent = Callable[[NDArray[np.float64]], float]

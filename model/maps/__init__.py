@@ -1,1 +1,6 @@
-"""Maps over a picture: where its quality is good or bad, where the stages of the network are active, and drawings."""
+"""Maps over a picture.
+
+map_crops.py     the crops behind a map, and the map of quality made of their scores; needs no torch
+activations.py   where the stages of a network are active
+overlay.py       drawings of stage weights and of activity, as PNG; needs no torch
+"""

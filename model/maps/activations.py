@@ -1,6 +1,6 @@
-"""Where the stages of a backbone are active in a picture.
+"""Activity maps: where the stages of a backbone respond to a picture.
 
-Source: SMART-IQA, long paper, Eq. 18: the mean over channels of the features' magnitudes, scaled to 0..1 by stage.
+Source: SMART-IQA, long paper, Eq. 18: the mean over channels of the features' magnitudes, scaled to 0..1 per stage.
 """
 
 from collections.abc import Sequence
@@ -17,24 +17,24 @@ from model.inference.engine import Engine, mean_std, normalise
 from model.maps import map_crops
 
 Shapes = tuple[tuple[int, int], ...]
-"""Height and width of the maps of each stage."""
+"""Height and width of the activity maps of each stage."""
 CAP = 4
-"""Crops that a network sees at once: it is to give up all its feature maps, so their memory counts."""
+"""Crops per batch: few, because the feature maps of all stages are held in memory."""
 
 
 class StageEngine:
-    """Has the stages of an engine's network answer instead of its head.
+    """An engine whose rows are activity maps of the stages of a network, in place of scores.
 
-    To lanes and batcher it is an engine like any other. It shares weights, device and stream with the one that it is
-    made from, so one thread at a time may call either.
+    The batcher uses it like any other engine. It shares weights, device and stream with the engine that it is made
+    from, so only one thread at a time may call either.
 
     Args:
-        engine: A warmed engine, of a network with stages.
+        engine: A warmed engine of a network with stages.
 
     Attributes:
-        cap: Crops that fit one batch; every batch is padded to it.
+        cap: Crops per batch; every batch is padded to it.
         device: Name of the device.
-        shapes: Height and width of the maps of each stage.
+        shapes: Height and width of the activity maps of each stage.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -46,21 +46,21 @@ class StageEngine:
 
     @classmethod
     def of(cls, engine: Engine) -> "StageEngine | None":
-        """Make and warm the stage engine of an engine, None if its network has no stages."""
+        """Make and warm the stage engine of an engine; None if its network has no stages."""
         return cls(engine) if engine.has_stages else None
 
     def run(self, parts: Sequence[Items]) -> NDArray[np.float32]:
-        """Map a batch.
+        """Compute the activity maps of a batch.
 
         Args:
             parts: Crops, each (n, side, side, 3) uint8; together at most ``cap``.
 
         Returns:
-            (N, D) rows, the maps of all stages end to end; ``read_stage`` takes them apart.
+            (N, D) rows: the flattened maps of all stages, one after the other; ``read_stage`` takes them apart.
 
         Raises:
-            RuntimeError: It failed; another batch may go well.
-            DeviceBroken: Nothing will go well any more.
+            RuntimeError: This batch failed; another may succeed.
+            DeviceBroken: The device cannot compute any more in this process.
         """
         crops_NHWC = np.concatenate(list(parts))
         count = len(crops_NHWC)
@@ -70,7 +70,7 @@ class StageEngine:
 
 
 def read_stage(rows_ND: NDArray[np.float32], shapes: Shapes, stage: int) -> NDArray[np.float32]:
-    """Take the maps (N, H, W) of one stage, counted from 1, out of a stage engine's rows."""
+    """Extract the activity maps (N, H, W) of one stage, counted from 1, from rows of a stage engine."""
     sizes = [height * width for height, width in shapes]
     begin = sum(sizes[: stage - 1])
     return rows_ND[:, begin : begin + sizes[stage - 1]].reshape(-1, *shapes[stage - 1])
@@ -78,17 +78,17 @@ def read_stage(rows_ND: NDArray[np.float32], shapes: Shapes, stage: int) -> NDAr
 
 @torch.inference_mode()
 def stage_activations(checkpoint: Checkpoint, picture: Picture) -> tuple[Image.Image, list[NDArray[np.float32]]]:
-    """Map the activity of the four stages over a whole picture, by the network as it was trained.
+    """Map the activity of the four stages over a whole picture, in the training form of the network.
 
     Args:
-        checkpoint: Whose backbone.
-        picture: From ``Contract.decode``.
+        checkpoint: A checkpoint of a network with stages.
+        picture: A picture from ``Contract.decode``.
+
+    Returns:
+        The resized picture that the crops were cut from, and for each stage a map (H, W) of its size, from 0 to 1.
 
     Raises:
         ValueError: The network has no stages.
-
-    Returns:
-        The copy of the picture that the network saw, and for each stage a map (H, W) of its size, from 0 to 1.
     """
     contract, network = checkpoint.contract, checkpoint.network
     if contract.view != "crops":

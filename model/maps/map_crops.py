@@ -1,8 +1,8 @@
-"""Spots: crops of a larger copy of a picture, denser than those behind its score, and the map of quality made of them.
+"""Map crops: the crops behind the quality map of a picture.
 
-The crops behind a score see nearly the whole picture each; a map of their scores would be flat. Spots are crops of the
-same size out of a copy with up to twice the sides, half a crop apart, so each of them sees a part alone. They are
-scored like any other crop, and have no part in the picture's score. Nothing here needs torch.
+The crops behind a score each see nearly the whole picture, so a map of their scores would be flat. Map crops have the
+same size, but are cut half a crop apart from a copy of the picture with up to twice the sides, so each sees only a
+part. They are scored like any other crop and do not count towards the picture's score. Imports no torch.
 """
 
 import itertools
@@ -14,30 +14,30 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.contract import SCALED_MARGIN, Contract
+from model.grid import hat
 from model.images import Picture
-from model.maps.overlay import hat
 
 FACTOR = SCALED_MARGIN
-"""The copy has so many times the sides that the contract resizes to, at most: what scaled decoding leaves."""
-MOST = 24
-"""Spots of one picture."""
+"""The copy has at most this many times the sides that the contract resizes to: as much as scaled decoding keeps."""
+MAX_CROPS = 24
+"""Map crops of one picture, at most."""
 CELLS = 32
-"""Cells of a map along the longer side."""
+"""Cells of a map along the longer side of the picture."""
 STEPS = 100
-"""Sizes of the copy that are tried, from the largest to one that is a crop high or wide."""
-PLAN = f"spots-{FACTOR}-{MOST}-{CELLS}"
-"""Differs whenever a map could."""
+"""Sizes of the copy that ``layout`` tries, from the largest down to one that is a single crop high or wide."""
+MAP_ID = f"spots-{FACTOR}-{MAX_CROPS}-{CELLS}"
+"""Names the rule that maps are made by, in ETags: it changes whenever the map of a picture could."""
 
 
 class Layout(NamedTuple):
-    """Where the spots of a picture lie.
+    """Where the map crops of a picture lie: on a grid of columns and rows in a resized copy.
 
     Attributes:
-        width: Of the copy that they are cut from, in pixels.
-        height: Of that copy.
-        lefts: Left edges of the columns of spots in that copy.
-        tops: Upper edges of the rows.
-        side: Of a spot.
+        width: Width of the copy, in pixels.
+        height: Height of the copy, in pixels.
+        lefts: Left edge of each column of crops in the copy, in pixels.
+        tops: Upper edge of each row, in pixels.
+        side: Side of a crop, in pixels.
     """
 
     width: int
@@ -73,11 +73,11 @@ class ScoreMap:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spots:
-    """The spots of one picture.
+class MapCrops:
+    """The map crops of one picture.
 
     Attributes:
-        items: (N, side, side, 3) uint8 RGB, row by row.
+        items: The crops, (N, side, side, 3) uint8 RGB, row by row.
         layout: Where they lie.
         original: Width and height of the upright picture, in pixels.
     """
@@ -88,20 +88,20 @@ class Spots:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Number of crops."""
         return len(self.items)
 
     @property
     def nbytes(self) -> int:
-        """Their memory."""
+        """Memory of the crops, in bytes."""
         return self.items.nbytes
 
     def score_map(self, rows_ND: NDArray[np.float32], contract: Contract) -> ScoreMap:
-        """Blend the spots' scores: each counts most in its middle.
+        """Blend the scores of the crops into a map; a crop counts most in its middle.
 
         Args:
-            rows_ND: Of the spots, as an engine gives them.
-            contract: What they were cut by.
+            rows_ND: One row per crop, as an engine gives them.
+            contract: The contract that they were cut by.
         """
         raw_N = contract.raw(rows_ND[:, 0].astype(np.float64))
         scores_N = np.array([contract.scale.to_percent(float(raw)) for raw in raw_N])
@@ -113,13 +113,13 @@ class Spots:
         return ScoreMap(scores=tuple(tuple(round(float(score), 2) for score in row) for row in map_HW))
 
     def activity_map(self, maps_NHW: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Lay maps of the spots over each other, scaled to 0..1 (SMART-IQA, long paper, Eq. 18).
+        """Blend activity maps of the crops into one of the whole picture, from 0 to 1 (SMART-IQA, long paper, Eq. 18).
 
         Args:
-            maps_NHW: A map of each spot, of any size.
+            maps_NHW: One map per crop, of any size.
 
         Returns:
-            A map (H, W) of the copy's size.
+            A map (H, W) of the size of the copy.
         """
         where = self.layout
         shape = (where.height, where.width)
@@ -140,15 +140,16 @@ class Spots:
 
 
 def layout(contract: Contract, width: int, height: int) -> Layout:
-    """Lay spots over a picture, from edge to edge and without gaps.
+    """Lay map crops over a picture, from edge to edge.
 
-    The copy is as large as it can be with half a crop from one spot to the next, within ``MOST`` spots, ``FACTOR`` and
-    the picture's own size; it is no smaller than one crop, so that long strips have their spots further apart.
+    The copy is as large as ``MAX_CROPS`` crops, half a crop apart, can cover; it is at most ``FACTOR`` times the size
+    that the contract resizes to, and not larger than the picture. It is never smaller than one crop, so the crops of a
+    long strip lie further apart.
 
     Args:
-        contract: One of crops.
-        width: Of the upright picture, in pixels.
-        height: Of the upright picture.
+        contract: A contract of crops.
+        width: Width of the upright picture, in pixels.
+        height: Height of the upright picture, in pixels.
     """
     assert contract.view == "crops", "tokens are of the whole picture"
     side = contract.crop_size
@@ -159,33 +160,34 @@ def layout(contract: Contract, width: int, height: int) -> Layout:
         factor = largest + (smallest - largest) * step / STEPS
         across, down = (max(round(one * factor), side) for one in base)
         lefts, tops = _starts(across, side), _starts(down, side)
-        if len(lefts) * len(tops) <= MOST:
+        if len(lefts) * len(tops) <= MAX_CROPS:
             break
     else:
         lefts, tops = (
-            starts if len(starts) == 1 else _spread(one - side, MOST) for starts, one in ((lefts, across), (tops, down))
+            starts if len(starts) == 1 else _spread(one - side, MAX_CROPS)
+            for starts, one in ((lefts, across), (tops, down))
         )
     return Layout(across, down, lefts, tops, side)
 
 
 def resized(picture: Picture, contract: Contract) -> Image.Image:
-    """The copy of a picture, from ``Contract.decode``, that its spots are cut from."""
+    """Resize a picture, from ``Contract.decode``, to the copy that its map crops are cut from."""
     size = layout(contract, *picture.facts.size)[:2]
     return picture.image if size == picture.image.size else picture.image.resize(size, Image.Resampling.BILINEAR)
 
 
-def cut(copy_HWC: NDArray[np.uint8], original: tuple[int, int], contract: Contract) -> Spots:
-    """Cut spots.
+def cut(copy_HWC: NDArray[np.uint8], original: tuple[int, int], contract: Contract) -> MapCrops:
+    """Cut the map crops of a picture.
 
     Args:
-        copy_HWC: From ``resized``.
-        original: Width and height of the picture that was sent, in pixels.
-        contract: What it was resized by.
+        copy_HWC: The copy of the picture, from ``resized``.
+        original: Width and height of the upright picture, in pixels.
+        contract: The contract that it was resized by.
     """
     where = layout(contract, *original)
     side = where.side
     items = [copy_HWC[top : top + side, left : left + side] for top in where.tops for left in where.lefts]
-    return Spots(items=np.stack(items), layout=where, original=original)
+    return MapCrops(items=np.stack(items), layout=where, original=original)
 
 
 def _starts(length: int, side: int) -> tuple[int, ...]:
@@ -198,8 +200,8 @@ def _spread(free: int, count: int) -> tuple[int, ...]:
 
 
 def _shares(starts: tuple[int, ...], side: int, length: int, cells: int) -> NDArray[np.float64]:
-    """How much each crop along a side counts in each cell, (cells, crops); rows sum to 1."""
-    # Where crops lie further apart than half of their side, each reaches as far as the middle of the next.
+    """Weights (cells, crops) of the crops along one side of the picture in each cell; rows sum to 1."""
+    # Crops further apart than half of their side count as far as the middle of the next, so that no cell is empty.
     reach = max([side, *(2 * (after - before) for before, after in itertools.pairwise(starts))])
     middles = np.array(starts) + side / 2
     centres = (np.arange(cells) + 0.5) / cells * length

@@ -1,44 +1,44 @@
-"""Pictures about a picture: which stages decided where, and where one of them is active."""
+"""Overlays: PNG drawings of which stages of the network decided where, and of where one stage is active."""
 
 import io
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-if TYPE_CHECKING:  # sandboxed decoders shrink pictures without it, and without torch
-    from model.scorer import QualityScore
+from model.grid import hat
+from model.score import QualityScore
 
 LONGEST_SIDE = 1024
+"""Of an overlay, in pixels."""
 OPACITY = 0.5
 CELL = 8
 """Side of a cell of the weight map, in pixels of the drawn picture."""
 STAGE_COLOURS = np.array([(0, 114, 178), (0, 158, 115), (240, 228, 66), (213, 94, 0)], np.float64)
-"""Blue, green, yellow, vermilion for stages 1 to 4; told apart also by colour-blind eyes (Okabe and Ito)."""
+"""Blue, green, yellow, vermilion for stages 1 to 4: colour-blind readers can tell them apart (Okabe and Ito)."""
 
 ACTIVITY_OPACITY = 0.6
 ACTIVITY_COLOURS = np.array([(12, 14, 60), (88, 24, 122), (190, 50, 92), (242, 132, 48), (252, 244, 164)], np.float64)
-"""From nothing to most: lightness grows all the way, so that it can be read without colours too."""
+"""From no activity to the most. Lightness grows throughout, so that the scale also reads in grey."""
 
 
 def shrink(image: Image.Image) -> Image.Image:
-    """Copy a picture, at most 1024 pixels on its longest side, without metadata."""
+    """Copy a picture, shrunk to at most ``LONGEST_SIDE`` pixels, without metadata."""
     small = image.copy()
     small.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     small.info.clear()
     return small
 
 
-def render(preview: Image.Image, score: "QualityScore") -> bytes:
-    """Tint a picture with the colours of its stages, mixed by their weights.
+def render(preview: Image.Image, score: QualityScore) -> bytes:
+    """Tint a picture with the colours of the stages, mixed by their weights.
 
-    Where crops overlap, the ones whose middle is nearer count more, so that no box shows an edge. Parts that no crop
+    Where crops overlap, those whose middle is nearer count more, so that no crop shows an edge. Parts that no crop
     covers get the mean weights.
 
     Args:
         preview: The upright picture that was scored, from ``shrink``.
-        score: Its score, of a network with stage weights.
+        score: Its score, by a network with stage weights.
 
     Returns:
         A freshly encoded PNG without metadata.
@@ -61,7 +61,7 @@ def render_activity(preview: Image.Image, activity_HW: NDArray[np.float32]) -> b
 
     Args:
         preview: The upright picture, from ``shrink``.
-        activity_HW: From ``Spots.activity_map``.
+        activity_HW: Activity from 0 to 1, from ``MapCrops.activity_map``.
 
     Returns:
         A freshly encoded PNG without metadata.
@@ -76,9 +76,3 @@ def _tinted(picture: Image.Image, colours_HW3: NDArray[np.float64], opacity: flo
     buffer = io.BytesIO()
     Image.blend(picture, tint, opacity).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def hat(position: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 in the middle of a crop (position 0.5), falling to 0 at its edges (0 and 1) and beyond."""
-    height: NDArray[np.float64] = np.maximum(1 - np.abs(2 * position - 1), 0)
-    return height

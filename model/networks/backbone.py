@@ -1,4 +1,4 @@
-"""Any timm backbone with hierarchical features, seen as four NCHW feature maps."""
+"""Backbones: any timm network with hierarchical features, as four NCHW feature maps."""
 
 from typing import Any
 
@@ -6,24 +6,26 @@ import timm
 from torch import Tensor, nn
 
 LEVELS = 4
+"""Feature levels (stages) of a backbone."""
 CROP = 224
-"""Side of the crops that networks see."""
+"""Side in pixels of the crops that networks of a fixed input size are made for."""
 
 
 class Backbone(nn.Module):
     """Four feature levels of a timm network: the last four, strides 4, 8, 16 and 32.
 
-    A plain vision transformer has the stride of its patches throughout; its levels are four blocks, a quarter of the
-    depth apart. Networks made for pictures of one other size are made for crops of 224x224 instead. Swin hands its
-    levels over as NHWC, convolutional networks as NCHW; callers always see NCHW.
+    A plain vision transformer has one stride, that of its patches; its levels are the outputs of four blocks, a quarter
+    of the depth apart. Networks of a fixed input size other than 224x224 are made for crops of 224x224 instead. Swin
+    returns NHWC maps, convolutional networks NCHW; callers always get NCHW.
 
     Args:
         name: timm model name; it must offer at least four feature levels.
-        pretrained: Fetch timm's weights from its hub.
-        drop_path: Stochastic depth rate, for the networks that have it.
+        pretrained: Download timm's pretrained weights from its hub.
+        drop_path: Stochastic depth rate; must be 0 for networks without stochastic depth.
 
     Raises:
-        ValueError: The name is unknown to timm or has fewer than four feature levels.
+        ValueError: timm does not know the name, or the network has fewer than four feature levels, or no stochastic
+            depth.
     """
 
     def __init__(self, name: str, *, pretrained: bool = False, drop_path: float = 0.0) -> None:
@@ -45,7 +47,7 @@ class Backbone(nn.Module):
 
 
 def size_options(name: str) -> dict[str, Any]:
-    """What ``timm.create_model`` must be told for a network that was made for pictures of one other size."""
+    """Arguments of ``timm.create_model`` that make a network of another fixed input size fit crops of 224x224."""
     origin = timm.get_pretrained_cfg(name)
     other = origin is not None and tuple(origin.input_size[1:]) != (CROP, CROP)
     return {"img_size": CROP} if other and _has_fixed_size(name) else {}
@@ -58,12 +60,12 @@ def _has_fixed_size(name: str) -> bool:
 
 def _features(name: str, pretrained: bool, drop_path: float) -> nn.Module:
     options: dict[str, Any] = {**size_options(name), "drop_path_rate": drop_path}
-    # Negative indices count from the deepest level: convolutional networks put a stride 2 level first.
+    # Negative indices count from the deepest level: convolutional networks have a stride 2 level first.
     last = tuple(range(-LEVELS, 0))
     try:
         features = _create(name, pretrained, last, options)
     except TypeError as error:
-        # Networks without stochastic depth do not know the option; those with it may default to something above 0.
+        # Networks without stochastic depth reject the option; those with it may have a default above 0.
         if drop_path:
             raise ValueError(f"backbone {name!r} has no stochastic depth: drop_path must be 0") from error
         del options["drop_path_rate"]

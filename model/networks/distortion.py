@@ -1,7 +1,7 @@
-"""Local-distortion-aware (LDA) vectors: what the target network reads.
+"""Local-distortion-aware (LDA) vectors: the input of the target network.
 
-Source: HyperIQA (Su et al., CVPR 2020), section 3.3 and its released code. Every stage gives a short vector without any
-activation; their concatenation has 224 entries.
+Source: HyperIQA (Su et al., CVPR 2020), section 3.3 and its released code. Each stage gives a short vector, without an
+activation function; the concatenation has 224 entries.
 """
 
 import torch

@@ -1,10 +1,10 @@
-"""SMART-IQA as its long paper's equations have it, which is not what its published figures were measured on.
+"""SMART-IQA by the equations of its long paper, which differs from the network that its published figures are for.
 
 Source: SMART-IQA, long paper, Eq. 4 (stages to 512 channels), 7-9 (sigmoid gate), 10 (fused vector), 14-16 (hyper and
 target network).
 
-Eq. 14 generates, for each crop, a matrix W1 of 128 x 100,352 numbers by a 1x1 convolution of the deepest features. It
-need not be generated: applied to the fused features at once,
+Eq. 14 generates, for each crop, a matrix W1 of 128 x 100,352 numbers by a 1x1 convolution of the deepest features. The
+product with the fused features is computed without making that matrix:
 
     h_j = sum_p sum_k v[p,k] (sum_c K[j,k,c] f[p,c] + bias[j,k]) = sum_k,c K[j,k,c] M[k,c] + sum_k bias[j,k] s[k]
 
@@ -28,7 +28,7 @@ TARGET_HIDDEN = 128
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class EquationConfig:
-    """What the network of the equations is made of.
+    """Config of the network of the equations.
 
     Raises:
         ValueError: A field is out of range.
@@ -37,7 +37,7 @@ class EquationConfig:
     backbone: str
     """timm model name."""
     rank: NonNegativeInt = 0
-    """Rank of the kernel K, as a sum of so many products of three vectors; 0 keeps it whole (268 M numbers for the
+    """Rank of the kernel K: it is a sum of that many products of three vectors. 0 keeps it whole (268 M numbers for the
     base network)."""
     dropout: Rate = 0.3
     drop_path: Rate = 0.2
@@ -65,7 +65,7 @@ class WholeKernel(nn.Module):
 
 
 class LowRankKernel(nn.Module):
-    """The same with K[j,k,c] = sum_r A[j,r] B[r,k] C[r,c].
+    """``WholeKernel`` with K[j,k,c] = sum_r A[j,r] B[r,k] C[r,c].
 
     Args:
         fused: Channels K of the fused features.
@@ -93,8 +93,8 @@ class EquationIQA(Network):
     """SMART-IQA of the equations.
 
     Args:
-        config: The parts.
-        pretrained: Fetch the backbone's ImageNet weights from timm's hub.
+        config: Its config.
+        pretrained: Download the backbone's ImageNet weights from timm's hub.
     """
 
     def __init__(self, config: EquationConfig, *, pretrained: bool = False) -> None:
@@ -112,7 +112,7 @@ class EquationIQA(Network):
             if config.rank
             else WholeKernel(fused, semantic, TARGET_HIDDEN)
         )
-        # 128 is no multiple of 49, so W2 cannot be a map that is read as a matrix.
+        # 128 is no multiple of 49, so W2 cannot be generated as a 7x7 map like the weights of HyperIQA.
         self.hidden_bias = nn.Linear(semantic, TARGET_HIDDEN)
         self.last_weight = nn.Linear(semantic, TARGET_HIDDEN)
         self.last_bias = nn.Linear(semantic, 1)
@@ -135,7 +135,7 @@ class EquationIQA(Network):
 
     @property
     def weighs_stages(self) -> bool:
-        """Yes; but unlike softmax weights, these gates do not sum to 1."""
+        """Always; unlike softmax weights, these sigmoid gates do not sum to 1."""
         return True
 
     def trunks(self) -> dict[str, nn.Module]:

@@ -1,7 +1,7 @@
-"""A mixture of experts: each token goes through the few that a router chooses for it.
+"""A mixture of experts: a router chooses a few experts for each token.
 
-Source: Life-IQA, section III and its released code. Where paper and code disagree, the balance loss uses the full
-softmax (paper, the Switch form: experts that were not chosen get a gradient too), all else follows the code.
+Source: Life-IQA, section III and its released code. Where they disagree, the balance loss follows the paper: it
+uses the full softmax (the Switch form: experts that were not chosen get a gradient too). All else follows the code.
 """
 
 import torch
@@ -16,9 +16,9 @@ class Experts(nn.Module):
 
     Args:
         width: Channels of a token.
-        hidden: Width of each expert.
-        count: Experts.
-        chosen: Experts that a token goes through.
+        hidden: Hidden width of each expert.
+        count: Number of experts.
+        chosen: Number of experts per token.
         dropout: Dropout probability inside the experts.
     """
 
@@ -32,19 +32,20 @@ class Experts(nn.Module):
         )
 
     def forward(self, tokens_NTC: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Route tokens (N, T, C); the mixed answers (N, T, C) and the weighted losses of the router."""
+        """Route tokens (N, T, C); returns the mixed outputs (N, T, C) and the weighted losses of the router."""
         logits_NTE = self.router(tokens_NTC)
         top_NTK, index_NTK = logits_NTE.topk(self.chosen, dim=-1)
-        # Experts that were not chosen weigh nothing. All compute every token: there are few of both, and fixed shapes
-        # keep a crop's answer independent of its company.
+        # Experts that were not chosen get weight 0. All experts compute all tokens: both are few, and fixed shapes keep
+        # the score of a crop independent of the other crops of its batch.
         gates_NTE = torch.zeros_like(logits_NTE).scatter(-1, index_NTK, top_NTK.softmax(dim=-1))
         answers_NTCE = torch.stack([expert(tokens_NTC) for expert in self.experts], dim=-1)
         mixed_NTC = (answers_NTCE * gates_NTE.unsqueeze(-2)).sum(dim=-1)
         return mixed_NTC, self._losses(logits_NTE, index_NTK)
 
     def _losses(self, logits_NTE: Tensor, index_NTK: Tensor) -> dict[str, Tensor]:
-        """Balance: E times the sum over experts of the share of tokens times the mean probability (K when even).
+        """Balance and router z losses, weighted.
 
+        Balance: E times the sum over experts of share of tokens times mean probability (K if tokens are spread evenly).
         Router z: the mean squared log-sum-exp of the logits, which keeps them small.
         """
         count = logits_NTE.shape[-1]

@@ -1,8 +1,8 @@
 """The hyper network and the target network that it parametrises.
 
 Source: HyperIQA (Su et al., CVPR 2020), whose 224-112-56-28-14-1 target network SMART-IQA keeps. For each crop the
-hyper network reads the semantic features and writes the weights of a small perceptron; that perceptron then reads the
-crop's local-distortion vector and answers the score.
+hyper network generates the weights of a small perceptron, the target network, from the semantic features. The target
+network then computes the score from the local-distortion vector of the crop.
 
 Shapes: N crops, I and O the inputs and outputs of a target layer.
 """
@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 GRID = 7
-"""Side of the semantic map that the hyper network reads."""
+"""Side of the feature map that the hyper network reads."""
 HYPER_CHANNELS = 112
 TARGET_WIDTHS = (224, 112, 56, 28, 14)
-"""Inputs of the five target layers; the last one has a single output."""
+"""Input widths of the five target layers; the last layer has a single output."""
 
 
 class TargetLayer(NamedTuple):
@@ -29,12 +29,12 @@ class TargetLayer(NamedTuple):
 
 
 class HyperNetwork(nn.Module):
-    """From a fused semantic map to the parameters of one target network per crop (33,545 numbers).
+    """Generates the parameters of one target network per crop (33,545 numbers) from a fused feature map.
 
     Args:
         in_channels: Channels of the fused map.
-        trunk: Widths of the 1x1 convolutions that squeeze it before the last one to 112 channels.
-        dropout: Dropout probability on the squeezed map.
+        trunk: Widths of the 1x1 convolutions before the last one, which has 112 channels.
+        dropout: Dropout probability after these convolutions.
     """
 
     def __init__(self, in_channels: int, trunk: tuple[int, ...], dropout: float) -> None:
@@ -68,18 +68,18 @@ class HyperNetwork(nn.Module):
 
 
 class TargetNetwork(nn.Module):
-    """A perceptron whose parameters arrive with its input: sigmoid layers, then one linear output.
+    """A perceptron with generated parameters: sigmoid layers, then one linear output.
 
-    The generated weights are applied by batched matmul. Grouped convolutions, the usual form, are slower and cannot be
-    exported. It computes apart from any autocast, because a bf16 output would move in steps of 0.2 to 0.4 points of
-    100, and answers in fp64 unless it is in training: its matrices are so small that fp32 libraries add them up in an
-    order that depends on a crop's place in the batch.
+    The generated weights are applied by batched matmul; grouped convolutions, the usual form, are slower and cannot be
+    exported. Autocast is off, because a bf16 output would move in steps of 0.2 to 0.4 points of 100. Outside training
+    it computes in fp64: its matrices are so small that fp32 libraries sum them in an order that depends on a crop's
+    place in the batch.
 
     Args:
         dropout: Dropout probability after the first three layers.
 
     Attributes:
-        precision: What it computes in outside training.
+        precision: The type that it computes in outside training.
     """
 
     def __init__(self, dropout: float) -> None:
@@ -88,7 +88,7 @@ class TargetNetwork(nn.Module):
         self.precision = torch.float64
 
     def forward(self, vector_NI: Tensor, layers: list[TargetLayer]) -> Tensor:
-        """Answer raw scores (N,) from local-distortion vectors (N, 224)."""
+        """Compute raw scores (N,) from local-distortion vectors (N, 224)."""
         dtype = torch.float32 if self.training else self.precision
         hidden_NI1 = vector_NI.to(dtype).unsqueeze(-1)
         with torch.autocast(hidden_NI1.device.type, enabled=False):

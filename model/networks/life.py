@@ -1,6 +1,6 @@
-"""Life-IQA: six quality queries that talk to each other by graph convolutions and read the third stage by attention.
+"""Life-IQA: six quality queries, mixed by graph convolutions, attend to the third stage of a backbone.
 
-Source: Life-IQA and its released code, which the published 95 M parameters belong to. The graph is constant there,
+Source: Life-IQA and its released code, whose network has the published 95 M parameters. There the graph is constant,
 (J + I) / 7 over six fully connected queries; the paper calls it learnable.
 """
 
@@ -28,7 +28,7 @@ HEADS = 6
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class LifeConfig:
-    """What a Life-IQA network is made of.
+    """Config of a Life-IQA network.
 
     Raises:
         ValueError: A field is out of range.
@@ -37,15 +37,15 @@ class LifeConfig:
     backbone: str = "swin_base_patch4_window7_224"
     experts: Annotated[int, Field(ge=2)] = 4
     depth: Count = 4
-    """Decoder layers."""
+    """Number of decoder layers."""
     learnable_graph: bool = False
-    """Train the graphs, as the paper has it, from the constant one."""
+    """Train the graphs, as in the paper, starting from the constant one."""
     dropout: Rate = 0.1
     drop_path: Rate = 0.1
 
 
 class GraphConvolution(nn.Module):
-    """Three graph convolutions over the queries: every one sees itself twice and each other once, of seven."""
+    """Three graph convolutions over the queries; each query has weight 2/7 on itself and 1/7 on every other."""
 
     def __init__(self, *, learnable: bool) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class GraphConvolution(nn.Module):
             self.register_buffer("graph", graph_QQ, persistent=False)
         self.layers = nn.ModuleList(nn.Linear(inputs, outputs) for inputs, outputs in pairwise(GRAPH_WIDTHS))
         for layer in self.layers:
-            # The released code keeps the matrix as (inputs, outputs), so the fan that torch counts is the outputs.
+            # The released code stores the matrix as (inputs, outputs), so torch takes the outputs for the fan-in.
             assert isinstance(layer, nn.Linear)
             bound = math.sqrt(1 / layer.out_features)
             nn.init.uniform_(layer.weight, -bound, bound)
@@ -67,7 +67,7 @@ class GraphConvolution(nn.Module):
         """Mix queries (N, 6, 384)."""
         for place, layer in enumerate(self.layers):
             graph = self.graphs[place] if len(self.graphs) else self.get_buffer("graph")
-            # (A (h W)) + b: the bias comes after the graph.
+            # A (h W) + b: the bias is added after the graph.
             assert isinstance(layer, nn.Linear)
             queries_NQC = graph @ F.linear(queries_NQC, layer.weight) + layer.bias
             if place < len(self.layers) - 1:
@@ -76,7 +76,7 @@ class GraphConvolution(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """A graph branch and an attention branch, both residual; no feed-forward part."""
+    """A graph branch and an attention branch, both residual, without a feed-forward part."""
 
     def __init__(self, *, learnable_graph: bool) -> None:
         super().__init__()
@@ -96,8 +96,8 @@ class LifeIQA(Network):
     """Life-IQA on a hierarchical backbone.
 
     Args:
-        config: The parts.
-        pretrained: Fetch the backbone's ImageNet weights from timm's hub.
+        config: Its config.
+        pretrained: Download the backbone's ImageNet weights from timm's hub.
     """
 
     def __init__(self, config: LifeConfig, *, pretrained: bool = False) -> None:
@@ -110,7 +110,7 @@ class LifeIQA(Network):
         self.from_fourth = nn.Linear(fourth, WIDTH)
         self.from_third = nn.Linear(third, WIDTH)
         layer = DecoderLayer(learnable_graph=config.learnable_graph)
-        # The released code copies one layer, so all start alike.
+        # The released code copies one layer, so all layers start with the same weights.
         self.layers = nn.ModuleList(deepcopy(layer) for _ in range(config.depth))
         self.norm = nn.LayerNorm(WIDTH)
         self.experts = Experts(WIDTH, 4 * WIDTH, config.experts, chosen=2, dropout=config.dropout)

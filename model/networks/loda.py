@@ -1,7 +1,7 @@
 """LoDa: a frozen vision transformer into which frozen convolutional features are injected before every block.
 
-Source: LoDa (CVPR 2024) and its released code: cosine head, normalisation of ImageNet for both trunks, no layer norm in
-the injectors, every projection of a block its own.
+Source: LoDa (CVPR 2024) and its released code: a cosine head, ImageNet normalisation for both trunks, no layer norm in
+the injectors, no projections shared between blocks.
 """
 
 import timm
@@ -21,7 +21,7 @@ SCALE_STD = 0.02
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class LodaConfig:
-    """What a LoDa network is made of.
+    """Config of a LoDa network.
 
     Raises:
         ValueError: A field is out of range.
@@ -30,7 +30,7 @@ class LodaConfig:
     transformer: str = "vit_base_patch16_224.augreg2_in21k_ft_in1k"
     """timm name of a plain vision transformer."""
     backbone: str = "resnet50.a1_in1k"
-    """timm name of the convolutional network that looks for local distortions."""
+    """timm name of the convolutional network that extracts local distortions."""
     dropout: Rate = 0.1
 
 
@@ -49,7 +49,7 @@ class Perceptron(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention of tokens to the local-distortion tokens, with biases at its output alone."""
+    """Multi-head attention of tokens to local-distortion tokens; only its output layer has a bias."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(RANK, RANK)
 
     def forward(self, tokens_NTR: Tensor, local_NLR: Tensor) -> Tensor:
-        """Read local-distortion tokens (N, L, 64) into tokens (N, T, 64)."""
+        """Attend from tokens (N, T, 64) to local-distortion tokens (N, L, 64)."""
         query = _heads(self.query(tokens_NTR))
         key, value = (_heads(part) for part in self.key_value(local_NLR).chunk(2, dim=-1))
         read = F.scaled_dot_product_attention(query, key, value)
@@ -67,7 +67,7 @@ class CrossAttention(nn.Module):
 
 
 class Injector(nn.Module):
-    """What is added to the tokens before a block of the transformer: down to 64 channels, attention, and up again."""
+    """The addition to the tokens before a block of the transformer: down to 64 channels, attention, and up again."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -87,12 +87,12 @@ class Injector(nn.Module):
 class LoDa(Network):
     """LoDa on a plain vision transformer.
 
-    Only the extractor, the injectors and the head learn. Both trunks' weights are frozen; the batch norms of the
-    convolutional one go on gathering statistics, as in the released code, unless a recipe has ``freeze_bn``.
+    Only the extractor, the injectors and the head are trained. The weights of both trunks are frozen; the batch norms
+    of the convolutional one still update their statistics, as in the released code, unless a recipe has ``freeze_bn``.
 
     Args:
-        config: The parts.
-        pretrained: Fetch both trunks' weights from timm's hub.
+        config: Its config.
+        pretrained: Download the weights of both trunks from timm's hub.
     """
 
     def __init__(self, config: LodaConfig, *, pretrained: bool = False) -> None:
@@ -125,7 +125,7 @@ class LoDa(Network):
         return Prediction(F.cosine_similarity(feature_NC.float(), self.head.float(), dim=-1), None)
 
     def train(self, mode: bool = True) -> "LoDa":
-        """Switch to training or back; the transformer stays as it is, without dropout."""
+        """Switch training mode on or off; the transformer always stays in evaluation mode."""
         super().train(mode)
         self.transformer.eval()
         return self
@@ -137,7 +137,7 @@ class LoDa(Network):
         return frozenset(name for name, _ in self.named_parameters() if name.startswith(prefixes))
 
     def trunks(self) -> dict[str, nn.Module]:
-        """Both trunks; neither learns."""
+        """Both trunks, which are frozen."""
         return {"backbone": self.backbone.features, "transformer": self.transformer}
 
 

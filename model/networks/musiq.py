@@ -11,32 +11,32 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from model.networks.network import STRICT, Count, Network, Prediction
-from model.tokens import GRID, PATCH, PIXELS, Kernel
+from model.token_shapes import GRID, PATCH, PIXELS, Kernel
 
 EMBEDDING_STD = 0.02
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class MusiqConfig:
-    """What a MUSIQ network is made of.
+    """Config of a MUSIQ network.
 
     Raises:
         ValueError: The width is no multiple of the heads, or a field is out of range.
     """
 
     longer_sides: tuple[Count, ...] = (224, 384)
-    """Small copies of the picture beside the full one; () is MUSIQ-single."""
+    """Longer sides of the small copies beside the full-size picture, in pixels; () is MUSIQ-single."""
     width: Count = 384
     depth: Count = 14
     heads: Count = 6
     hidden: Count = 1152
     classes: Count = 1
-    """1 for a score; for more, the head answers the shares of the grades 1 to ``classes``, and the score is their mean
-    (AVA)."""
+    """Outputs of the head: 1 for a score. With more, they are the shares of the grades 1 to ``classes``, and the score
+    is the mean grade (AVA)."""
     tanh_gelu: bool = False
-    """Google's code has the tanh form, pyiqa's port the exact one."""
+    """Use the tanh form of GELU, as Google's code does, instead of the exact one, as pyiqa's port does."""
     kernel: Kernel = "bicubic"
-    """How the small copies are resized, see ``model/tokens.py``."""
+    """How the small copies are resized; see ``model/tokens.py``."""
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -44,7 +44,7 @@ class MusiqConfig:
 
 
 class StandardisedConv(nn.Conv2d):
-    """A convolution without bias whose weights have mean 0 and deviation 1 for each output."""
+    """A convolution without bias whose weights are standardised to mean 0 and deviation 1 for each output channel."""
 
     def __init__(self, inputs: int, outputs: int, size: int, *, stride: int = 1, padding: int = 0) -> None:
         super().__init__(inputs, outputs, size, stride, padding, bias=False)
@@ -57,7 +57,7 @@ class StandardisedConv(nn.Conv2d):
 
 
 class Stem(nn.Module):
-    """From a patch of 32x32 pixels to one vector: a convolution, a bottleneck, a linear layer."""
+    """Embeds a patch of 32x32 pixels as one vector: a convolution, a bottleneck, a linear layer."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class Stem(nn.Module):
 
     def forward(self, pixels_NCHW: Tensor) -> Tensor:
         """Embed patches (N, 3, 32, 32) as (N, width)."""
-        # TensorFlow's SAME padding is uneven: 2 before and 3 after, then 0 before and 1 after the pooling.
+        # TensorFlow's SAME padding is uneven: 2 before and 3 after for the convolution, 0 and 1 for the pooling.
         root = F.relu(self.root_norm(self.root(F.pad(pixels_NCHW, (2, 3, 2, 3)))))
         pooled = F.max_pool2d(F.pad(root, (0, 1, 0, 1)), 3, 2)
         hidden = pooled
@@ -88,7 +88,7 @@ class Stem(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention that does not look at padding."""
+    """Multi-head self-attention that ignores padding."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """A transformer block with its norms before its branches."""
+    """A transformer block with layer norms before its branches (pre-norm)."""
 
     def __init__(self, config: MusiqConfig) -> None:
         super().__init__()
@@ -134,11 +134,11 @@ class Musiq(Network):
     """MUSIQ.
 
     Args:
-        config: The parts.
-        pretrained: There are no weights at timm to fetch; must be False.
+        config: Its config.
+        pretrained: Must be False: timm has no weights for MUSIQ.
 
     Raises:
-        ValueError: Pretrained weights were asked for.
+        ValueError: ``pretrained`` is True.
     """
 
     def __init__(self, config: MusiqConfig, *, pretrained: bool = False) -> None:
@@ -173,7 +173,7 @@ class Musiq(Network):
         return Prediction((answers_NK.softmax(dim=1) * grades_K).sum(dim=1), None)
 
     def trunks(self) -> dict[str, nn.Module]:
-        """Nothing here comes from timm."""
+        """None: no part starts from timm's weights."""
         return {}
 
     def bulk(self) -> Iterable[nn.Module]:

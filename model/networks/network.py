@@ -1,4 +1,4 @@
-"""What every network is, and what it answers."""
+"""Base class of all networks, and their output."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -8,25 +8,25 @@ from pydantic import ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 STRICT = ConfigDict(extra="forbid")
-"""Of the dataclasses that describe networks: what comes from a file is checked, and lists become tuples."""
+"""For the config dataclasses: unknown fields are errors, values are validated, lists become tuples."""
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
 def first_fault(error: ValidationError) -> str:
-    """The first thing that is wrong, in one line."""
+    """Describe the first error in one line."""
     fault = error.errors()[0]
     where = ".".join(str(part) for part in fault["loc"])
     return f"{where + ': ' if where else ''}{fault['msg'].removeprefix('Value error, ')}"
 
 
 class Prediction(NamedTuple):
-    """Raw answers for a batch of work items.
+    """Output of a network for a batch of work items.
 
     Attributes:
-        score: (N,) raw scores, on the scale of the data set that the network was trained on.
-        stage_weights: (N, 4) weights of the backbone stages, or None if the network has none. Rows of softmax weights
-            sum to 1, gates do not.
+        score: (N,) outputs; ``Contract.raw`` converts them to raw scores.
+        stage_weights: (N, 4) weights of the backbone stages; None if the network has none. Rows of softmax weights sum
+            to 1, rows of gates do not.
     """
 
     score: Tensor
@@ -37,9 +37,9 @@ class Network(nn.Module, ABC):
     """A network that scores work items.
 
     Attributes:
-        config: The frozen dataclass that it was made from.
-        auxiliary: Losses of the last forward pass that training adds to the main one, by name, each already weighted;
-            empty for most networks.
+        config: The frozen config dataclass that it was made from.
+        auxiliary: Weighted losses of the last forward pass, by name, which training adds to the main loss; empty for
+            most networks.
     """
 
     config: Any
@@ -60,15 +60,15 @@ class Network(nn.Module, ABC):
 
     @property
     def frozen(self) -> frozenset[str]:
-        """Names of the weights that no training changes, and that checkpoints of several data sets can share."""
+        """Names of the weights that are never trained, so that checkpoints of several data sets can share them."""
         return frozenset()
 
     @abstractmethod
     def trunks(self) -> Mapping[str, nn.Module]:
-        """The parts that start from pretrained weights, by name; recipes give them the lower learning rate."""
+        """The parts that start from pretrained weights, by name; recipes give them a lower learning rate."""
 
     def bulk(self) -> Iterable[nn.Module]:
-        """The parts with nearly all of the work: what answers requests in bf16 or int8 does so in these."""
+        """The parts with nearly all of the arithmetic: bf16 and int8 apply to these."""
         return self.trunks().values()
 
     def stages(self, items: Tensor) -> list[Tensor] | None:
@@ -77,6 +77,6 @@ class Network(nn.Module, ABC):
         return backbone(items) if backbone is not None else None
 
     def activity(self, items: Tensor) -> list[Tensor] | None:
-        """Activity of the stages: their mean magnitudes over channels (N, H_i, W_i), fp32; None if there are none."""
+        """Activity of the stages: mean magnitudes over channels, (N, H_i, W_i) fp32; None if there are no stages."""
         maps = self.stages(items)
         return [map_NCHW.float().abs().mean(dim=1) for map_NCHW in maps] if maps is not None else None

@@ -1,4 +1,4 @@
-"""Networks by name.
+"""Registry of networks: families and presets, by name.
 
 A family is a network class with its typed config; a preset is a named config of one family. ``build("smart-tiny")``
 makes a preset, ``from_dict`` the network that a checkpoint's ``config.json`` describes.
@@ -55,7 +55,7 @@ PRESETS: dict[str, tuple[str, Any]] = {
             ("-backbone-only", False, False),
         )
     },
-    # HyperIQA is SMART-IQA's "backbone only" on another trunk and with a wider hyper trunk.
+    # HyperIQA is the "backbone only" ablation of SMART-IQA with another backbone and a wider hyper trunk.
     "hyperiqa": (
         "smart",
         SmartConfig(
@@ -82,7 +82,7 @@ PRESETS: dict[str, tuple[str, Any]] = {
     "loda-s": ("loda", LodaConfig(transformer="vit_small_patch16_224.augreg_in21k_ft_in1k")),
     "loda-ti": ("loda", LodaConfig(transformer="vit_tiny_patch16_224.augreg_in21k_ft_in1k")),
     "musiq": ("musiq", MusiqConfig()),
-    # As Google's own code computes it, for its released weights.
+    # As in Google's code, for its released weights.
     "musiq-google": ("musiq", MusiqConfig(tanh_gelu=True, kernel="gaussian")),
     "musiq-single": ("musiq", MusiqConfig(longer_sides=())),
     "musiq-medium": ("musiq", MusiqConfig(depth=8, width=768, hidden=2358, heads=8)),
@@ -100,11 +100,11 @@ def build(name: str, *, pretrained: bool = False, **changes: Any) -> Network:
 
     Args:
         name: One of ``names()``.
-        pretrained: Fetch the trunks' ImageNet weights from timm's hub.
-        changes: Fields of the preset's config to set otherwise.
+        pretrained: Download the trunks' ImageNet weights from timm's hub.
+        changes: Fields of the preset's config to change.
 
     Raises:
-        ValueError: No preset has that name, or a change is impossible.
+        ValueError: No preset has that name, or a change is invalid.
     """
     config = _config(name, changes)
     network: Network = FAMILIES[PRESETS[name][0]].network(config, pretrained=pretrained)
@@ -129,7 +129,7 @@ def _made(config: type[Any], fields: Mapping[str, Any], origin: str) -> Any:
 
 
 def view(name: str, **changes: Any) -> dict[str, Any]:
-    """How a preset looks at pictures: fields of its contract that are not a recipe's to choose."""
+    """Fields of the contract that the preset determines, and recipes cannot choose."""
     config = _config(name, changes)
     if not isinstance(config, MusiqConfig):
         return {}
@@ -140,7 +140,7 @@ def from_dict(description: Mapping[str, Any]) -> Network:
     """Make the network that ``to_dict`` described, with random weights.
 
     Raises:
-        ValueError: The family is unknown, or its config has unknown, missing or impossible fields.
+        ValueError: The family is unknown, or its config has unknown, missing or invalid fields.
     """
     fields = dict(description)
     family = FAMILIES.get(str(fields.pop("family", None)))

@@ -1,7 +1,7 @@
-"""SMART-IQA: stage attention over a hierarchical backbone, read by a content-adaptive hyper network.
+"""SMART-IQA: stage attention over a hierarchical backbone, followed by a content-adaptive hyper network.
 
-The network of the authors' released code, whose parameter counts the paper publishes. The equations of the long paper
-describe another one (sigmoid gate, two-layer target network).
+This is the network of the authors' released code, whose parameter counts the paper publishes. The equations of the long
+paper describe another one (sigmoid gate, two-layer target network): ``equations.py``.
 """
 
 import torch
@@ -16,7 +16,7 @@ from model.networks.network import STRICT, Count, Network, Prediction, Rate
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SmartConfig:
-    """What a SMART-IQA network is made of.
+    """Config of a SMART-IQA network.
 
     Raises:
         ValueError: Attention without several stages to weigh, or a field is out of range.
@@ -25,10 +25,9 @@ class SmartConfig:
     backbone: str
     """timm model name."""
     multi_scale: bool = True
-    """Fuse all four stages; False is the paper's "backbone only" ablation, where stage 4 alone feeds the hyper
-    network."""
+    """Fuse all four stages; False is the paper's "backbone only" ablation: only stage 4 feeds the hyper network."""
     attention: bool = True
-    """Weigh the stages; False concatenates them as they are (the paper's "without attention" ablation)."""
+    """Weigh the stages; False concatenates them unweighted (the paper's "without attention" ablation)."""
     trunk: tuple[Count, ...] = (512, 256)
     """Widths of the hyper network's 1x1 convolutions before its last one."""
     dropout: Rate = 0.3
@@ -40,12 +39,14 @@ class SmartConfig:
 
 
 class StageAttention(nn.Module):
-    """Softmax weights of the four stages, from the pooled deepest one.
+    """Softmax weights of the four stages, computed from the pooled deepest one.
 
-    Follows the released code (hidden 256, softmax); the paper's text has 128 and a sigmoid. It starts uniform.
+    Follows the released code (hidden 256, softmax); the paper's text has 128 and a sigmoid. The initial weights are
+    nearly uniform.
 
     Args:
         channels: Channels of the deepest feature map.
+        hidden: Width of the hidden layer.
     """
 
     def __init__(self, channels: int, hidden: int = 256) -> None:
@@ -65,8 +66,8 @@ class SmartIQA(Network):
     """SMART-IQA on any hierarchical backbone.
 
     Args:
-        config: The parts.
-        pretrained: Fetch the backbone's ImageNet weights from timm's hub.
+        config: Its config.
+        pretrained: Download the backbone's ImageNet weights from timm's hub.
     """
 
     def __init__(self, config: SmartConfig, *, pretrained: bool = False) -> None:

@@ -96,7 +96,7 @@ def test_answers_are_kept_apart_by_plan(client: TestClient, monkeypatch: pytest.
     assert post(client, FLAT, "/score?crops=auto", headers={"If-None-Match": tag}).status_code == 304
     assert metric(client, "smartiqa_auto_crops_count") == 2
     # Another release may have another plan.
-    monkeypatch.setattr("model.crop_rounds.PLAN", "another")
+    monkeypatch.setattr("model.crop_rounds.AUTO_ID", "another")
     assert post(client, FLAT, "/score?crops=auto", headers={"If-None-Match": tag}).status_code == 200
 
 

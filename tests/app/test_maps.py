@@ -136,7 +136,7 @@ def test_tags_tell_maps_from_scores_and_from_those_of_other_plans(
     for path in ("/score", "/score?detail=crops", "/attention?detail=map"):
         assert post(client, jpeg, path, headers={"If-None-Match": tag}).status_code == 200
     plain = post(client, jpeg).headers["ETag"]
-    monkeypatch.setattr(map_crops, "PLAN", "another")
+    monkeypatch.setattr(map_crops, "MAP_ID", "another")
     assert post(client, jpeg, MAP, headers={"If-None-Match": tag}).status_code == 200
     assert post(client, jpeg, headers={"If-None-Match": plain}).status_code == 304
 
@@ -151,15 +151,15 @@ def test_spots_are_charged_as_crops(checkpoint_folder: Path, jpeg: bytes, monkey
         wait_ready(client)
         for path in ("/score", MAP, f"{STAGE}1"):
             post(client, jpeg, path)
-    assert taken == [4, 4 + map_crops.MOST, map_crops.MOST]
-    assert given == [("", 4, 4), ("", 4 + map_crops.MOST, 4 + SPOTS), ("", map_crops.MOST, SPOTS)]
+    assert taken == [4, 4 + map_crops.MAX_CROPS, map_crops.MAX_CROPS]
+    assert given == [("", 4, 4), ("", 4 + map_crops.MAX_CROPS, 4 + SPOTS), ("", map_crops.MAX_CROPS, SPOTS)]
 
 
 def test_room_for_spots_is_asked_for_before_the_upload(load: Any, jpeg: bytes) -> None:
     with TestClient(create_app(Settings(max_queue_crops=64), load=load)) as client:
         wait_ready(client)
         service = client.app.state.service  # type: ignore[attr-defined]
-        with service.manager.batcher.reserve(64 - 4 - map_crops.MOST + 1, 0):
+        with service.manager.batcher.reserve(64 - 4 - map_crops.MAX_CROPS + 1, 0):
             problem(post(client, jpeg, MAP), 429, "queue_full")
             assert metric(client, "smartiqa_decode_seconds_count") == 0
             assert post(client, jpeg).status_code == 200

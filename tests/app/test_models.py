@@ -26,8 +26,8 @@ def test_two_checkpoints_of_one_name_are_refused(checkpoint_folder: Path) -> Non
 def test_the_number_of_threads_is_set(checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", chosen.append)
-    # What is measured, and what is made of it, is the calibration's own affair.
-    monkeypatch.setattr("app.models.loading.calibrate", lambda engine, *_, threads: Setting(threads or 2, engine.cap))
+    # What is measured, and what is made of it, is autotune's own affair.
+    monkeypatch.setattr("app.models.loading.autotune", lambda engine, *_, threads: Setting(threads or 2, engine.cap))
     load_models(Settings(checkpoints=(checkpoint_folder,), device="cpu"))
     assert chosen == []
     load_models(Settings(checkpoints=(checkpoint_folder,), device="cpu", threads=3))

@@ -21,7 +21,7 @@ from app.http.routes.batch import NDJSON
 from app.http.schemas import BatchItem
 from app.main import create_app
 from app.settings import Settings
-from model.checkpoint import DEFAULT
+from model.options import DEFAULT_CHECKPOINT
 from tests.app.conftest import served
 from tests.app.fakes import FakeEngine
 from tests.app.test_keys import bearer, entry
@@ -51,7 +51,9 @@ CONFIG = {
 # What a schema cannot say: which bytes are a picture, and which folders may be loaded.
 schemathesis.openapi.format("binary", st.sampled_from(PICTURES))
 schemathesis.openapi.media_type("image/*", st.sampled_from(PICTURES), aliases=["application/octet-stream"])
-schemathesis.openapi.format("path", st.sampled_from([str(DEFAULT), str(DEFAULT.parent / "missing")]))
+schemathesis.openapi.format(
+    "path", st.sampled_from([str(DEFAULT_CHECKPOINT), str(DEFAULT_CHECKPOINT.parent / "missing")])
+)
 
 bounded = settings(
     max_examples=EXAMPLES, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
@@ -71,8 +73,8 @@ guarded_schema = document(**KEYS)
 def serving(**options: Any) -> Iterator[str]:
     """The real server and connections, around an engine that is not."""
     models = {
-        "fake": served(DEFAULT, FakeEngine(cap=8)),
-        "plain": served(DEFAULT, FakeEngine(cap=8), name="plain", attention=False),
+        "fake": served(DEFAULT_CHECKPOINT, FakeEngine(cap=8)),
+        "plain": served(DEFAULT_CHECKPOINT, FakeEngine(cap=8), name="plain", attention=False),
     }
     chosen = Settings(**options)
     app = create_app(chosen, load=lambda _: models)

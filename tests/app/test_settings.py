@@ -4,12 +4,12 @@ import pytest
 from pydantic import ValidationError
 
 from app.settings import Settings, table
-from model.checkpoint import DEFAULT
+from model.options import DEFAULT_CHECKPOINT
 from tests.conftest import ROOT
 
 
 def test_defaults_serve_the_default_checkpoint() -> None:
-    assert Settings().checkpoints == (DEFAULT,)
+    assert Settings().checkpoints == (DEFAULT_CHECKPOINT,)
 
 
 def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:

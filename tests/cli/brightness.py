@@ -14,8 +14,8 @@ from PIL import Image
 
 from model import images
 from model.contract import Contract, Scale
-from model.scorer import ModelId, QualityScore
-from model.sources import open_picture
+from model.picture_source import open_picture
+from model.score import ModelId, QualityScore
 from tests.conftest import encode
 
 CONTRACT = Contract(crops=1, scale=Scale(dataset="made-up", min=0.0, max=1.0), grades=(20.0, 40.0, 60.0, 80.0))
@@ -91,5 +91,5 @@ if __name__ == "__main__":
 
     killed = Brightness(int(sys.argv.pop(1)), lambda: os.kill(os.getpid(), signal.SIGKILL))
     Scorer.load = lambda *_, **__: killed  # type: ignore[method-assign,assignment]
-    autotune.calibrate = lambda *_: None  # type: ignore[assignment]
+    autotune.autotune = lambda *_: None  # type: ignore[assignment]
     main()

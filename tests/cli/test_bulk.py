@@ -21,7 +21,8 @@ from cli.bulk.rows import COLUMNS
 from cli.bulk.stores import Store
 from cli.main import main
 from model.inference import autotune
-from model.scorer import ModelId, Scorer
+from model.score import ModelId
+from model.scorer import Scorer
 from tests.cli import brightness
 from tests.cli.brightness import Brightness, folder_of, grey
 from tests.cli.conftest import Told
@@ -35,7 +36,7 @@ def bulk(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[by
     def run(*arguments: object, scorer: Brightness | None = None) -> Told:
         used, tuned = scorer or Brightness(), []
         monkeypatch.setattr(Scorer, "load", lambda *_, **__: used)
-        monkeypatch.setattr(autotune, "calibrate", lambda engine, _: tuned.append(engine))
+        monkeypatch.setattr(autotune, "autotune", lambda engine, _: tuned.append(engine))
         monkeypatch.setattr(sys, "argv", ["smart-iqa", "score-bulk", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
             main()

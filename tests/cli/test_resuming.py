@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cli.score.journal import Journal
-from model.scorer import ModelId
+from model.score import ModelId
 from tests.cli import brightness
 from tests.cli.brightness import Brightness, folder_of, grey
 from tests.cli.conftest import Score

@@ -16,7 +16,7 @@ import pytest
 
 from app.http import keys
 from model import checkpoint, golden
-from model.checkpoint import DEFAULT
+from model.options import DEFAULT_CHECKPOINT
 from model.scorer import Scorer
 from tests.conftest import EXAMPLES
 from tests.e2e.conftest import Service, running
@@ -80,8 +80,8 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two checkpoints of one name, whose scores of the same picture differ."""
     room = tmp_path_factory.mktemp("versions")
     first, second = room / "first", room / "second"
-    shutil.copytree(DEFAULT, first)
-    loaded = checkpoint.load(DEFAULT)
+    shutil.copytree(DEFAULT_CHECKPOINT, first)
+    loaded = checkpoint.load(DEFAULT_CHECKPOINT)
     parameter = next(iter(loaded.network.parameters()))
     parameter.data.mul_(1.05)
     checkpoint.save(second, loaded.network, name=loaded.config.name, contract=loaded.contract, card="# Another\n")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from model.checkpoint import load
 from model.contract import Items
 from model.inference import autotune
-from model.inference.autotune import Setting, calibrate
+from model.inference.autotune import Setting
 from model.inference.engine import Engine
 
 
@@ -43,7 +43,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 
 def test_takes_what_is_fastest(engine: Engine, asked: list[tuple[int, int]], tmp_path: Path) -> None:
-    assert calibrate(engine, "d", folder=tmp_path) == Setting(threads=2, cap=2)
+    assert autotune.autotune(engine, "d", folder=tmp_path) == Setting(threads=2, cap=2)
     assert (torch.get_num_threads(), engine.cap) == (2, 2)
     assert asked == [(1, 1), (1, 2), (2, 1), (2, 2)] * autotune.ROUNDS
 
@@ -51,17 +51,17 @@ def test_takes_what_is_fastest(engine: Engine, asked: list[tuple[int, int]], tmp
 def test_a_batch_that_gains_next_to_nothing_stays_small(
     engine: Engine, asked: list[tuple[int, int]], tmp_path: Path
 ) -> None:
-    assert calibrate(engine, "d", threads=1, folder=tmp_path) == Setting(threads=1, cap=1)
+    assert autotune.autotune(engine, "d", threads=1, folder=tmp_path) == Setting(threads=1, cap=1)
     assert engine.shapes == (1,)
     assert set(asked) == {(1, 1), (1, 2)}
 
 
 def test_remembers(engine: Engine, asked: list[tuple[int, int]], tmp_path: Path) -> None:
-    setting = calibrate(engine, "d", folder=tmp_path / "new")
+    setting = autotune.autotune(engine, "d", folder=tmp_path / "new")
     measured = len(asked)
-    assert calibrate(engine, "d", folder=tmp_path / "new") == setting
+    assert autotune.autotune(engine, "d", folder=tmp_path / "new") == setting
     assert len(asked) == measured > 0
-    calibrate(engine, "another checkpoint", threads=1, folder=tmp_path / "new")
+    autotune.autotune(engine, "another checkpoint", threads=1, folder=tmp_path / "new")
     assert len(asked) > measured
 
 
@@ -75,14 +75,14 @@ def test_a_damaged_memory_is_measured_anew(
 ) -> None:
     monkeypatch.setattr(autotune, "_key", lambda *_: "key")
     (tmp_path / autotune.FILE).write_text(content)
-    assert calibrate(engine, "d", folder=tmp_path) == Setting(threads=2, cap=2)
+    assert autotune.autotune(engine, "d", folder=tmp_path) == Setting(threads=2, cap=2)
     assert asked
     assert json.loads((tmp_path / autotune.FILE).read_text())["key"] == [2, 2]
 
 
 def test_a_folder_that_cannot_be_written(engine: Engine, asked: list[tuple[int, int]], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert calibrate(engine, "d", folder=tmp_path / "file") == Setting(threads=2, cap=2)
+    assert autotune.autotune(engine, "d", folder=tmp_path / "file") == Setting(threads=2, cap=2)
     assert asked
 
 
@@ -97,7 +97,7 @@ def test_threads_that_change_a_score_are_not_taken(
     torch.set_num_threads(1)
     usual = 1
     monkeypatch.setattr(engine, "predict", moved)
-    assert calibrate(engine, "d", folder=tmp_path).threads == 1
+    assert autotune.autotune(engine, "d", folder=tmp_path).threads == 1
     assert set(asked) == {(1, 1), (1, 2)}
 
 
@@ -107,7 +107,7 @@ def test_the_score_is_the_same_with_any_threads_and_batches(engine: Engine, tmp_
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
         rows = [*rows, engine.predict(crops_NHWC)]
-    calibrate(engine, "d", folder=tmp_path)
+    autotune.autotune(engine, "d", folder=tmp_path)
     rows = [*rows, engine.predict(crops_NHWC)]
     assert all(np.array_equal(row, rows[0]) for row in rows)
 
@@ -116,5 +116,5 @@ def test_slow_networks_are_not_measured(
     engine: Engine, asked: list[tuple[int, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(autotune, "SLOW_SECONDS", 0.0)
-    assert calibrate(engine, "d", folder=tmp_path) == Setting(torch.get_num_threads(), 2)
+    assert autotune.autotune(engine, "d", folder=tmp_path) == Setting(torch.get_num_threads(), 2)
     assert not asked

@@ -12,9 +12,10 @@ from PIL import Image
 
 from model import crop_rounds, images
 from model.contract import Box, Contract, Scale
-from model.crop_rounds import AUTO, FIRST, TOLERANCE, Rounds, spread_out
+from model.crop_rounds import AUTO, FIRST_ROUND, TOLERANCE, CropRounds, spread_out
 from model.grid import grid
-from model.scorer import QualityScore, Scorer
+from model.score import QualityScore
+from model.scorer import Scorer
 from tests.conftest import EXAMPLES, photo
 
 SIDE = 224
@@ -26,12 +27,12 @@ def boxes_of(width: int, height: int, count: int) -> tuple[Box, ...]:
     return tuple((left, top, left + SIDE, top + SIDE) for left, top in grid(width, height, SIDE, count))
 
 
-def started(contract: Contract, count: int, crops: crop_rounds.Crops | None = AUTO) -> Rounds:
+def started(contract: Contract, count: int, crops: crop_rounds.Crops | None = AUTO) -> CropRounds:
     picture = images.from_image(Image.new("RGB", (512, 512)))
-    return Rounds(contract.views(picture, count), contract, crops)
+    return CropRounds(contract.views(picture, count), contract, crops)
 
 
-def gone_through(rounds: Rounds, rows_ND: NDArray[np.float32]) -> list[int]:
+def gone_through(rounds: CropRounds, rows_ND: NDArray[np.float32]) -> list[int]:
     """Answer each round with the next rows; gives how many crops had been scored after each."""
     ends = [0]
     while (items := rounds.items) is not None:
@@ -56,8 +57,8 @@ def varied() -> Image.Image:
 
 def test_order_by_hand() -> None:
     # Rows of three and of four: the middles of the edges, and a windmill.
-    assert spread_out(boxes_of(512, 512, 9))[:FIRST] == (1, 3, 5, 7)
-    assert spread_out(boxes_of(512, 512, 16))[:FIRST] == (1, 7, 8, 14)
+    assert spread_out(boxes_of(512, 512, 9))[:FIRST_ROUND] == (1, 3, 5, 7)
+    assert spread_out(boxes_of(512, 512, 16))[:FIRST_ROUND] == (1, 7, 8, 14)
     assert spread_out(boxes_of(SIDE, SIDE, 16)) == (0,)
 
 
@@ -80,7 +81,7 @@ def test_no_first_round_stands_better_for_all(width: int, height: int, count: in
         weights[list(chosen)] += 1 / len(chosen)
         return float(weights @ similar @ weights)
 
-    first = min(FIRST, len(boxes))
+    first = min(FIRST_ROUND, len(boxes))
     least = min(map(discrepancy, combinations(range(len(boxes)), first)))
     assert discrepancy(spread_out(boxes)[:first]) == pytest.approx(least, abs=1e-9)
 
@@ -99,7 +100,7 @@ def test_rounds_go_on_until_they_are_sure(count: int, spread: float, seed: int) 
     # A picture of this size has room for as many crops as were asked for.
     assert rounds.count == count
     ends = gone_through(rounds, rows_ND)
-    assert ends == [min(FIRST * 2**power, count) for power in range(len(ends))]
+    assert ends == [min(FIRST_ROUND * 2**power, count) for power in range(len(ends))]
     for end in ends:
         stderr = 100 / 4 * rows_ND[:end, 0].astype(float).std(ddof=1) / end**0.5 if end > 1 else 0
         assert (end == ends[-1]) == (stderr <= TOLERANCE or end == count)
@@ -111,7 +112,7 @@ def test_rounds_cut_the_plan_and_nothing_else(count: int, seed: int) -> None:
     picture = images.from_image(photo(512, 512))
     views = contract.views(picture, count)
     row_of = {crop.tobytes(): place for place, crop in enumerate(views.items)}
-    rounds = Rounds(views, contract, AUTO)
+    rounds = CropRounds(views, contract, AUTO)
     shown = []
     # Rows that are not sure of anything, each with the place of its crop in the plan.
     signs = np.random.default_rng(seed).permutation(count) % 2
@@ -144,7 +145,7 @@ def test_the_scale_decides_what_is_sure() -> None:
 
 def test_flat_pictures_end_early_and_varied_ones_do_not(sixteen: Scorer, varied: Image.Image) -> None:
     flat = sixteen.score(Image.new("RGB", (640, 480), (90, 120, 150)), AUTO)
-    assert (len(flat.crops), flat.stderr) == (FIRST, 0)
+    assert (len(flat.crops), flat.stderr) == (FIRST_ROUND, 0)
     whole = sixteen.score(varied, AUTO)
     assert whole == sixteen.score(varied)
     assert len(whole.crops) == sixteen.checkpoint.contract.crops
@@ -166,4 +167,4 @@ def test_company_changes_nothing(sixteen: Scorer, varied: Image.Image, tmp_path:
         whole = sixteen.score(source)
         assert {crop.box: crop for crop in whole.crops}.items() >= {crop.box: crop for crop in result.crops}.items()
         counts.add(len(result.crops))
-    assert counts >= {FIRST, 16}
+    assert counts >= {FIRST_ROUND, 16}

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from model.inference import inference_form
 from model.inference.convolution import FusedConv, FusedTrunk, fuse_trunk
+from model.inference.form import inference_form
 from model.inference.linear import FusedLinear
 from model.inference.quantised import QuantisedConv, QuantisedLinear, Range, observe, quantised
 from model.inference.selection import select

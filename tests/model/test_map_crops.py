@@ -1,4 +1,4 @@
-"""Where spots lie, what a map of them tells, and where stages are active."""
+"""Where map crops lie, what the map of their scores shows, and where stages are active."""
 
 import dataclasses
 import io
@@ -11,9 +11,10 @@ from model import checkpoint
 from model.contract import Contract, Scale
 from model.inference.engine import Engine
 from model.maps import map_crops
-from model.maps.map_crops import Layout, Spots
+from model.maps.map_crops import Layout, MapCrops
 from model.maps.overlay import ACTIVITY_COLOURS, render_activity
 from model.networks import registry
+from model.options import DEFAULT_CHECKPOINT
 from model.scorer import Scorer
 from tests.conftest import EXAMPLES, encode, photo
 
@@ -34,10 +35,10 @@ def trained() -> Scorer:
 
 @pytest.mark.parametrize("name", CONTRACTS)
 @pytest.mark.parametrize("size", SIZES)
-def test_spots_cover_every_picture_and_are_few(name: str, size: tuple[int, int]) -> None:
+def test_map_crops_cover_every_picture_and_are_few(name: str, size: tuple[int, int]) -> None:
     contract = CONTRACTS[name]
     where = map_crops.layout(contract, *size)
-    assert len(where.lefts) * len(where.tops) <= map_crops.MOST
+    assert len(where.lefts) * len(where.tops) <= map_crops.MAX_CROPS
     for starts, length in ((where.lefts, where.width), (where.tops, where.height)):
         assert starts[0] == 0
         assert starts[-1] + contract.crop_size == length
@@ -51,7 +52,7 @@ def test_a_large_picture_is_looked_at_twice_as_closely() -> None:
     assert where == Layout(854, 640, (0, 133, 267, 400, 534), (0, 160, 320), 320)
 
 
-def test_jpegs_that_are_decoded_smaller_have_all_that_spots_need() -> None:
+def test_jpegs_that_are_decoded_smaller_have_all_that_map_crops_need() -> None:
     contract = CONTRACTS["near"]
     for size in ((2400, 1600), (1700, 1300), (1300, 2600)):
         picture = contract.decode(encode(Image.radial_gradient("L").resize(size)))
@@ -65,14 +66,14 @@ def scored(values: list[list[float]], original: tuple[int, int], contract: Contr
     where = map_crops.layout(contract, *original)
     assert (len(where.tops), len(where.lefts)) == np.shape(values)
     rows = np.array(values, np.float32).reshape(-1, 1)
-    made = Spots(items=np.zeros((len(rows), 1, 1, 3), np.uint8), layout=where, original=original)
+    made = MapCrops(items=np.zeros((len(rows), 1, 1, 3), np.uint8), layout=where, original=original)
     drawn = made.score_map(rows, contract)
     assert np.shape(drawn.scores) == (drawn.rows, drawn.columns)
     return np.array(drawn.scores)
 
 
 def test_a_map_by_hand() -> None:
-    # Spots of 224 in 448x224 lie half a spot apart: their scores stand at a quarter, a half and three quarters.
+    # Crops of 224 in 448x224 lie half a crop apart: their scores stand at a quarter, a half and three quarters.
     drawn = scored([[0.2, 0.6, 0.4]], (448, 224), CONTRACTS["far"])
     assert drawn.shape == (16, 32)
     assert (drawn == drawn[0]).all()
@@ -80,8 +81,8 @@ def test_a_map_by_hand() -> None:
     np.testing.assert_allclose(drawn[0], np.interp(centres, [0.25, 0.5, 0.75], [20, 60, 40]), atol=0.01)
 
 
-def test_spots_far_apart_leave_no_holes() -> None:
-    # 24 spots in a strip of 20 crops.
+def test_map_crops_far_apart_leave_no_holes() -> None:
+    # 24 map crops in a strip of 20 crops.
     values = np.linspace(0, 1, 24)
     drawn = scored([values.tolist()], (6400, 320), CONTRACTS["near"])
     assert drawn.shape == (2, 32)
@@ -124,7 +125,7 @@ def test_a_blurred_half_and_a_noisy_corner_are_seen(trained: Scorer) -> None:
     assert abs(changed[:, 26:]).max() < 3
 
 
-def test_spots_have_no_part_in_the_score(trained: Scorer) -> None:
+def test_map_crops_have_no_part_in_the_score(trained: Scorer) -> None:
     before = trained.score(EXAMPLES[0])
     first, second = trained.map(EXAMPLES[0]), trained.map(EXAMPLES[0])
     assert first == second
@@ -159,8 +160,8 @@ def test_without_stages_or_local_scores() -> None:
     network = registry.build("musiq", width=48, depth=1, heads=4, hidden=64)
     view = registry.view("musiq", width=48, depth=1, heads=4, hidden=64)
     contract = dataclasses.replace(CONTRACTS["far"], **view, crops=1)
-    config = dataclasses.replace(checkpoint.inspect(checkpoint.DEFAULT)[0], name="whole", contract=contract)
-    loaded = dataclasses.replace(checkpoint.load(checkpoint.DEFAULT), config=config, network=network)
+    config = dataclasses.replace(checkpoint.inspect(DEFAULT_CHECKPOINT)[0], name="whole", contract=contract)
+    loaded = dataclasses.replace(checkpoint.load(DEFAULT_CHECKPOINT), config=config, network=network)
     whole = Scorer(loaded, Engine(network, contract, device="cpu", precision="fp32"))
     for ask, words in (
         (lambda: whole.map(photo()), "no local scores"),

@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from model import tokens
+from model import token_shapes, tokens
 from model.networks.musiq import Musiq, MusiqConfig
 from tests.conftest import photo
 from tests.model.test_systems import attend, layer_norm, linear, weights_of
 
-CELL, SCALE, REAL = tokens.PIXELS, tokens.PIXELS + 1, tokens.PIXELS + 2
+CELL, SCALE, REAL = token_shapes.PIXELS, token_shapes.PIXELS + 1, token_shapes.PIXELS + 2
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_numbers_of_tokens(width: int, height: int, real: int | None, padded: in
     full = math.ceil(width / 32) * math.ceil(height / 32)
     counts = [int(cut[cut[:, SCALE] == scale][:, REAL].sum()) for scale in range(3)]
     assert counts[2] == full
-    assert len(cut) == 49 + 144 + next(length for length in tokens.FULL_LENGTHS if length >= full)
+    assert len(cut) == 49 + 144 + next(length for length in token_shapes.FULL_LENGTHS if length >= full)
     if real is not None:
         assert (int(cut[:, REAL].sum()), len(cut)) == (real, padded)
 
@@ -50,23 +50,23 @@ def test_numbers_of_tokens(width: int, height: int, real: int | None, padded: in
 def test_patches_are_cut_row_by_row_with_half_the_padding_before() -> None:
     pixels = torch.arange(40 * 70, dtype=torch.float32).reshape(1, 1, 40, 70).expand(1, 3, 40, 70)
     cut = tokens.patches(pixels, scale=2)
-    assert cut.shape == (2 * 3, tokens.LENGTH)
+    assert cut.shape == (2 * 3, token_shapes.LENGTH)
     # 24 rows of padding: 12 above; 26 columns: 13 to the left.
-    first = cut[0, : tokens.PIXELS].reshape(3, 32, 32)
+    first = cut[0, : token_shapes.PIXELS].reshape(3, 32, 32)
     assert first[0, 12, 13] == 0
     assert first[0, 12, 14] == 1
     assert first[0, 13, 13] == 70
     assert first[0, :12].abs().sum() == 0
-    second = cut[1, : tokens.PIXELS].reshape(3, 32, 32)
+    second = cut[1, : token_shapes.PIXELS].reshape(3, 32, 32)
     assert second[0, 12, 0] == 32 - 13
-    below = cut[3, : tokens.PIXELS].reshape(3, 32, 32)
+    below = cut[3, : token_shapes.PIXELS].reshape(3, 32, 32)
     assert below[0, 0, 13] == (32 - 12) * 70
     assert cut[:, SCALE].tolist() == [2.0] * 6
 
 
 def test_pixels_run_from_minus_one_to_one() -> None:
     cut = tokens.cut(np.asarray(Image.new("RGB", (64, 64), (0, 255, 255))), longer_sides=())
-    assert cut.shape == (64, tokens.LENGTH)
+    assert cut.shape == (64, token_shapes.LENGTH)
     assert cut[0, :1024].tolist() == [-1.0] * 1024
     assert cut[0, 1024:3072].tolist() == [1.0] * 2048
     assert cut[4:].sum() == 0
@@ -111,7 +111,7 @@ def test_against_its_formulas() -> None:
     cut = torch.from_numpy(tokens.cut(np.asarray(photo(96, 64))))
     embedded = []
     for token in cut[cut[:, REAL] > 0]:
-        pixels = token[: tokens.PIXELS].reshape(3, 32, 32)
+        pixels = token[: token_shapes.PIXELS].reshape(3, 32, 32)
         # TensorFlow's SAME for 7x7 with stride 2: 5 in all, the smaller half before.
         root = F.conv2d(F.pad(pixels, (2, 3, 2, 3)), standardised(weights["stem.root.weight"]), stride=2)
         root = group_norm(root, weights["stem.root_norm.weight"], weights["stem.root_norm.bias"], 1e-6).clamp(min=0)

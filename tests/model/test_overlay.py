@@ -5,7 +5,8 @@ import numpy as np
 from PIL import Image
 
 from model.maps.overlay import STAGE_COLOURS, render, shrink
-from model.scorer import CropScore, Scorer
+from model.score import CropScore
+from model.scorer import Scorer
 from tests.conftest import encode, photo
 
 

@@ -9,10 +9,11 @@ from PIL import Image
 
 from model import golden, images
 from model.contract import Contract
-from model.crop_rounds import Rounds
+from model.crop_rounds import CropRounds
 from model.images import ImageWarning
-from model.scorer import ModelId, QualityScore, Scorer, aggregate
-from model.sources import Source
+from model.picture_source import PictureSource
+from model.score import ModelId, QualityScore, aggregate
+from model.scorer import Scorer
 from tests.conftest import encode, photo
 
 
@@ -27,7 +28,7 @@ def test_every_form_of_a_picture_gets_the_same_score(scorer: Scorer, data: bytes
     expected = scorer.score(data).score
     image = Image.open(file)
     tensor = torch.from_numpy(np.array(image))
-    forms: list[Source] = [file, str(file), data, image, np.asarray(image), tensor, tensor.permute(2, 0, 1)]
+    forms: list[PictureSource] = [file, str(file), data, image, np.asarray(image), tensor, tensor.permute(2, 0, 1)]
     for source in forms:
         assert scorer.score(source).score == expected
     for many in (forms, iter(forms)):
@@ -54,7 +55,7 @@ def test_aggregate_by_hand(contract: Contract) -> None:
     rows = np.array([[2, 0.1, 0.2, 0.3, 0.4], [3, 0.3, 0.2, 0.1, 0.4]], np.float32)
     picture = images.from_image(photo(512, 512))
     views = contract.views(picture, crops=2)
-    rounds = Rounds(views, contract, 2)
+    rounds = CropRounds(views, contract, 2)
     rounds.add(rows)
     result = aggregate(rounds, picture.facts, contract, ModelId(name="m", digest="d"))
     assert (result.raw_score, result.score) == (2.5, 37.5)
@@ -62,7 +63,7 @@ def test_aggregate_by_hand(contract: Contract) -> None:
     assert result.stderr == pytest.approx(12.5, abs=1e-4)
     assert result.stage_weights == pytest.approx((0.2, 0.2, 0.2, 0.4))
     assert [crop.score for crop in result.crops] == [25, 50]
-    rounds = Rounds(contract.views(picture, crops=1), contract, 1)
+    rounds = CropRounds(contract.views(picture, crops=1), contract, 1)
     rounds.add(rows[:1, :1])
     single = aggregate(rounds, picture.facts, contract, ModelId(name="m", digest="d"))
     assert single.std is None

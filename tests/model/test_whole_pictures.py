@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from model import checkpoint, golden, images, tokens
+from model import checkpoint, golden, images, token_shapes
 from model.contract import Contract, Scale
 from model.networks.musiq import Musiq, MusiqConfig
 from model.scorer import Scorer
@@ -36,7 +36,7 @@ def test_one_item_of_the_whole_picture(contract: Contract) -> None:
     picture = images.decode(encode(photo(900, 600)))
     views = contract.views(picture, 16)
     # Shrunk to fit 512x512: 512x341.
-    assert views.items.shape == (1, 49 + 144 + 256, tokens.LENGTH)
+    assert views.items.shape == (1, 49 + 144 + 256, token_shapes.LENGTH)
     assert views.boxes == ((0, 0, 900, 600),)
     assert contract.id.startswith("tokens-v1-")
     assert Contract.from_dict(contract.to_dict()) == contract
@@ -44,7 +44,7 @@ def test_one_item_of_the_whole_picture(contract: Contract) -> None:
 
 def test_a_small_picture_keeps_its_pixels(contract: Contract) -> None:
     views = contract.views(images.decode(encode(photo(100, 60))))
-    assert views.items.shape == (1, 49 + 144 + 64, tokens.LENGTH)
+    assert views.items.shape == (1, 49 + 144 + 64, token_shapes.LENGTH)
     assert views.warnings == ()
 
 

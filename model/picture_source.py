@@ -1,4 +1,4 @@
-"""The forms in which a picture may be handed to the offline scorer."""
+"""What the offline scorer accepts as a picture: a path, bytes, a Pillow image, an array, a tensor."""
 
 from pathlib import Path
 
@@ -10,14 +10,19 @@ from torch import Tensor, uint8
 from model import images
 from model.contract import Contract
 
-Source = Path | str | bytes | Image.Image | NDArray[np.uint8] | Tensor
+PictureSource = Path | str | bytes | Image.Image | NDArray[np.uint8] | Tensor
 
 
-def open_picture(source: Source, contract: Contract, limits: images.Limits) -> images.Picture:
-    """Decode whatever form a picture is handed over in.
+def open_picture(source: PictureSource, contract: Contract, limits: images.Limits) -> images.Picture:
+    """Decode a picture that is given in any of these forms.
 
-    Pillow images, arrays and tensors come with all their pixels, also where the contract would decode their files at
-    a smaller scale.
+    Pillow images, arrays and tensors keep all their pixels, even where the contract decodes files at a smaller scale.
+
+    Args:
+        source: A path, encoded bytes, a Pillow image, a uint8 array (H, W, 3) or (H, W), or a uint8 tensor (H, W, 3) or
+            (3, H, W).
+        contract: How files are decoded.
+        limits: Sizes of pictures to accept.
 
     Raises:
         ImageError: The picture cannot be scored.
@@ -38,7 +43,7 @@ def open_picture(source: Source, contract: Contract, limits: images.Limits) -> i
 
 
 def _of_tensor(tensor: Tensor) -> NDArray[np.uint8]:
-    # Three columns of pixels are no picture, so the shape alone tells where the channels are.
+    # No picture is three pixels wide, so the shape alone shows which axis has the channels.
     last = tensor.ndim == 3 and tensor.shape[2] == 3
     if tensor.dtype != uint8 or not (last or (tensor.ndim == 3 and tensor.shape[0] == 3)):
         kind = str(tensor.dtype).removeprefix("torch.")
