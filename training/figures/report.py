@@ -12,7 +12,7 @@ import pandas as pd
 
 from model import checkpoint, images
 from model.maps.overlay import shrink
-from training import run, sweep
+from training import run, sweep_results
 from training.evaluator import EVALUATION, PREDICTIONS
 from training.figures import activity, agreement, comparison, curves, stages, style
 
@@ -44,13 +44,13 @@ def make(folder: Path) -> Path:
     Raises:
         ValueError: The folder is none of them.
     """
-    for file, draw in ((EVALUATION, _evaluation), (sweep.SWEEP, _sweep), (run.METRICS, _run)):
+    for file, draw in ((EVALUATION, _evaluation), (sweep_results.SWEEP, _sweep), (run.METRICS, _run)):
         if (folder / file).is_file():
             title, sections = draw(folder)
             page = folder / PAGE
             page.write_text(_page(title, sections), encoding="utf-8")
             return page
-    raise ValueError(f"{folder} holds no run ({run.METRICS}), evaluation ({EVALUATION}) or sweep ({sweep.SWEEP})")
+    raise ValueError(f"{folder} holds no run ({run.METRICS}), evaluation ({EVALUATION}) or sweep ({sweep_results.SWEEP})")
 
 
 def _run(folder: Path) -> tuple[str, list[str]]:
@@ -110,8 +110,8 @@ def _activity(folder: Path, about: Mapping[str, Any], predictions: pd.DataFrame)
 
 
 def _sweep(folder: Path) -> tuple[str, list[str]]:
-    rows = sweep.read(folder)
-    part = sweep.judged(rows[0])[0]
+    rows = sweep_results.read(folder)
+    part = sweep_results.judged(rows[0])[0]
     title = f"Sweep {folder.name}, {part} pictures"
     table = [
         {
@@ -119,11 +119,11 @@ def _sweep(folder: Path) -> tuple[str, list[str]]:
             "network": row["network"],
             "parameters": f"{row['parameters'] / 1e6:.2f} M",
             "GMACs": row["gmacs"],
-            **sweep.judged(row)[1],
+            **sweep_results.judged(row)[1],
         }
         for row in rows
     ]
-    table.append({"run": "median", "network": "", "parameters": "", "GMACs": "", **sweep.median(rows)})
+    table.append({"run": "median", "network": "", "parameters": "", "GMACs": "", **sweep_results.median(rows)})
     bars = style.save(comparison.bars(rows, title), folder / FIGURES, "runs")
     cost = style.save(comparison.cost(rows, title), folder / FIGURES, "cost")
     return title, [
