@@ -27,19 +27,19 @@ def sweep(
     from rich.table import Table
 
     from cli.console import results
-    from training import cross_validation
+    from training import cross_validation, sweep_results
     from training import sweep as sweeps
 
     variations = sweeps.load(file, change or ())
     sweeps.run(variations, root, out, init=init, decoders=decoders_option(decoders))
-    rows = sweeps.read(out)
+    rows = sweep_results.read(out)
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("run", "part", "parameters", "GMACs", "SRCC", "PLCC", "RMSE"):
         table.add_column(column, justify="left" if column in ("run", "part") else "right")
     for row in rows:
-        part, figures = sweeps.judged(row)
+        part, figures = sweep_results.judged(row)
         table.add_row(row["name"], part, f"{row['parameters']:,}", f"{row['gmacs']:.2f}", *_shown(figures))
-    table.add_row("median", "", "", "", *_shown(sweeps.median(rows)))
+    table.add_row("median", "", "", "", *_shown(sweep_results.median(rows)))
     if all(variation.recipe.split == "folds" for variation in variations) and len(rows) > 1:
         together = cross_validation.read(out)
         table.add_row("mean of the folds", "", "", "", *_shown(together.mean))

@@ -62,9 +62,8 @@ def train(
     if workers is not None and not ray:
         raise typer.BadParameter("needs --ray; processes that decode are --decoders", param_hint="--workers")
     from cli.console import notes, results
-    from training import cross_validation as cross_validation
+    from training import cross_validation, trainer
     from training import recipe as recipes
-    from training import trainer
 
     start: Callable[..., Path] = partial(trainer.train, decoders=decoders_option(decoders))
     if ray:
@@ -79,7 +78,7 @@ def train(
         teacher=teacher,
         split=split,
         save_seconds=save_every,
-        folds=None if folds is None else cross_validation.read(folds),
+        cross_validation=None if folds is None else cross_validation.read(folds),
     )
     notes.print("finished; the checkpoint folder is:")
     results.print(str(folder), markup=False, soft_wrap=True)

@@ -46,7 +46,7 @@ class FoldedConv(nn.Module):
         return answer
 
 
-def folded(network: Network) -> Network:
+def fold_batch_norms(network: Network) -> Network:
     """Make a stand-in for a network whose batch norms keep their statistics: other steps, the same parameters.
 
     Args:

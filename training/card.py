@@ -2,16 +2,13 @@
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from model.contract import GRADES, PERCENTILE_STEP, Contract
 from training.correlation import FIGURES, Agreement
+from training.cross_validation import CrossValidation
 from training.datasets import Part
 from training.recipe import Recipe
 from training.splits import Split
-
-if TYPE_CHECKING:
-    from training.cross_validation import CrossValidation
 
 TERMS = {
     "biq2021": (
@@ -47,7 +44,7 @@ def write(
     calibrated_on: str,
     note: str,
     init: str,
-    folds: "CrossValidation | None",
+    cross_validation: CrossValidation | None,
 ) -> str:
     """Write ``card.md``.
 
@@ -61,7 +58,7 @@ def write(
         calibrated_on: On which pictures the line to the labels was fitted; "" if it was not.
         note: What was done to the labels.
         init: Where the first weights came from.
-        folds: What cross-validation of the recipe gave.
+        cross_validation: Figures of the recipe's cross-validation; None without one.
     """
     scale = contract.scale
     counts = {"training": split.train, "validation": split.validation, "testing": split.test}
@@ -72,9 +69,10 @@ def write(
         + " |"
         for part, agreement in agreements.items()
     ]
-    if folds is not None:
-        cells = (f"{folds.mean[figure]:.4f} ± {folds.spread[figure]:.4f}" for figure in FIGURES)
-        lines.append(f"| {folds.folds} folds | {folds.pictures} | " + " | ".join(cells) + " |")
+    if cross_validation is not None:
+        mean, spread = cross_validation.mean, cross_validation.spread
+        cells = (f"{mean[figure]:.4f} ± {spread[figure]:.4f}" for figure in FIGURES)
+        lines.append(f"| {cross_validation.folds} folds | {cross_validation.pictures} | " + " | ".join(cells) + " |")
     size = f"{contract.crop_size}x{contract.crop_size}"
     views = (
         f"{recipe.visits * recipe.crops_per_picture} random {'and mirrored ' if recipe.flip else ''}{size} crops"
@@ -114,11 +112,11 @@ Measured through the serving path with {f"{contract.crops} crops" if contract.vi
 |---|---|---|---|---|---|---|---|
 {chr(10).join(lines)}
 
-RMSE and MAE are in units of the labels.{_folds(folds)}
+RMSE and MAE are in units of the labels.{_cross_validation_errors(cross_validation)}
 
 ## What a score means
 
-{_meaning(contract)}
+{_grades_and_percentiles(contract)}
 
 ## Terms
 
@@ -132,26 +130,27 @@ to {contract.width}x{contract.height}.
 """
 
 
-def _folds(folds: "CrossValidation | None") -> str:
-    """What cross-validation says of errors, in words."""
-    if folds is None:
+def _cross_validation_errors(result: CrossValidation | None) -> str:
+    """How far scores were from labels in cross-validation, in words; "" without one."""
+    if result is None:
         return ""
-    half, most, nearly_all = folds.within
+    half, most, nearly_all = result.within
     text = f"""
 
-In the row of the folds the recipe was trained {folds.folds} times, each time without the pictures that it was then
-judged on: mean and standard deviation. Over all of these pictures a score is {folds.error:.1f} points of 100 away from
+In the row of the folds the recipe was trained {result.folds} times, each time without the pictures that it was then
+judged on: mean and standard deviation. Over all of these pictures a score is {result.error:.1f} points of 100 away from
 the people's: by at most {half:.1f} for half of them, {most:.1f} for 68 % and {nearly_all:.1f} for 95 %."""
-    if folds.coverage:
-        one, two, three = (f"{share:.0%}" for share in folds.coverage)
+    if result.coverage:
+        one, two, three = (f"{share:.0%}" for share in result.coverage)
+        most, nearly_all = result.reach
         text += f"""
 `stderr` is the spread of the crops alone: the error is within one of it for {one} of the pictures, within two for
-{two} and three for {three}. It takes {folds.reach[0]:.1f} of it to hold 68 %, and {folds.reach[1]:.1f} to hold 95 %."""
+{two} and three for {three}. It takes {most:.1f} of it to hold 68 %, and {nearly_all:.1f} to hold 95 %."""
     return text
 
 
-def _meaning(contract: Contract) -> str:
-    """Grades and percentiles as tables."""
+def _grades_and_percentiles(contract: Contract) -> str:
+    """The contract's grades and percentiles as tables."""
     if not contract.grades:
         return "There were too few training pictures to grade scores."
     ends = ["0", *(f"{score:g}" for score in contract.grades), "100"]

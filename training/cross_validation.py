@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from model import checkpoint
-from training import sweep
+from training import sweep_results
 from training.correlation import FIGURES
 from training.evaluator import PREDICTIONS
 from training.run import CHECKPOINT, evaluation_folder
@@ -64,7 +64,7 @@ def read(folder: Path) -> CrossValidation:
     Raises:
         ValueError: The folder holds no finished sweep, or its runs do not test every picture once.
     """
-    rows = sweep.read(folder)
+    rows = sweep_results.read(folder)
     if len(rows) < 2:
         raise ValueError(f"{folder} holds {len(rows)} finished runs; cross-validation takes two at least")
     tables, points = [], []
@@ -84,7 +84,7 @@ def read(folder: Path) -> CrossValidation:
     errors_P = np.concatenate(points)
     sure = together["stderr"].fillna(0).to_numpy() > 0
     times_P = errors_P[sure] / together["stderr"].to_numpy()[sure]
-    figures = [sweep.judged(row)[1] for row in rows]
+    figures = [sweep_results.judged(row)[1] for row in rows]
     return CrossValidation(
         folds=len(rows),
         pictures=len(together),

@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scipy import stats
 
@@ -15,14 +15,12 @@ from model.networks import registry
 from model.scorer import Scorer
 from training import card, initial_weights, losses, score_statistics, splits
 from training.correlation import Agreement
+from training.cross_validation import CrossValidation
 from training.datasets import Dataset, Part, Sample
 from training.errors import TrainingError
 from training.evaluator import evaluate, write
 from training.recipe import Recipe
 from training.run import BEST, CANDIDATE, CHECKPOINT, SPLIT, evaluation_folder, read_metrics
-
-if TYPE_CHECKING:
-    from training.cross_validation import CrossValidation
 
 CALIBRATION_PICTURES = 500
 STAGING = "finishing"
@@ -57,7 +55,7 @@ def finish(
     *,
     root: Path,
     split_origin: str,
-    folds: "CrossValidation | None",
+    cross_validation: CrossValidation | None,
 ) -> None:
     """Measure the best epoch with the contract's crops, and write it with its card, split and golden scores.
 
@@ -72,7 +70,7 @@ def finish(
         init: First weights.
         root: Where the data set is.
         split_origin: Where the split is from, in words.
-        folds: What cross-validation of the recipe gave, if the checkpoint shall tell.
+        cross_validation: Figures of the recipe's cross-validation, for card and config; None without one.
 
     Raises:
         TrainingError: It cannot be written.
@@ -105,7 +103,7 @@ def finish(
         calibrated_on=calibrated_on,
         note=dataset.note,
         init=_origin(init),
-        folds=folds,
+        cross_validation=cross_validation,
     )
     _save(
         staging,
@@ -119,7 +117,7 @@ def finish(
             f"{recipe.dataset}-{part}": {"pictures": float(len(split.names(part))), **agreement.to_dict()}
             for part, agreement in agreements.items()
         }
-        | ({f"{recipe.dataset}-folds": folds.figures()} if folds else {}),
+        | ({f"{recipe.dataset}-folds": cross_validation.figures()} if cross_validation else {}),
     )
     try:
         (staging / SPLIT).write_text(splits.dump(split), encoding="utf-8")

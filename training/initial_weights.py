@@ -39,7 +39,7 @@ def network(recipe: Recipe, init: Path | None, *, fetch: bool) -> registry.Netwo
     return made
 
 
-def rehearse(recipe: Recipe, contract: Contract, init: Path | None) -> None:
+def check(recipe: Recipe, contract: Contract, init: Path | None) -> None:
     """Find out that the recipe's network can be made and sees what the contract shows, before anything is written.
 
     Raises:

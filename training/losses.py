@@ -69,7 +69,7 @@ def hinge(x_N: Tensor, y_N: Tensor, margin: float) -> Tensor:
     return _mean(F.relu(margin - dx * dy.sign()))
 
 
-def made_up(x_ML: Tensor, blanks_N: Tensor, drops_ML: Tensor, *, lowest: float, weight: float) -> Tensor:
+def unlabelled(x_ML: Tensor, blanks_N: Tensor, drops_ML: Tensor, *, lowest: float, weight: float) -> Tensor:
     """Cost of what is wrong about predictions for pictures that nobody rated.
 
     Args:

@@ -9,24 +9,20 @@ A sweep is a TOML file with a ``base`` recipe and a table of changes for each ru
     loss = "l2"
 """
 
-import json
 import os
 import re
-import statistics
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from model import checkpoint
 from model.checkpoint import CONFIG
 from model.networks import registry
-from training import complexity, recipe, trainer
+from training import complexity, recipe, sweep_results, trainer
 from training.recipe import Recipe
 from training.run import CHECKPOINT, RECIPE
 
-SWEEP = "sweep.json"
 SHIPPED = recipe.SHIPPED / "sweeps"
 
 
@@ -111,36 +107,7 @@ def run(variations: Sequence[Variation], root: Path, out: Path, *, init: Path | 
                 "figures": config.figures,
             }
         )
-        (out / SWEEP).write_text(json.dumps({"runs": rows}, indent=2) + "\n", encoding="utf-8")
-
-
-def read(folder: Path) -> list[dict[str, Any]]:
-    """Read a sweep's results.
-
-    Raises:
-        ValueError: There are none.
-    """
-    try:
-        rows: list[dict[str, Any]] = json.loads((folder / SWEEP).read_text(encoding="utf-8"))["runs"]
-    except OSError as error:
-        raise ValueError(f"{folder / SWEEP}: {error.strerror}") from error
-    return rows
-
-
-def judged(row: Mapping[str, Any]) -> tuple[str, Mapping[str, float]]:
-    """The figures that a run is compared by: on its test pictures, or without any on those for validation."""
-    figures: Mapping[str, Mapping[str, float]] = row["figures"]
-    for part in ("test", "validation"):
-        for name, values in figures.items():
-            if name.endswith(part):
-                return part, values
-    raise ValueError(f"run {row['name']!r} was not measured on any picture")
-
-
-def median(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Median of each figure over the runs of a sweep: how papers report several splits."""
-    figures = [judged(row)[1] for row in rows]
-    return {name: statistics.median(values[name] for values in figures) for name in figures[0]}
+        sweep_results.write(out, rows)
 
 
 def finished(folder: Path, wanted: Recipe) -> bool:

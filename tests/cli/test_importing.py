@@ -1,6 +1,8 @@
 """Files with the key names of other projects, made from our own networks, must come back as those networks."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,13 @@ from torch import Tensor
 
 from cli.models import importing
 from cli.models.weight_formats import FORMATS
+from cli.models.weight_formats.base import LABEL_SCALES
 from model import golden
 from model.networks import registry
 from model.networks.network import Network
 from model.scorer import Scorer
 from tests.cli.test_commands import smart_iqa
+from training.datasets import READERS
 
 Weights = dict[str, Tensor]
 
@@ -295,6 +299,21 @@ def test_the_command(tmp_path: Path) -> None:
     again = smart_iqa("models", "import", tmp_path / "koniq_pretrained.pkl", "--out", tmp_path / "hyperiqa")
     assert again.returncode == 2
     assert "exists already" in again.stderr
+
+
+def test_scales_are_those_of_the_readers_where_labels_were_not_turned_round() -> None:
+    for name in ("koniq10k", "spaq", "clive", "flive", "kadid10k", "tid2013"):
+        assert LABEL_SCALES[name] is READERS[name].scale
+    for name in ("live", "csiq"):
+        assert not LABEL_SCALES[name].higher_is_better
+
+
+def test_importing_needs_no_training_libraries() -> None:
+    code = (
+        "import sys; sys.modules |= dict.fromkeys(('pandas', 'scipy', 'matplotlib', 'tensorboard'))\n"
+        "from cli.models import importing, weight_formats; assert weight_formats.FORMATS"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 def test_wrong_and_damaged_files(tmp_path: Path) -> None:

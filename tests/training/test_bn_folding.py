@@ -7,7 +7,7 @@ from torch import nn
 
 from model.inference.convolution import FusedConv
 from model.networks import registry
-from training.bn_folding import FoldedConv, folded
+from training.bn_folding import FoldedConv, fold_batch_norms
 from training.learner import Learner
 from training.recipe import Recipe
 
@@ -41,7 +41,7 @@ def test_outputs_and_gradients_are_the_networks_own(
 ) -> None:
     plain = learning(network, frozen, **options)
     before = {name: value.clone() for name, value in plain.state_dict().items()}
-    stand_in = folded(plain)
+    stand_in = fold_batch_norms(plain)
     kinds = {type(module) for module in stand_in.modules()}
     assert FoldedConv in kinds
     assert (FusedConv in kinds) == bool(frozen)
@@ -65,7 +65,7 @@ def test_outputs_and_gradients_are_the_networks_own(
 
 def test_modules_that_are_not_trunks_are_shared() -> None:
     plain = learning("smart-mobile", (), backbone="test_resnet")
-    stand_in = folded(plain)
+    stand_in = fold_batch_norms(plain)
     assert stand_in is not plain
     assert stand_in.hyper is plain.hyper
     assert {id(one) for one in stand_in.parameters()} == {id(one) for one in plain.parameters()}
@@ -73,5 +73,5 @@ def test_modules_that_are_not_trunks_are_shared() -> None:
 
 def test_what_cannot_be_traced_stays_as_it_is() -> None:
     plain = registry.build("loda-ti", backbone="test_vit")
-    assert folded(plain) is plain
+    assert fold_batch_norms(plain) is plain
     assert not any(isinstance(layer, BatchNormAct2d) for layer in plain.modules())

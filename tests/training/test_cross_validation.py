@@ -7,12 +7,12 @@ import pytest
 
 from model import checkpoint
 from tests.training.conftest import RECIPE
-from training import cross_validation, recipe, sweep, trainer
+from training import cross_validation, recipe, sweep, sweep_results, trainer
 from training.run import CHECKPOINT, evaluation_folder
 
 
 @pytest.fixture(scope="module")
-def folded(root: Path, init: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def swept(root: Path, init: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep over three folds of twelve pictures."""
     folder = tmp_path_factory.mktemp("folds")
     base = replace(RECIPE, split="folds", folds=3, selection="last", epochs=1, crops=4)
@@ -23,16 +23,16 @@ def folded(root: Path, init: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder / "out"
 
 
-def test_all_folds_together(folded: Path) -> None:
-    found = cross_validation.read(folded)
-    rows = sweep.read(folded)
+def test_all_folds_together(swept: Path) -> None:
+    found = cross_validation.read(swept)
+    rows = sweep_results.read(swept)
     assert (found.folds, found.pictures) == (3, 12)
     srcc = [row["figures"]["csv-test"]["srcc"] for row in rows]
     assert found.mean["srcc"] == pytest.approx(np.mean(srcc))
     assert found.spread["srcc"] == pytest.approx(np.std(srcc, ddof=1))
-    tables = [pd.read_csv(evaluation_folder(folded / row["folder"], "test") / "predictions.csv") for row in rows]
+    tables = [pd.read_csv(evaluation_folder(swept / row["folder"], "test") / "predictions.csv") for row in rows]
     # Labels of this set run from 1/12 to 1: what a point is, the contract knows.
-    scale = checkpoint.inspect(folded / "fold-0" / CHECKPOINT)[0].contract.scale
+    scale = checkpoint.inspect(swept / "fold-0" / CHECKPOINT)[0].contract.scale
     errors = pd.concat(tables)["error"].abs() / (scale.max - scale.min) * 100
     assert found.error == pytest.approx(errors.mean())
     assert found.within == pytest.approx(tuple(np.percentile(errors, (50, 68, 95))))
@@ -41,22 +41,24 @@ def test_all_folds_together(folded: Path) -> None:
     assert found.figures()["srcc_sd"] == round(found.spread["srcc"], 4)
 
 
-def test_a_checkpoint_carries_them(folded: Path, root: Path, init: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_carries_them(swept: Path, root: Path, init: Path, tmp_path: Path) -> None:
     whole = replace(RECIPE, validation_share=0, test_share=0, selection="last", epochs=1)
-    folder = trainer.train(whole, root, tmp_path / "run", init=init, decoders=0, folds=cross_validation.read(folded))
+    folder = trainer.train(
+        whole, root, tmp_path / "run", init=init, decoders=0, cross_validation=cross_validation.read(swept)
+    )
     config, _ = checkpoint.inspect(folder)
-    assert config.figures == {"csv-folds": cross_validation.read(folded).figures()}
+    assert config.figures == {"csv-folds": cross_validation.read(swept).figures()}
     card = (folder / checkpoint.CARD).read_text()
-    assert f"---|\n| 3 folds | 12 | {cross_validation.read(folded).mean['srcc']:.4f} ± " in card
+    assert f"---|\n| 3 folds | 12 | {cross_validation.read(swept).mean['srcc']:.4f} ± " in card
     assert "points of 100 away" in card
 
 
-def test_runs_that_are_no_folds(folded: Path, tmp_path: Path) -> None:
+def test_runs_that_are_no_folds(swept: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"sweep\.json"):
         cross_validation.read(tmp_path)
-    (tmp_path / "sweep.json").write_text((folded / "sweep.json").read_text().replace("fold-1", "fold-0"))
+    (tmp_path / "sweep.json").write_text((swept / "sweep.json").read_text().replace("fold-1", "fold-0"))
     for name in ("fold-0", "fold-2"):
-        (tmp_path / name).symlink_to(folded / name)
+        (tmp_path / name).symlink_to(swept / name)
     with pytest.raises(ValueError, match="is tested twice"):
         cross_validation.read(tmp_path)
     (tmp_path / "fold-2").unlink()

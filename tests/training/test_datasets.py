@@ -40,6 +40,7 @@ def test_labels_are_within_their_scale_and_groups_stay_together(name: str, tmp_p
     BUILDERS[name](tmp_path)
     dataset = datasets.read(name, tmp_path)
     assert dataset.scale.dataset == name
+    assert READERS[name].scale in (dataset.scale, None)
     assert all(dataset.scale.min <= sample.mos <= dataset.scale.max for sample in dataset.samples)
     split = splits.make(dataset, test_share=0.3, validation_share=0.3, seed=3)
     group = {sample.name: sample.group for sample in dataset.samples}

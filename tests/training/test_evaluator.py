@@ -128,7 +128,7 @@ def test_the_report_of_an_evaluation(evaluated: Path) -> None:
 def test_the_report_of_a_run(finished: Path) -> None:
     page = report.make(finished).read_text()
     assert "figures/curves.png" in page
-    assert "network = &quot;smart-mobile&quot;" in page
+    assert "network = &#34;smart-mobile&#34;" in page
 
 
 def test_a_folder_that_holds_nothing_to_draw(tmp_path: Path) -> None:

@@ -100,11 +100,11 @@ def test_at_least() -> None:
     assert losses.at_least(torch.zeros(0), 1.0).item() == 0
 
 
-def test_made_up_pictures() -> None:
+def test_unlabelled_pictures() -> None:
     ladders, drops = torch.tensor([[0.1, 0.3, -0.4], [0.9, 0.5, 0.2]]), torch.full((2, 2), 0.1)
     # One of four steps rises by 0.2 instead of falling by 0.1; one of four blanks lies above 0; and below it lie one of
     # four degraded crops and one blank.
-    cost = losses.made_up(ladders, torch.tensor([0.6, 0.0, 0.0, -0.4]), drops, lowest=0.0, weight=2.0)
+    cost = losses.unlabelled(ladders, torch.tensor([0.6, 0.0, 0.0, -0.4]), drops, lowest=0.0, weight=2.0)
     assert cost.item() == pytest.approx(2 * 0.3 / 4 + 0.6 / 4 + 0.8 / 8)
     # The first crop has a label of its own, and may be anything.
-    assert losses.made_up(ladders[:1, :1], ladders[0, :0], drops[:1, :0], lowest=5.0, weight=1.0).item() == 0
+    assert losses.unlabelled(ladders[:1, :1], ladders[0, :0], drops[:1, :0], lowest=5.0, weight=1.0).item() == 0

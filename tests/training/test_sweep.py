@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.conftest import RECIPE
-from training import recipe, sweep
+from training import recipe, sweep, sweep_results
 from training.figures import report
 
 
@@ -19,12 +19,12 @@ def swept(root: Path, init: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def test_runs_and_their_median(swept: Path) -> None:
-    rows = sweep.read(swept / "out")
+    rows = sweep_results.read(swept / "out")
     assert [row["name"] for row in rows] == ["split 0", "split 1", "split 2"]
     assert {row["parameters"] for row in rows} == {1_519_261}
-    parts = [sweep.judged(row)[0] for row in rows]
+    parts = [sweep_results.judged(row)[0] for row in rows]
     assert parts == ["test"] * 3
-    assert sweep.median(rows)["rmse"] == sorted(sweep.judged(row)[1]["rmse"] for row in rows)[1]
+    assert sweep_results.median(rows)["rmse"] == sorted(sweep_results.judged(row)[1]["rmse"] for row in rows)[1]
 
 
 def test_finished_runs_are_not_trained_again(swept: Path, root: Path, init: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from PIL import ImageFilter
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
 
 from model import checkpoint, golden
 from model.contract import Contract, Scale
@@ -211,15 +212,25 @@ def test_bf16_trains_too(root: Path, init: Path, tmp_path: Path) -> None:
     assert {value.dtype for value in weights.values() if value.is_floating_point()} == {torch.float32}
 
 
-def test_a_loss_that_is_not_a_number_ends_the_run(
-    finished: Path, root: Path, init: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def not_a_number(x: Tensor, _: Tensor) -> Tensor:
+    return (x * float("nan")).mean()
+
+
+def without_a_gradient(x: Tensor, _: Tensor) -> Tensor:
+    """0, whose gradient is 0 times infinity."""
+    return (x - x.detach()).abs().sqrt().mean()
+
+
+@pytest.mark.parametrize("loss", [not_a_number, without_a_gradient])
+def test_a_loss_or_a_gradient_that_is_not_a_number_ends_the_run(
+    loss: losses.Loss, finished: Path, root: Path, init: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(finished, tmp_path / "run")
     text = (tmp_path / "run" / run.RECIPE).read_text()
     (tmp_path / "run" / run.RECIPE).write_text(text.replace("epochs = 2\n", "epochs = 3\n"))
     before = {file.name: file.read_bytes() for file in (tmp_path / "run" / "best").iterdir()}
     state = (tmp_path / "run" / run.STATE).read_bytes()
-    monkeypatch.setattr(losses, "make", lambda *_, **__: lambda x, _: (x * float("nan")).mean())
+    monkeypatch.setattr(losses, "make", lambda *_, **__: loss)
     with pytest.raises(TrainingError, match=r"loss is not a number, epoch 3, step 2; .* saved before is untouched"):
         train(replace(RECIPE, epochs=3), root, tmp_path / "run", init)
     assert (tmp_path / "run" / run.STATE).read_bytes() == state

@@ -13,13 +13,14 @@ from training.datasets.scorefile import table
 
 SCORES = "data.csv"
 COLUMNS = ("mos_quality", "mos_align")
+SCALE = Scale(dataset="agiqa3k", min=0.0, max=5.0)
 
 
 def read(root: Path, column: str) -> Dataset:
     """Read the list; pictures of one prompt belong together."""
     files = Folder(root)
     return Dataset(
-        scale=Scale(dataset="agiqa3k", min=0.0, max=5.0),
+        scale=SCALE,
         samples=tuple(
             Sample(path=files.find(row["name"]), name=row["name"], mos=row.number(column), group=row["prompt"])
             for row in table(files.find(SCORES), ("name", "prompt", column))
@@ -42,6 +43,7 @@ READER = Reader(
     pictures=2_982,
     layout="*.jpg and data.csv in one folder",
     columns=COLUMNS,
+    scale=SCALE,
     recognises=recognises,
     read=read,
 )

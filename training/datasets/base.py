@@ -71,6 +71,7 @@ class Reader:
         pictures: How many there are when it is whole; 0 for anybody's own.
         layout: What its folder holds, in one line.
         columns: The scores to choose from, the usual one first.
+        scale: Scale of the usual scores; None where the labels themselves decide it.
         recognises: Whether a folder looks like it.
         read: From its folder and the chosen column to samples whose files need not exist.
     """
@@ -80,5 +81,6 @@ class Reader:
     pictures: int
     layout: str
     columns: tuple[str, ...]
+    scale: Scale | None
     recognises: Callable[[Path], bool]
     read: Callable[[Path, str], Dataset]

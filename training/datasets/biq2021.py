@@ -12,6 +12,7 @@ from training.datasets.files import Folder, any_file
 from training.datasets.scorefile import table
 
 PARTS: dict[str, Part] = {"Train (Images and MOS).csv": "train", "Test (Images and MOS).csv": "test"}
+SCALE = Scale(dataset="biq2021", min=0.0, max=1.0)
 
 
 def read(root: Path, column: str) -> Dataset:
@@ -32,7 +33,7 @@ def read(root: Path, column: str) -> Dataset:
         for file, part in found.items()
         for row in table(file, ("Image Name", column))
     )
-    return Dataset(scale=Scale(dataset="biq2021", min=0.0, max=1.0), samples=samples)
+    return Dataset(scale=SCALE, samples=samples)
 
 
 READER = Reader(
@@ -41,6 +42,7 @@ READER = Reader(
     pictures=12_000,
     layout="Images/*.jpg; Train (Images and MOS).csv, Test (Images and MOS).csv",
     columns=("MOS",),
+    scale=SCALE,
     recognises=any_file(*PARTS),
     read=read,
 )

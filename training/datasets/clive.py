@@ -13,6 +13,7 @@ from training.datasets.scorefile import matlab
 
 NAMES, SCORES = "Data/AllImages_release.mat", "Data/AllMOS_release.mat"
 TRAINING = 7
+SCALE = Scale(dataset="clive", min=0.0, max=100.0)
 
 
 def read(root: Path, column: str) -> Dataset:
@@ -24,7 +25,7 @@ def read(root: Path, column: str) -> Dataset:
     if len(names) != len(scores):
         raise DatasetError(f"{files.find(SCORES)}: {len(scores)} scores for {len(names)} names")
     return Dataset(
-        scale=Scale(dataset="clive", min=0.0, max=100.0),
+        scale=SCALE,
         samples=tuple(
             Sample(path=images.find(name), name=name, mos=mos, group=name)
             for name, mos in list(zip(names, scores, strict=True))[TRAINING:]
@@ -38,6 +39,7 @@ READER = Reader(
     pictures=1_162,
     layout=f"Images/*; {NAMES}, {SCORES}",
     columns=("AllMOS_release",),
+    scale=SCALE,
     recognises=any_file(SCORES),
     read=read,
 )

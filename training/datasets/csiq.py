@@ -14,6 +14,7 @@ from training.datasets.scorefile import words
 
 SCORES = "csiq_label.txt"
 FLAT = "dst_imgs_all"
+SCALE = Scale(dataset="csiq", min=0.0, max=1.0)
 
 
 def read(root: Path, column: str) -> Dataset:
@@ -34,7 +35,7 @@ def read(root: Path, column: str) -> Dataset:
             )
         )
     return Dataset(
-        scale=Scale(dataset="csiq", min=0.0, max=1.0),
+        scale=SCALE,
         samples=tuple(samples),
         note="Labels are 1 minus the DMOS, so that higher is better.",
     )
@@ -46,6 +47,7 @@ READER = Reader(
     pictures=866,
     layout=f"dst_imgs/{{awgn,blur,contrast,fnoise,jpeg,jpeg2000}}/*.png (or {FLAT}/*.png); {SCORES}",
     columns=("dmos",),
+    scale=SCALE,
     recognises=any_file(SCORES),
     read=read,
 )

@@ -13,6 +13,7 @@ from training.datasets.files import Folder, any_file
 from training.datasets.scorefile import table
 
 SCORES, TEST, VALIDATION = "labels_image.csv", "labels640.csv", "labels=640_padded.csv"
+SCALE = Scale(dataset="flive", min=0.0, max=100.0)
 
 
 def read(root: Path, column: str) -> Dataset:
@@ -31,7 +32,7 @@ def read(root: Path, column: str) -> Dataset:
         parts |= {row["name_image"]: "test" for row in table(test, ("name_image",))}
     usual: Part = "train" if test.is_file() else ""
     return Dataset(
-        scale=Scale(dataset="flive", min=0.0, max=100.0),
+        scale=SCALE,
         samples=tuple(
             Sample(
                 path=images.find(name),
@@ -52,6 +53,7 @@ READER = Reader(
     pictures=39_810,
     layout=f"database/*/*.jpg; {SCORES} there or beside it; {TEST} and {VALIDATION} for the official split",
     columns=("mos",),
+    scale=SCALE,
     recognises=any_file(SCORES, f"database/{SCORES}"),
     read=read,
 )

@@ -12,6 +12,7 @@ from training.datasets.files import Folder, any_file, first_folder
 from training.datasets.scorefile import table
 
 SCORES = "dmos.csv"
+SCALE = Scale(dataset="kadid10k", min=1.0, max=5.0)
 
 
 def read(root: Path, column: str) -> Dataset:
@@ -19,7 +20,7 @@ def read(root: Path, column: str) -> Dataset:
     images = Folder(first_folder(root, "images", "distorted_images"))
     rows = table(Folder(root).find(SCORES), ("dist_img", "ref_img", column))
     return Dataset(
-        scale=Scale(dataset="kadid10k", min=1.0, max=5.0),
+        scale=SCALE,
         samples=tuple(
             Sample(
                 path=images.find(row["dist_img"]),
@@ -39,6 +40,7 @@ READER = Reader(
     pictures=10_125,
     layout="images/I01_01_01.png ... (or distorted_images/); dmos.csv",
     columns=("dmos",),
+    scale=SCALE,
     recognises=any_file(SCORES),
     read=read,
 )

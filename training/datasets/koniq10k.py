@@ -14,7 +14,10 @@ from training.datasets.scorefile import table
 
 SCORES = "koniq10k_scores_and_distributions.csv"
 SETS = "koniq10k_distributions_sets.csv"
-RANGES = {"MOS_zscore": (0.0, 100.0), "MOS": (1.0, 5.0)}
+SCALES = {
+    "MOS_zscore": Scale(dataset="koniq10k", min=0.0, max=100.0),
+    "MOS": Scale(dataset="koniq10k", min=1.0, max=5.0),
+}
 PARTS: dict[str, Part] = {"training": "train", "validation": "validation", "test": "test"}
 
 
@@ -36,9 +39,8 @@ def read(root: Path, column: str) -> Dataset:
         labels = [(row["image_name"], row.number("MOS")) for row in table(sets, ("image_name", "MOS"))]
     else:
         raise DatasetError(f"{scores}: no such file, and {sets.name} has no labels {column!r}")
-    low, high = RANGES[column]
     return Dataset(
-        scale=Scale(dataset="koniq10k", min=low, max=high),
+        scale=SCALES[column],
         samples=tuple(
             Sample(path=images.find(name), name=name, mos=mos, group=name, part=parts.get(name, ""))
             for name, mos in labels
@@ -51,7 +53,8 @@ READER = Reader(
     title="KonIQ-10k, photos with authentic distortions (Hosu et al. 2020)",
     pictures=10_073,
     layout=f"1024x768/*.jpg (or 512x384/); {SCORES}; {SETS} for the official split",
-    columns=tuple(RANGES),
+    columns=tuple(SCALES),
+    scale=SCALES["MOS_zscore"],
     recognises=any_file(SCORES, SETS),
     read=read,
 )

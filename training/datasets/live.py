@@ -51,6 +51,7 @@ READER = Reader(
     pictures=779,
     layout=f"{', '.join(FOLDERS)}, each with img1.bmp ...; {SCORES}, {REFERENCES}",
     columns=("dmos_new",),
+    scale=None,
     recognises=any_file(SCORES),
     read=read,
 )

@@ -1,13 +1,13 @@
-"""Score files: tables of text, spreadsheets and MATLAB arrays, read with messages that name file, column and line."""
+"""Readers of score files: tables of text, spreadsheets and MATLAB arrays; errors name the file, column and line.
+
+pandas and SciPy are imported where a file is read: the list of data sets is needed without them too.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
-import scipy.io
 
 from training.datasets.base import DatasetError
 
@@ -85,6 +85,8 @@ def matlab(file: Path, name: str) -> list[Any]:
     Raises:
         DatasetError: The file is missing, not of MATLAB, or lacks the array.
     """
+    import scipy.io
+
     if not file.is_file():
         raise DatasetError(f"{file}: no such file")
     try:
@@ -98,6 +100,8 @@ def matlab(file: Path, name: str) -> list[Any]:
 
 
 def _frame(file: Path) -> Any:
+    import pandas as pd
+
     if not file.is_file():
         raise DatasetError(f"{file}: no such file")
     try:

@@ -12,6 +12,7 @@ from training.datasets.scorefile import table
 
 SCORES = "Annotations/MOS and Image attribute scores.xlsx"
 TWIN = "Annotations/MOS and Image attribute scores.csv"
+SCALE = Scale(dataset="spaq", min=0.0, max=100.0)
 
 
 def read(root: Path, column: str) -> Dataset:
@@ -20,7 +21,7 @@ def read(root: Path, column: str) -> Dataset:
     scores = files.find(SCORES) if files.find(SCORES).is_file() or not files.find(TWIN).is_file() else files.find(TWIN)
     images = Folder(files.find("TestImage"))
     return Dataset(
-        scale=Scale(dataset="spaq", min=0.0, max=100.0),
+        scale=SCALE,
         samples=tuple(
             Sample(path=images.find(name), name=name, mos=row.number(column), group=name)
             for row in table(scores, ("Image name", column))
@@ -35,6 +36,7 @@ READER = Reader(
     pictures=11_125,
     layout=f"TestImage/*.jpg; {SCORES} (or .csv)",
     columns=("MOS", "Brightness", "Colorfulness", "Contrast", "Noisiness", "Sharpness"),
+    scale=SCALE,
     recognises=any_file(SCORES, TWIN),
     read=read,
 )

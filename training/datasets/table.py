@@ -47,6 +47,7 @@ READER = Reader(
     pictures=0,
     layout="a CSV file with the columns path,mos[,group,split]; paths are relative to it",
     columns=("mos",),
+    scale=None,
     recognises=lambda root: root.suffix.lower() == ".csv" and root.is_file(),
     read=read,
 )

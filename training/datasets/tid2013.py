@@ -12,6 +12,7 @@ from training.datasets.files import Folder, any_file
 from training.datasets.scorefile import words
 
 SCORES = "mos_with_names.txt"
+SCALE = Scale(dataset="tid2013", min=0.0, max=9.0)
 
 
 def read(root: Path, column: str) -> Dataset:
@@ -19,7 +20,7 @@ def read(root: Path, column: str) -> Dataset:
     files = Folder(root)
     images = Folder(files.find("distorted_images"))
     return Dataset(
-        scale=Scale(dataset="tid2013", min=0.0, max=9.0),
+        scale=SCALE,
         samples=tuple(
             Sample(path=images.find(name), name=name, mos=row.number(column), group=name[1:3])
             for row in words(files.find(SCORES), (column, "name"))
@@ -34,6 +35,7 @@ READER = Reader(
     pictures=3_000,
     layout=f"distorted_images/i01_01_1.bmp ...; {SCORES}",
     columns=("mos",),
+    scale=SCALE,
     recognises=any_file(SCORES),
     read=read,
 )

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from training import sweep
+from training import sweep_results
 from training.figures import style
 
 
@@ -14,11 +14,11 @@ def bars(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
     """Draw SRCC and PLCC of each run.
 
     Args:
-        rows: As ``sweep.read`` gives them.
+        rows: As ``sweep_results.read`` gives them.
         title: What was swept.
     """
     figure, axes = style.new(max(5.0, 1.1 * len(rows) + 1.5), 4.2)
-    figures = [sweep.judged(row)[1] for row in rows]
+    figures = [sweep_results.judged(row)[1] for row in rows]
     at = np.arange(len(rows))
     for shift, (name, colour) in zip((-0.2, 0.2), (("srcc", style.RED), ("plcc", style.BLUE)), strict=True):
         drawn = axes.bar(at + shift, [values[name] for values in figures], 0.38, color=colour, label=name.upper())
@@ -37,12 +37,12 @@ def cost(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
     """Draw SRCC over multiply-accumulates; the area of a dot grows with the parameters.
 
     Args:
-        rows: As ``sweep.read`` gives them.
+        rows: As ``sweep_results.read`` gives them.
         title: What was swept.
     """
     figure, axes = style.new()
     for row in rows:
-        srcc = sweep.judged(row)[1]["srcc"]
+        srcc = sweep_results.judged(row)[1]["srcc"]
         axes.scatter(row["gmacs"], srcc, s=8 * row["parameters"] / 1e6 + 20, color=style.BLUE, alpha=0.7, linewidths=0)
         axes.annotate(
             f"{row['name']} ({row['parameters'] / 1e6:.1f} M)", (row["gmacs"], srcc), (0, 10),

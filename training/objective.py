@@ -1,0 +1,80 @@
+"""The training loss of one batch."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from model.contract import Contract
+from model.inference.engine import mean_std, network_inputs
+from model.networks.registry import Network
+from training import losses
+from training.crops import Batch
+from training.distillation import Distiller
+from training.distributed import Team
+from training.recipe import Recipe
+
+
+class Objective:
+    """The sum of everything that a recipe trains on.
+
+    The loss against the labels, over the whole team's batch. For this process's part of the batch: the losses of
+    degraded crops and blanks, the distance from the teacher, and the network's own auxiliary losses.
+
+    Args:
+        recipe: Gives the losses and their weights.
+        contract: Gives the normalisation, and the line between network outputs and labels.
+        team: The processes that train together.
+        distiller: Compares with a teacher; None without one.
+    """
+
+    def __init__(self, recipe: Recipe, contract: Contract, team: Team, distiller: Distiller | None) -> None:
+        self._recipe, self._contract, self._team, self._distiller = recipe, contract, team, distiller
+        self._labels_loss = losses.make(
+            recipe.loss, ranking_weight=recipe.ranking_weight, ranking_margin=recipe.ranking_margin
+        )
+        self._mean_std = mean_std(contract, str(team.device))
+        # In units of the network's output.
+        self._lowest_label = (contract.scale.min - contract.intercept) / contract.slope
+        self._label_range = (contract.scale.max - contract.scale.min) / contract.slope
+
+    def __call__(self, model: Network | DistributedDataParallel, batch: Batch) -> Tensor:
+        """Run the network on this process's part of a batch, and compute its loss.
+
+        Args:
+            model: The network, as it learns or wrapped for several processes.
+            batch: Labelled crops, degraded crops and blanks.
+
+        Returns:
+            The loss as a scalar. Its gradient must be multiplied by the team's size, see ``Team.gather``.
+        """
+        device = self._team.device
+        parts = [batch.items.flatten(0, 1), batch.degraded.flatten(0, 1), batch.blanks]
+        items_N = torch.cat(parts).to(device, non_blocking=True)
+        labels_PN = (batch.labels.to(device, non_blocking=True) - self._contract.intercept) / self._contract.slope
+        bf16 = torch.autocast(device.type, torch.bfloat16, enabled=self._recipe.precision == "bf16")
+        watching: AbstractContextManager[list[list[Tensor]]] = (
+            nullcontext([]) if self._distiller is None else self._distiller.watching()
+        )
+        with watching as maps, bf16:
+            outputs_N: Tensor = model(network_inputs(items_N, self._mean_std)).score
+        scores, degraded, blanks = outputs_N.split([len(part) for part in parts])
+        loss = self._labels_loss(self._team.gather(scores), self._team.gather(labels_PN.flatten()))
+
+        own = self._unlabelled(batch, scores.view_as(labels_PN), degraded, blanks)
+        if self._distiller is not None:
+            own = own + self._recipe.distil_weight * self._distiller(items_N, outputs_N, maps[0])
+        network: Network = model.module if isinstance(model, DistributedDataParallel) else model
+        own = own + sum(network.auxiliary.values())
+        # Each process adds only its part of the batch to these, so the team's mean counts them once.
+        return loss + own / self._team.size
+
+    def _unlabelled(self, batch: Batch, scores_PN: Tensor, degraded: Tensor, blanks: Tensor) -> Tensor:
+        """Loss of the degraded crops, each after the crop that it was made from, and of the blanks."""
+        originals_D1 = scores_PN[batch.origins, :1]
+        ladders_DL = torch.cat([originals_D1, degraded.unflatten(0, (-1, 2))], dim=1)
+        drops_DL = (self._recipe.degraded_margin * self._label_range * batch.steps).to(scores_PN.device)
+        return losses.unlabelled(
+            ladders_DL, blanks, drops_DL, lowest=self._lowest_label, weight=self._recipe.degraded_weight
+        )
