@@ -47,7 +47,10 @@ STARTED = 0.2
 STORE_BYTES = 300 * 2**20
 NODES = {"one node": (2,), "two nodes": (1, 1), "apart": (2,)}
 MAIN = "from cli.main import main; main()"
-APART = f"from cli.bulk.cluster import Cluster; Cluster.__init__.__kwdefaults__['apart'] = True; {MAIN}"
+APART = (
+    "from cli.bulk.cluster import ClusterScorer; "
+    f"ClusterScorer.__init__.__kwdefaults__['separate_decoding'] = True; {MAIN}"
+)
 WORKER = "ray::MapWorker"
 TICK_SECONDS = 0.5
 

@@ -6,11 +6,34 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, cast, get_args
 import typer
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from model.checkpoint import Checkpoint
+    from training import evaluator
     from training.correlation import Agreement
+    from training.datasets import Dataset, Sample
+
+
+class Chosen(NamedTuple):
+    """The pictures of a data set to evaluate a checkpoint on.
+
+    Attributes:
+        title: The data set's name, with a number if several have it.
+        root: Its folder or CSV file.
+        data: The data set.
+        part: Which pictures, in words.
+        samples: The pictures.
+    """
+
+    title: str
+    root: Path
+    data: "Dataset"
+    part: str
+    samples: "list[Sample]"
 
 
 class Measured(NamedTuple):
-    """One checkpoint on one data set."""
+    """The agreement of one checkpoint with one data set."""
 
     checkpoint: str
     dataset: str
@@ -50,41 +73,78 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure how well checkpoints agree with human scores, through the serving path."""
-    from cli.console import notes
-    from cli.options import crops_option
-    from model.options import DEFAULT_CHECKPOINT
-    from model.scorer import Scorer
-    from training import datasets, evaluator
+    import torch
 
-    asked = crops_option(crops)
+    from cli.options import crops_option
+    from cli.scoring.scorer import load_scorer
+    from model import checkpoint as checkpoints
+    from model.options import DEFAULT_CHECKPOINT
+    from training import evaluator
+
+    crop_count = crops_option(crops)
     if split not in get_args(evaluator.WhichPart):
         raise typer.BadParameter(f"{split!r} is not one of {', '.join(get_args(evaluator.WhichPart))}")
     which = cast("evaluator.WhichPart", split)
     if dataset and len(dataset) != len(root):
         raise typer.BadParameter(f"{len(dataset)} names for {len(root)} data sets", param_hint="--dataset")
-    names = dataset or [_recognise(folder) for folder in root]
-    titles = [name if names.count(name) == 1 else f"{name} {place}" for place, name in enumerate(names, 1)]
-    scorers = [Scorer.load(folder) for folder in checkpoint or [DEFAULT_CHECKPOINT]]
-    # All choices are made, and wrong ones told, before any of the long work.
-    jobs = []
-    for scorer in scorers:
-        own = scorer.checkpoint.contract.scale
-        for name, title, where in zip(names, titles, root, strict=True):
-            data = datasets.read(name, where, labels or datasets.learned_column(own, name))
-            part, samples = evaluator.choose(scorer.checkpoint, data, which, split_file)
-            datasets.check(samples)
-            if part == "all" and datasets.base_name(data) == own.dataset.partition(datasets.COLUMN_MARK)[0]:
-                notes.print(f"note: {scorer.checkpoint.folder} was trained on some of these pictures", markup=False)
-            jobs.append((scorer, title, where, data, part, samples))
+    named = _titled(dataset or [_recognise(folder) for folder in root], root)
+    loaded_checkpoints = [checkpoints.load(folder) for folder in checkpoint or [DEFAULT_CHECKPOINT]]
+    # Everything is chosen and checked before the first evaluation, which takes long.
+    plan = [
+        (loaded, [_choose(loaded, *data, labels, which, split_file) for data in named]) for loaded in loaded_checkpoints
+    ]
     rows: list[Measured] = []
-    for place, (scorer, title, where, data, part, samples) in enumerate(jobs):
-        evaluation = evaluator.evaluate(scorer, samples, scale=data.scale, crops=asked)
-        rows.append(Measured(str(scorer.checkpoint.folder), title, part, len(samples), evaluation.agreement))
-        if out is not None:
-            number = place // len(root) + 1
-            target = out / f"{number}-{scorer.model.name}-on-{title.replace(' ', '-')}" if len(jobs) > 1 else out
-            evaluator.write(target, evaluation, scorer.checkpoint, dataset=data, root=where, part=part, crops=asked)
+    threads = torch.get_num_threads()
+    for number, (loaded, sets) in enumerate(plan, 1):
+        # The threads that are fastest for one checkpoint could change the last digits of the next one's scores.
+        torch.set_num_threads(threads)
+        scorer = load_scorer(loaded.folder)
+        for chosen in sets:
+            scored = evaluator.evaluate(scorer, chosen.samples, scale=chosen.data.scale, crops=crop_count)
+            rows.append(Measured(str(loaded.folder), chosen.title, chosen.part, len(chosen.samples), scored.agreement))
+            if out is not None:
+                several = len(plan) * len(root) > 1
+                name = f"{number}-{loaded.config.name}-on-{chosen.title.replace(' ', '-')}"
+                evaluator.write(
+                    out / name if several else out,
+                    scored,
+                    loaded,
+                    dataset=chosen.data,
+                    root=chosen.root,
+                    part=chosen.part,
+                    crops=crop_count,
+                )
     _print(rows)
+
+
+def _titled(names: list[str], roots: list[Path]) -> list[tuple[str, str, Path]]:
+    """Name, title and root of each data set; those of one name get numbers."""
+    return [
+        (name, name if names.count(name) == 1 else f"{name} {number}", root)
+        for number, (name, root) in enumerate(zip(names, roots, strict=True), 1)
+    ]
+
+
+def _choose(
+    checkpoint: "Checkpoint",
+    name: str,
+    title: str,
+    root: Path,
+    labels: str,
+    which: "evaluator.WhichPart",
+    split_file: Path | None,
+) -> Chosen:
+    """Choose the pictures of a data set to evaluate a checkpoint on."""
+    from cli.console import notes
+    from training import datasets, evaluator
+
+    own = checkpoint.contract.scale
+    data = datasets.read(name, root, labels or datasets.learned_column(own, name))
+    part, samples = evaluator.choose(checkpoint, data, which, split_file)
+    datasets.check(samples)
+    if part == "all" and datasets.base_name(data) == own.dataset.partition(datasets.COLUMN_MARK)[0]:
+        notes.print(f"note: {checkpoint.folder} was trained on some of these pictures", markup=False)
+    return Chosen(title, root, data, part, samples)
 
 
 def _recognise(root: Path) -> str:
@@ -97,38 +157,50 @@ def _recognise(root: Path) -> str:
 
 
 def _print(rows: list[Measured]) -> None:
-    """A line for each measurement; several checkpoints get medians, several data sets a matrix."""
+    """Print a line for each measurement, medians for several checkpoints, and a matrix if there are several of both."""
+    from cli.console import results
+
+    checkpoints = list(dict.fromkeys(row.checkpoint for row in rows))
+    titles = list(dict.fromkeys(row.dataset for row in rows))
+    results.print(_table(rows, titles, several=len(checkpoints) > 1))
+    if len(checkpoints) > 1 and len(titles) > 1:
+        results.print(_matrix(rows, checkpoints, titles))
+
+
+def _table(rows: list[Measured], titles: list[str], *, several: bool) -> "Table":
     from statistics import median
 
     from rich import box
     from rich.table import Table
 
-    from cli.console import results
     from training.correlation import FIGURES
 
-    folders = list(dict.fromkeys(row.checkpoint for row in rows))
-    titles = list(dict.fromkeys(row.dataset for row in rows))
     table = Table(box=box.SIMPLE_HEAD)
-    if len(folders) > 1:
+    if several:
         table.add_column("checkpoint", overflow="fold")
     for column in ("data set", "pictures", "part", "SRCC", "KRCC", "PLCC", "PLCC log.", "RMSE", "MAE"):
         table.add_column(column, justify="left" if column in ("data set", "part") else "right", no_wrap=True)
     for row in rows:
         figures = [f"{getattr(row.agreement, figure):.4f}" for figure in FIGURES]
-        first = [row.checkpoint] if len(folders) > 1 else []
-        table.add_row(*first, row.dataset, f"{row.pictures}", row.part, *figures)
-    if len(folders) > 1:
+        checkpoint = [row.checkpoint] if several else []
+        table.add_row(*checkpoint, row.dataset, f"{row.pictures}", row.part, *figures)
+    if several:
         for title in titles:
-            measured = [row.agreement for row in rows if row.dataset == title]
-            figures = [f"{median(getattr(one, figure) for one in measured):.4f}" for figure in FIGURES]
-            table.add_row("median", title, "", "", *figures)
-    results.print(table)
-    if len(folders) > 1 and len(titles) > 1:
-        matrix = Table(box=box.SIMPLE_HEAD, title="SRCC / PLCC", title_justify="left")
-        matrix.add_column("checkpoint", overflow="fold")
-        for title in titles:
-            matrix.add_column(title, no_wrap=True)
-        for folder in folders:
-            cells = [row.agreement for row in rows if row.checkpoint == folder]
-            matrix.add_row(folder, *(f"{cell.srcc:.4f} / {cell.plcc:.4f}" for cell in cells))
-        results.print(matrix)
+            agreements = [row.agreement for row in rows if row.dataset == title]
+            medians = [median(getattr(agreement, figure) for agreement in agreements) for figure in FIGURES]
+            table.add_row("median", title, "", "", *(f"{value:.4f}" for value in medians))
+    return table
+
+
+def _matrix(rows: list[Measured], checkpoints: list[str], titles: list[str]) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    matrix = Table(box=box.SIMPLE_HEAD, title="SRCC / PLCC", title_justify="left")
+    matrix.add_column("checkpoint", overflow="fold")
+    for title in titles:
+        matrix.add_column(title, no_wrap=True)
+    for checkpoint in checkpoints:
+        agreements = [row.agreement for row in rows if row.checkpoint == checkpoint]
+        matrix.add_row(checkpoint, *(f"{agreement.srcc:.4f} / {agreement.plcc:.4f}" for agreement in agreements))
+    return matrix

@@ -12,7 +12,8 @@ from typing import Annotated
 
 import typer
 
-from cli import benchmark, datasets, evaluate, figures, keys, serve, sweep, train
+from cli import datasets, evaluate, figures, keys, serve, sweep, train
+from cli.benchmark import command as benchmark
 from cli.bulk.command import score_bulk
 from cli.console import SOME_FAILED, USAGE_ERROR, fail, results
 from cli.models import command as models

@@ -1,4 +1,4 @@
-"""Units scored by a Ray cluster: which node does what, and what is done when one is lost, is Ray Data's affair."""
+"""Scoring units on a Ray cluster. Ray Data assigns the work to nodes, and repeats that of a node that is lost."""
 
 import logging
 import os
@@ -10,32 +10,35 @@ from typing import TYPE_CHECKING, Any
 from cli.bulk import ray_workers
 from cli.bulk.collect import Collector
 from cli.bulk.job import Job
-from cli.bulk.local import settings
 from cli.bulk.ray_workers import Piece
+from cli.scoring.scorer import score_settings
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
     from model.crop_rounds import Crops
     from model.options import DeviceName, Precision
 
-LEAST_PICTURES = 16
-"""Pictures of a piece at least ..."""
-MOST_PIECES = 2_000
-"""... and pieces of a job about: more would not be spread better, and the driver makes each one a block."""
-ROW_BYTES = 2**16
-"""Blocks of rows are closed from here on, so that what was scored is soon written."""
+MIN_PIECE_PICTURES = 16
+"""Fewest pictures in a piece, but for the last one of a unit."""
+MAX_PIECES = 2_000
+"""Most pieces of a job, about: more would not spread the work better, and the driver makes each one a block."""
+ROW_BLOCK_BYTES = 2**16
+"""Size at which a block of rows is closed; small, so that rows are soon written."""
 
 
-class Cluster:
-    """Scores units on the cluster that this process is connected to.
+class ClusterScorer:
+    """Scores units on the Ray cluster that this process is connected to; a ``UnitScorer``.
 
     Args:
         checkpoint: What scores their pictures.
         crops: As for ``Scorer.score``.
-        precision: Of the engines.
-        engines: How many there are; None for as many as there is room for.
-        gpus: Of each.
-        apart: Whether decoding has processes of its own; None if engines have GPUs.
+        precision: Precision of the engines.
+        engines: Number of engines; None for as many as the cluster has cores or GPUs for.
+        gpus: GPUs of each engine, or a fraction of one; 0 for a core.
+        separate_decoding: Whether decoding has processes of its own; None: if engines have GPUs.
+
+    Raises:
+        ValueError: The cluster has no room for an engine.
     """
 
     def __init__(
@@ -46,36 +49,36 @@ class Cluster:
         precision: "Precision" = "auto",
         engines: int | None = None,
         gpus: float = 0,
-        apart: bool | None = None,
+        separate_decoding: bool | None = None,
     ) -> None:
         import ray
 
+        from model.score import ModelId
+
         self._checkpoint = checkpoint
-        # Kept for as long as this: engines that are made anew ask for it again.
-        self._made = ray.put(checkpoint)
+        # The reference is kept: engines that are started again after a loss need the checkpoint again.
+        self._checkpoint_ref = ray.put(checkpoint)
         self._crops = crops or checkpoint.contract.crops
         self._device: DeviceName = "cuda" if gpus else "cpu"
-        self._apart = bool(gpus) if apart is None else apart
-        # Beside a GPU, and where decoding is apart, an engine takes no core: decoders get them all.
-        self._resources = {"num_cpus": 0 if self._apart else 1, "num_gpus": gpus}
-        there = ray.cluster_resources()
-        room = there.get("GPU", 0) / gpus if gpus else there.get("CPU", 0)
+        self._separate_decoding = bool(gpus) if separate_decoding is None else separate_decoding
+        # Where decoding is separate, an engine takes no core: decoders get them all.
+        self._resources = {"num_cpus": 0 if self._separate_decoding else 1, "num_gpus": gpus}
+        resources = ray.cluster_resources()
+        room = resources.get("GPU", 0) / gpus if gpus else resources.get("CPU", 0)
         if engines is None and room < 1:
             kind = f"{gpus:g} GPUs" if gpus else "a core"
             raise ValueError(f"no node has {kind} for an engine; --engines says how many to wait for")
         self._engines = engines or int(room)
-        # auto depends on the machine, and shall be the same for all: one of those that will compute decides.
-        asked = ray.remote(_precision).options(**self._resources).remote(precision, self._device, checkpoint.network)
-        self._precision: Precision = ray.get(asked)
-        from model.score import ModelId
-
+        # What auto means depends on the machine. One of the nodes that will compute decides it for all.
+        resolve = ray.remote(_precision).options(**self._resources)
+        self._precision: Precision = ray.get(resolve.remote(precision, self._device, checkpoint.network))
         model = ModelId(name=checkpoint.config.name, digest=checkpoint.digest)
-        self.settings = settings(model, checkpoint.contract, self._crops, self._device, self._precision)
+        self.settings = score_settings(model, checkpoint.contract, self._crops, self._device, self._precision)
 
     def tables(
         self, job: Job, missing: Iterable[int], advance: Callable[[int, int], None]
     ) -> Generator[tuple[int, Any], None, None]:
-        """As ``Scoring``. Only names, if that, and rows of scores pass this process."""
+        """See ``UnitScorer.tables``. Pictures do not pass through this process, only rows of scores."""
         collector = Collector(job.units, advance)
         for batch in self._dataset(job, missing).iter_batches(batch_size=None, batch_format="pyarrow"):
             yield from collector.add(batch)
@@ -85,35 +88,38 @@ class Cluster:
         import ray
         from ray.data import ActorPoolStrategy
 
-        found = [vars(piece) for piece in divided(job, missing)]
-        dataset = ray.data.from_items(found, override_num_blocks=min(len(found), 4 * MOST_PIECES))
+        pieces = [vars(piece) for piece in divided(job, missing)]
+        dataset = ray.data.from_items(pieces, override_num_blocks=min(len(pieces), 4 * MAX_PIECES))
         context = dataset.context
         context.enable_progress_bars = False
         context.print_on_execution_start = False
-        context.target_max_block_size = ray_workers.BLOCK_BYTES if self._apart else ROW_BYTES
-        made = (self._made,)
-        how = (self._crops, self._device, self._precision)
+        context.target_max_block_size = ray_workers.BLOCK_BYTES if self._separate_decoding else ROW_BLOCK_BYTES
         engines = {
-            "compute": ActorPoolStrategy(size=min(self._engines, len(found))),
+            "compute": ActorPoolStrategy(size=min(self._engines, len(pieces))),
             "batch_size": None,
             "batch_format": "pyarrow",
             **self._resources,
         }
-        if not self._apart:
-            return dataset.map_batches(ray_workers.DecodeAndScore, fn_constructor_args=(*made, job, *how), **engines)
+        settings = (self._crops, self._device, self._precision)
+        if not self._separate_decoding:
+            return dataset.map_batches(
+                ray_workers.DecodeAndScore, fn_constructor_args=(self._checkpoint_ref, job, *settings), **engines
+            )
         decoded = dataset.map_batches(
             ray_workers.decode,
             fn_args=(job, self._checkpoint.contract, self._crops),
             batch_size=None,
             batch_format="pyarrow",
         )
-        return decoded.map_batches(ray_workers.ScoreDecoded, fn_constructor_args=(*made, *how), **engines)
+        return decoded.map_batches(
+            ray_workers.ScoreDecoded, fn_constructor_args=(self._checkpoint_ref, *settings), **engines
+        )
 
 
 def divided(job: Job, missing: Iterable[int]) -> Iterator[Piece]:
-    """Divide units, so that all engines have something to do to the end."""
+    """Divide units into pieces, small enough that all engines have work until the end."""
     wanted = iter(missing)
-    size = max(LEAST_PICTURES, -(-job.pictures // MOST_PIECES))
+    size = max(MIN_PIECE_PICTURES, -(-job.pictures // MAX_PIECES))
     number = next(wanted, None)
     for unit, count in job.counts():
         if unit != number:
@@ -127,8 +133,8 @@ def divided(job: Job, missing: Iterable[int]) -> Iterator[Piece]:
 
 
 @contextmanager
-def pool(
-    folder: Path,
+def open_scorer(
+    folder: Path | None,
     crops: "Crops | None",
     *,
     device: "DeviceName",
@@ -136,26 +142,37 @@ def pool(
     address: str | None,
     engines: int | None,
     gpus: float | None,
-) -> Iterator[Cluster]:
-    """Load a checkpoint, and connect to a cluster or start one.
+) -> Iterator[ClusterScorer]:
+    """Load a checkpoint, and connect to a Ray cluster or start one.
+
+    Args:
+        folder: The checkpoint; the default model if None.
+        crops: As for ``Scorer.score``.
+        device: Where engines compute.
+        precision: What they compute in.
+        address: Address of the cluster's head; None for that of ``RAY_ADDRESS``, or else a cluster on this machine.
+        engines: As for ``ClusterScorer``.
+        gpus: As for ``ClusterScorer``; None for 1 if ``device`` allows it and the cluster has any.
 
     Raises:
+        CheckpointError: The folder is not a usable checkpoint.
         ModuleNotFoundError: The extra ``ray`` is not installed.
-        ValueError: The cluster is not there, or has not what was asked for.
+        ValueError: No cluster answers, it lacks what is needed, or options contradict each other.
     """
     import ray
     import ray.data
 
     from model import checkpoint as checkpoints
+    from model.options import DEFAULT_CHECKPOINT
 
     if gpus is not None and (device, bool(gpus)) in (("cpu", True), ("cuda", False)):
         raise ValueError(f"--device {device} and --gpus {gpus:g} contradict each other")
-    loaded = checkpoints.load(folder)
+    loaded = checkpoints.load(folder or DEFAULT_CHECKPOINT)
     _connect(address)
     try:
         if gpus is None:
             gpus = 0 if device == "cpu" else float(device == "cuda" or ray.cluster_resources().get("GPU", 0) >= 1)
-        yield Cluster(loaded, crops, precision=precision, engines=engines, gpus=gpus)
+        yield ClusterScorer(loaded, crops, precision=precision, engines=engines, gpus=gpus)
     finally:
         ray.shutdown()
 
@@ -166,7 +183,7 @@ def _connect(address: str | None) -> None:
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     if address.startswith("ray://"):
         raise ValueError(f"{address}: ask from a node of the cluster, or send this command as a job of Ray")
-    # What Ray has to tell of itself would bury the progress; errors reach the user as exceptions.
+    # Ray's own log lines would hide the progress; errors reach the user as exceptions.
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")

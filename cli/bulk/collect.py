@@ -1,20 +1,19 @@
-"""From rows that come in any order to the tables of whole units."""
+"""Putting units together from rows that arrive in any order."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from cli.bulk import rows
-from cli.bulk.ray_workers import MARKS
 
 
 class Collector:
-    """Puts units together.
+    """Collects rows until their units are complete.
 
-    A piece that was begun again after a node was lost may bring rows a second time; the first ones count.
+    A piece that is scored again because a node was lost may bring rows a second time; the first ones count.
 
     Args:
-        units: How many there are at most.
-        advance: Called with the pictures and errors that are new.
+        units: Number of units of the job.
+        advance: Called with the numbers of new rows, and of errors among them.
     """
 
     def __init__(self, units: int, advance: Callable[[int, int], None]) -> None:
@@ -23,7 +22,7 @@ class Collector:
         self._begun: dict[int, _Unit] = {}
 
     def add(self, block: Any) -> Iterator[tuple[int, Any]]:
-        """Take in a block of rows with their marks; gives units that are complete."""
+        """Take a block of rows with their positions, and yield number and table of each unit that it completes."""
         import pyarrow.compute as pc
 
         for number in pc.unique(block["unit"]).to_pylist():
@@ -36,31 +35,31 @@ class Collector:
                 yield number, self._begun.pop(number).table()
 
     def check(self) -> None:
-        """Make sure that nothing is missing."""
+        """Assert that every unit that was begun is complete."""
         assert not self._begun, f"rows are missing of {len(self._begun)} units"
 
 
 class _Unit:
     def __init__(self) -> None:
         self._parts: list[Any] = []
-        self._places: set[int] = set()
+        self._indices: set[int] = set()
         self._count: int | None = None
 
     def add(self, part: Any) -> tuple[int, int]:
-        fresh = [place not in self._places for place in part["place"].to_pylist()]
+        fresh = [index not in self._indices for index in part["index"].to_pylist()]
         part = part if all(fresh) else part.filter(fresh)
-        self._places.update(part["place"].to_pylist())
+        self._indices.update(part["index"].to_pylist())
         self._parts.append(part)
-        self._count = max((count for count in part["of"].to_pylist() if count is not None), default=self._count)
+        self._count = max((count for count in part["count"].to_pylist() if count is not None), default=self._count)
         return len(part), len(part) - part["error"].null_count
 
     @property
     def complete(self) -> bool:
-        return self._count is not None and len(self._places) == self._count
+        return self._count is not None and len(self._indices) == self._count
 
     def table(self) -> Any:
         import pyarrow as pa
 
-        whole = pa.concat_tables(self._parts).sort_by("place")
-        assert whole["place"].to_pylist() == list(range(len(whole)))
-        return whole.drop_columns(list(MARKS)).select(rows.COLUMNS)
+        unit = pa.concat_tables(self._parts).sort_by("index")
+        assert unit["index"].to_pylist() == list(range(len(unit)))
+        return unit.select(rows.COLUMNS)

@@ -1,9 +1,14 @@
 """``smart-iqa score-bulk``."""
 
+import os
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from cli.bulk.run import UnitScorer
 
 
 def score_bulk(
@@ -53,40 +58,44 @@ def score_bulk(
 
     Writes a row per picture, with an error where it could not be scored. Ends with status 1 if there were any.
     """
-    import os
-    from contextlib import AbstractContextManager
-
     from cli.bulk import cluster, local
     from cli.bulk import job as jobs
     from cli.bulk.listing import units
-    from cli.bulk.run import Scoring, run
+    from cli.bulk.run import run
     from cli.bulk.stores import Store, is_uri
     from cli.console import fail, notes
     from cli.options import crops_option, device_option, precision_option
     from cli.pictures.sources import STDIN
-    from model.options import DEFAULT_CHECKPOINT
 
-    asked, wanted, exact = crops_option(crops), device_option(device), precision_option(precision)
+    crop_count, device_name, precision_name = crops_option(crops), device_option(device), precision_option(precision)
     if STDIN in inputs:
         fail("a list on stdin cannot be read again by a run that goes on; write it into a file, as .csv")
     if not ray and (address or engines or gpus is not None):
         fail("--address, --engines and --gpus are for --ray")
-    store, folder = Store(output), checkpoint or DEFAULT_CHECKPOINT
-    pool: AbstractContextManager[Scoring]
+    store = Store(output)
+    unit_scorer: AbstractContextManager[UnitScorer]
     if ray:
-        pool = cluster.pool(folder, asked, device=wanted, precision=exact, address=address, engines=engines, gpus=gpus)
+        unit_scorer = cluster.open_scorer(
+            checkpoint,
+            crop_count,
+            device=device_name,
+            precision=precision_name,
+            address=address,
+            engines=engines,
+            gpus=gpus,
+        )
     else:
-        pool = local.pool(folder, asked, device=wanted, precision=exact)
-    with jobs.alone(store), pool as scoring:
+        unit_scorer = local.open_scorer(checkpoint, crop_count, device=device_name, precision=precision_name)
+    with jobs.locked(store), unit_scorer as scorer:
         settings = {
-            "inputs": [one if is_uri(one) else os.path.abspath(one) for one in inputs],
+            "inputs": [name if is_uri(name) else os.path.abspath(name) for name in inputs],
             "column": column,
             "unit": unit,
-            **scoring.settings,
+            **scorer.settings,
         }
         job = jobs.resume(store, settings)
         if job is None:
             with notes.status("looking for pictures ..."):
                 job = jobs.begin(store, settings, units(inputs, unit, column))
-        status = run(job, scoring)
+        status = run(job, scorer)
     raise typer.Exit(status)

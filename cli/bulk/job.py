@@ -1,7 +1,7 @@
-"""A job: its list of units, frozen when it began, and the files that they have made so far.
+"""A job: its list of units, frozen when it begins, and the files of the units that are done.
 
-Below the output lie one Parquet file for each unit that is done, ``_job`` with the list and ``job.json``, and at the
-end ``_SUCCESS``. Nothing else is remembered: a unit whose file is there is done.
+The output holds one Parquet file for each unit that is done, ``_job`` with the list and ``job.json``, and at the end
+``_SUCCESS``. There is no other state: a unit is done if its file is there.
 """
 
 import contextlib
@@ -18,14 +18,15 @@ from typing import Any
 from cli.bulk import rows
 from cli.bulk.stores import Store
 from cli.bulk.units import UNKNOWN, Unit
+from cli.scoring.lock import lock
 
 FOLDER = "_job"
 ABOUT = f"{FOLDER}/job.json"
 SUCCESS = "_SUCCESS"
 FILE_UNITS = 1000
-"""Units in a file of the list."""
+"""Units in each file of the list."""
 GROUP_UNITS = 16
-"""Units that are read at once from it."""
+"""Units in each row group of those files, which is what a lookup reads."""
 _FORMAT = {"smart-iqa score-bulk": 1}
 _FILE = re.compile(r"scores-(\d{12})\.parquet")
 _READERS = 16
@@ -38,9 +39,9 @@ class Job:
     Attributes:
         store: Where it writes to.
         folder: What its paths are relative to.
-        units: How many units it has.
-        pictures: How many pictures, without those of archives that were not looked into.
-        sealed: Archives that were not looked into.
+        units: Number of units.
+        pictures: Number of pictures, without those of unlisted archives.
+        sealed: Number of unlisted archives, whose pictures are counted only when they are scored.
     """
 
     store: Store
@@ -51,26 +52,26 @@ class Job:
 
     def unit(self, number: int) -> Unit:
         """Look up a unit."""
-        file, place = divmod(number, FILE_UNITS)
-        group, place = divmod(place, GROUP_UNITS)
-        return _group(self.store, file, group)[place]
+        file, offset = divmod(number, FILE_UNITS)
+        group, offset = divmod(offset, GROUP_UNITS)
+        return _group(self.store, file, group)[offset]
 
     def counts(self) -> Iterator[tuple[int, int | None]]:
-        """All units with their pictures; None for parts of archives, which are not divided."""
+        """Number and picture count of each unit; the count is None for parts of archives, which are not divided."""
         import pyarrow.parquet as pq
 
         for file in range(-(-self.units // FILE_UNITS)):
             with self.store.open(_list(file)) as opened:
-                found = pq.read_table(opened, columns=["number", "count", "archive"]).to_pylist()
-            for one in found:
-                yield one["number"], one["count"] if one["archive"] is None else None
+                units = pq.read_table(opened, columns=["number", "count", "archive"]).to_pylist()
+            for unit in units:
+                yield unit["number"], unit["count"] if unit["archive"] is None else None
 
     def write(self, number: int, table: Any) -> None:
         """Write the rows of a unit, which is then done."""
-        self.store.put(_file(number), rows.packed(table))
+        self.store.put(_file(number), rows.to_parquet(table))
 
     def succeed(self, summary: Mapping[str, Any]) -> None:
-        """Write down that all is done."""
+        """Write ``_SUCCESS``: all units are done."""
         self.store.put(SUCCESS, json.dumps(summary, indent=2).encode() + b"\n")
 
 
@@ -83,10 +84,10 @@ class Done:
     """What earlier runs have done.
 
     Attributes:
-        units: By number, whether it is done.
-        count: How many are.
+        units: For each unit 1 if it is done, else 0.
+        count: Number of units that are done.
         pictures: Rows in their files.
-        errors: Those among them that have no score.
+        errors: Rows without a score.
     """
 
     units: bytearray
@@ -96,25 +97,25 @@ class Done:
 
 
 def done(job: Job) -> Done:
-    """Find out what is done. A file that is not whole counts as none: a disk may have lost what it had promised."""
+    """Find out which units are done. An incomplete file, as a power failure may leave it, does not count."""
     import pyarrow as pa
 
     def count(number: int) -> tuple[int, int] | None:
         with contextlib.suppress(pa.ArrowInvalid), job.store.open(_file(number)) as file:
-            return rows.counted(file)
+            return rows.count_rows(file)
         return None
 
     units = bytearray(job.units)
     pictures = errors = 0
-    there = (int(match[1]) for name in job.store.files() if (match := _FILE.fullmatch(name)))
+    existing = (int(match[1]) for name in job.store.files() if (match := _FILE.fullmatch(name)))
     with ThreadPoolExecutor(_READERS) as pool:
-        known = (number for number in there if number < job.units)
+        known = (number for number in existing if number < job.units)
         while numbers := list(islice(known, 1000)):
-            for number, found in zip(numbers, pool.map(count, numbers), strict=True):
-                if found is not None:
+            for number, counts in zip(numbers, pool.map(count, numbers), strict=True):
+                if counts is not None:
                     units[number] = 1
-                    pictures += found[0]
-                    errors += found[1]
+                    pictures += counts[0]
+                    errors += counts[1]
     return Done(units, sum(units), pictures, errors)
 
 
@@ -123,13 +124,13 @@ def resume(store: Store, settings: Mapping[str, Any]) -> Job | None:
 
     Args:
         store: Where it writes to.
-        settings: What it was begun with, as JSON can hold it.
+        settings: Its inputs, and the settings that decide its scores, as JSON can hold them.
 
     Returns:
-        None if none has begun there, or its list is not complete.
+        The job; None if none has begun there, or its list is not complete.
 
     Raises:
-        ValueError: It was begun with other settings, or what is there is no job's.
+        ValueError: It was begun with other settings, or the output holds something else.
     """
     try:
         with store.open(ABOUT) as file:
@@ -146,23 +147,23 @@ def resume(store: Store, settings: Mapping[str, Any]) -> Job | None:
         begun = about["settings"].get(name)
         if begun != value:
             raise ValueError(
-                f"{store.name} was begun with {name} {_said(begun)}, not {_said(value)}; go on as it was begun, or "
+                f"{store.name} was begun with {name} {_text(begun)}, not {_text(value)}; go on as it was begun, or "
                 "name another folder"
             )
     return Job(store, about["folder"], about["units"], about["pictures"], about["sealed"])
 
 
-def _said(value: Any) -> str:
+def _text(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def begin(store: Store, settings: Mapping[str, Any], units: Iterator[Unit]) -> Job:
-    """Freeze a job: write down its list. Before the end of it there is no job, and the next run lists anew.
+    """Begin a job: write its list of units. If that is interrupted there is no job, and the next run lists anew.
 
     Args:
-        store: Where it shall write to.
+        store: Where it writes to.
         settings: As for ``resume``.
-        units: From ``listing``, relative to the current folder.
+        units: From ``listing``, with paths relative to the current folder.
 
     Raises:
         ValueError: There is nothing to score.
@@ -189,18 +190,16 @@ def begin(store: Store, settings: Mapping[str, Any], units: Iterator[Unit]) -> J
 
 
 @contextlib.contextmanager
-def alone(store: Store) -> Iterator[None]:
-    """Keep a second run out of a folder of this machine for as long as this lasts, or the process lives.
+def locked(store: Store) -> Iterator[None]:
+    """Lock a folder of this machine against a second run, until the block or the process ends.
 
     Raises:
         ValueError: Another run is writing there.
     """
     folder = store.folder
-    if folder is None:  # a bucket has no locks; two runs would write the same bytes twice
+    if folder is None:  # object stores have no locks; two runs would write the same bytes twice
         yield
         return
-    from cli.score.journal import lock
-
     os.makedirs(os.path.join(folder, FOLDER), exist_ok=True)
     with open(os.path.join(folder, FOLDER, "lock"), "ab") as file:
         lock(file, folder)
@@ -216,14 +215,14 @@ def _group(store: Store, file: int, group: int) -> list[Unit]:
     import pyarrow.parquet as pq
 
     with store.open(_list(file)) as opened:
-        found = pq.ParquetFile(opened).read_row_group(group).to_pylist()
-    return [_unpacked(one) for one in found]
+        units = pq.ParquetFile(opened).read_row_group(group).to_pylist()
+    return [_unpacked(unit) for unit in units]
 
 
 def _schema() -> Any:
     import pyarrow as pa
 
-    # Names are bytes: those of files need not be text.
+    # As bytes: names of files need not be text.
     whole, name = pa.int64(), pa.binary()
     types = {"number": whole, "names": pa.list_(name), "archive": name, "start": whole, "count": whole, "size": whole}
     return pa.schema(list(types.items()))
@@ -234,6 +233,6 @@ def _packed(unit: Unit) -> dict[str, Any]:
     return {**asdict(unit), "names": [os.fsencode(name) for name in unit.names], "archive": archive}
 
 
-def _unpacked(one: dict[str, Any]) -> Unit:
-    archive = None if one["archive"] is None else os.fsdecode(one["archive"])
-    return Unit(**{**one, "names": tuple(os.fsdecode(name) for name in one["names"]), "archive": archive})
+def _unpacked(row: dict[str, Any]) -> Unit:
+    archive = None if row["archive"] is None else os.fsdecode(row["archive"])
+    return Unit(**{**row, "names": tuple(os.fsdecode(name) for name in row["names"]), "archive": archive})

@@ -1,4 +1,4 @@
-"""From the inputs of a job to its units, in one pass: folders, globs, lists, archives, shards, here or in buckets."""
+"""From the inputs of a job to its units, in one pass: folders, globs, lists, archives, shards, on disk or by URI."""
 
 import csv
 import glob
@@ -18,7 +18,7 @@ from cli.pictures.archives import TAR
 from cli.pictures.picture_ref import PictureRef, is_picture
 
 COLUMNS = ("path", "uri")
-"""What the column of a list is called, if nothing else was said."""
+"""Columns of a list that are looked for, unless another one is named."""
 _LISTS = (".csv", ".parquet")
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
@@ -29,28 +29,28 @@ class _Archive:
 
 
 def units(inputs: Sequence[str], size: int, column: str | None = None) -> Iterator[Unit]:
-    """Find what there is to score.
+    """List the units of a job.
 
     Args:
         inputs: Folders, globs, pictures, archives, lists, or URIs of them.
-        size: Pictures of a unit at most, but for archives that can only be read in order.
-        column: Where lists have paths and URIs; one of ``COLUMNS`` if None.
+        size: Most pictures in a unit; archives that can only be read from their beginning are one unit of any size.
+        column: Column of lists with paths and URIs; the first of ``COLUMNS`` if None.
 
     Yields:
-        The same units every time, as long as nothing changes there.
+        The same units every time, as long as the inputs do not change.
 
     Raises:
-        ValueError: An input is not there, or a list is none.
-        OSError: A list or a folder of a bucket cannot be read.
+        ValueError: An input does not exist, or a list cannot be parsed.
+        OSError: A list or a folder of an object store cannot be read.
     """
     numbers = itertools.count()
     names: list[str] = []
-    for found in _found(inputs, column):
-        if isinstance(found, _Archive):
-            for part in _parts(found.name, size):
+    for item in _items(inputs, column):
+        if isinstance(item, _Archive):
+            for part in _parts(item.name, size):
                 yield replace(part, number=next(numbers))
             continue
-        names.append(found)
+        names.append(item)
         if len(names) == size:
             yield Unit(number=next(numbers), names=tuple(names), count=size)
             names = []
@@ -58,21 +58,22 @@ def units(inputs: Sequence[str], size: int, column: str | None = None) -> Iterat
         yield Unit(number=next(numbers), names=tuple(names), count=len(names))
 
 
-def _found(inputs: Iterable[str], column: str | None) -> Iterator[str | _Archive]:
-    for given in inputs:
-        for name in map(local, _ranges(given)):
+def _items(inputs: Iterable[str], column: str | None) -> Iterator[str | _Archive]:
+    """The pictures and archives of the inputs, in order."""
+    for pattern in inputs:
+        for name in map(local, _ranges(pattern)):
             if name.partition("?")[0].lower().endswith(_LISTS):
                 yield from _listed(name, column)
             elif is_uri(name):
-                yield from _stored(Place.of(name))
+                yield from _in_store(Place.of(name))
             elif os.path.lexists(name) or glob.has_magic(name):
-                yield from _here(name)
+                yield from _on_disk(name)
             else:
                 raise ValueError(f"{name or 'an empty path'}: {NOT_THERE}")
 
 
 def _ranges(pattern: str) -> Iterator[str]:
-    """Spell out ``{000..099}``, as a shell would; whatever is called like that itself stays."""
+    """Expand ``{000..099}``, as a shell would, unless there is a file of that very name."""
     match = _RANGE.search(pattern)
     if match is None or os.path.lexists(pattern):
         yield pattern
@@ -82,52 +83,52 @@ def _ranges(pattern: str) -> Iterator[str]:
         yield from _ranges(f"{pattern[: match.start()]}{number:0{len(first)}}{pattern[match.end() :]}")
 
 
-def _here(name: str) -> Iterator[str | _Archive]:
-    def unopened(archive: str) -> Iterator[PictureRef]:
-        yield PictureRef(archive, archives.ArchiveError("not looked into yet"))
+def _on_disk(name: str) -> Iterator[str | _Archive]:
+    def unlisted(archive: str) -> Iterator[PictureRef]:
+        yield PictureRef(archive, archives.ArchiveError("not listed yet"))
 
-    for found in sources.find([name], members=unopened):
-        if isinstance(found.content, FileNotFoundError):
+    for picture in sources.find([name], members=unlisted):
+        if isinstance(picture.content, FileNotFoundError):
             raise ValueError(f"{name}: no picture matches")
-        yield _Archive(found.name) if isinstance(found.content, archives.ArchiveError) else found.name
+        yield _Archive(picture.name) if isinstance(picture.content, archives.ArchiveError) else picture.name
 
 
-def _stored(place: Place) -> Iterator[str | _Archive]:
+def _in_store(place: Place) -> Iterator[str | _Archive]:
     from pyarrow.fs import FileType
 
     kind = place.filesystem.get_file_info(place.path.rstrip("/")).type
     if kind == FileType.Directory:
         yield from _walk(place)
     elif kind == FileType.File:
-        yield _one(_full(place))
+        yield _item(_uri(place))
     else:
         raise ValueError(f"{place.name}: {NOT_THERE}")
 
 
 def _walk(place: Place) -> Iterator[str]:
-    """Folder by folder: a listing of all at once would not fit into memory."""
+    """The pictures below a folder, listed folder by folder: a listing of all would not fit into memory."""
     from pyarrow.fs import FileSelector, FileType
 
-    found = place.filesystem.get_file_info(FileSelector(place.path.rstrip("/")))
-    for info in sorted(found, key=lambda one: one.base_name):
+    infos = place.filesystem.get_file_info(FileSelector(place.path.rstrip("/")))
+    for info in sorted(infos, key=lambda info: info.base_name):
         if info.type == FileType.Directory:
             yield from _walk(place.at(info.path))
         elif is_picture(info.base_name):
-            yield _full(place.at(info.path))
+            yield _uri(place.at(info.path))
 
 
-def _full(place: Place) -> str:
-    """A URI with its options, which whoever reads it needs."""
+def _uri(place: Place) -> str:
+    """A URI with its options, which are needed to read it."""
     host, question, options = place.root.partition("?")
     return f"{host}{place.key}{question}{options}"
 
 
-def _one(name: str) -> str | _Archive:
+def _item(name: str) -> str | _Archive:
     return _Archive(name) if archives.is_archive(name.partition("?")[0] if is_uri(name) else name) else name
 
 
 def _listed(file: str, column: str | None) -> Iterator[str | _Archive]:
-    """The pictures and archives of a list; none of them is looked for yet."""
+    """The pictures and archives that a list names; whether they exist is found out when they are scored."""
     try:
         reader = _csv if file.partition("?")[0].lower().endswith(".csv") else _parquet
         with (
@@ -138,8 +139,8 @@ def _listed(file: str, column: str | None) -> Iterator[str | _Archive]:
                 if not name:
                     raise ValueError(f"{file}: row {row:,} names no picture")
                 if is_uri(name):
-                    Place.of(name)  # complains of passwords
-                yield _one(local(name))
+                    Place.of(name)  # raises for passwords
+                yield _item(local(name))
     except FileNotFoundError as error:
         raise ValueError(f"{file}: {NOT_THERE}") from error
 
@@ -182,28 +183,28 @@ def _column(names: Sequence[str], file: str, column: str | None) -> str:
 
 
 def _parts(archive: str, size: int) -> Iterator[Unit]:
-    """Parts of an archive; all of it where finding out what is in it would be to read it all."""
-    name, opened = opener(archive, "")
+    """Divide an archive; one that would have to be read to its end to be listed stays whole."""
+    name, open_ = opener(archive, "")
     try:
-        with opened() as raw:
+        with open_() as raw:
             length = raw.seek(0, os.SEEK_END)
-        whole = archives.in_order(name, opened) or (is_uri(archive) and name.lower().endswith(TAR))
+        whole = archives.is_sequential(name, open_) or (is_uri(archive) and name.lower().endswith(TAR))
     except OSError:
-        # It is told when the others are scored, as for a picture that is not there.
+        # Reported when it is to be scored, as for a picture that does not exist.
         yield Unit(number=0, archive=archive, count=1)
         return
     if whole:
         yield Unit(number=0, archive=archive, count=UNKNOWN, size=length)
         return
     start, count = 0, 0
-    for place, found in archives.located(name, opened):
-        # An archive that breaks off is told with its last pictures: there is no way to begin there.
-        broken = found.name == name
+    for offset, picture in archives.members_from(name, open_):
+        # The error of an archive that breaks off joins the last part: no part can begin at it.
+        broken = picture.name == name
         if count >= size and not broken:
             yield Unit(number=0, archive=archive, start=start, count=count, size=length)
             count = 0
         if not count and not broken:
-            start = place
+            start = offset
         count += 1
     if count:
         yield Unit(number=0, archive=archive, start=start, count=count, size=length)

@@ -1,4 +1,4 @@
-"""How far a job is: a bar on a terminal, a line now and then in a log."""
+"""The progress of a job: a bar on a terminal, else a line per minute."""
 
 import contextlib
 import time
@@ -10,14 +10,15 @@ from cli.console import notes
 from cli.scoring.progress import Pace
 
 LINE_SECONDS = 60.0
+"""Seconds between two lines of a log."""
 
 
 class Tally:
-    """Pictures so far, those of earlier runs included.
+    """Counts of a job so far, those of earlier runs included.
 
     Attributes:
-        pictures: How many there are rows of.
-        errors: How many of them could not be scored.
+        pictures: Pictures that have rows.
+        errors: Rows without a score.
     """
 
     def __init__(self, pictures: int, errors: int, show: Callable[["Tally"], None]) -> None:
@@ -26,7 +27,7 @@ class Tally:
         self._show = show
 
     def __call__(self, pictures: int, errors: int) -> None:
-        """Count some more."""
+        """Add new rows, and errors among them."""
         self.pictures += pictures
         self.errors += errors
         self._show(self)
@@ -36,13 +37,13 @@ class Tally:
 def tally(
     pictures: int, errors: int, total: int | None, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Tally]:
-    """Count, and show it on stderr.
+    """Count rows, and show the counts on stderr.
 
     Args:
         pictures: Rows of earlier runs.
-        errors: Those among them without a score.
-        total: Pictures of the whole job; None if nobody knows.
-        clock: Seconds, for the lines of a log.
+        errors: Rows of earlier runs without a score.
+        total: Pictures of the whole job; None if that is unknown.
+        clock: Gives seconds, for the lines of a log.
     """
     bar = Progress(
         TextColumn("scoring"),
@@ -56,13 +57,13 @@ def tally(
         disable=not notes.is_terminal,
         redirect_stdout=False,
     )
-    told = clock()
+    last_line = clock()
 
     def show(counted: Tally) -> None:
-        nonlocal told
+        nonlocal last_line
         bar.update(task, completed=counted.pictures, errors=f"{counted.errors:,}")
-        if bar.disable and clock() - told >= LINE_SECONDS:
-            told = clock()
+        if bar.disable and clock() - last_line >= LINE_SECONDS:
+            last_line = clock()
             notes.print(f"{counted.pictures:,}{of} pictures, {counted.errors:,} errors", markup=False, soft_wrap=True)
 
     of = "" if total is None else f" of {total:,}"

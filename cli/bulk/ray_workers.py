@@ -1,10 +1,10 @@
-"""What runs on the nodes of a cluster: decoding, engines, or both together.
+"""What runs on the nodes of a Ray cluster: decoding and scoring, in one process or in separate ones.
 
-Everything comes in and goes out as tables of Arrow. A row of scores has the columns of ``rows`` and three more:
+Input and output are Arrow tables. A row of scores has the columns of ``rows`` and its ``POSITION``:
 
-    unit   the unit
-    place  the picture's place in it
-    of     how many pictures the unit has, null until somebody knows
+    unit   number of the unit
+    index  index of the picture in the unit
+    count  number of pictures in the unit; null until the last picture of an unlisted archive
 """
 
 from collections import deque
@@ -19,7 +19,7 @@ from cli.bulk.job import Job
 from cli.bulk.units import UNKNOWN, contents
 from cli.pictures.archives import ArchiveError
 from cli.pictures.picture_ref import PictureRef
-from cli.scoring import stream
+from cli.scoring import parquet, stream
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
@@ -30,23 +30,23 @@ if TYPE_CHECKING:
     from model.scorer import Scorer
 
 BLOCK_PICTURES = 16
-"""Pictures whose crops make a block of the object store at most: 20 MB with the default checkpoint."""
+"""Most pictures whose crops make a block of the object store: 20 MB with the default checkpoint."""
 BLOCK_BYTES = 16 * 2**20
-"""A block is closed when it has got so large."""
+"""A block is closed when it is this large."""
 ROWS = 64
 """Rows that are handed on together."""
-MARKS = ("unit", "place", "of")
-Marks = dict[str, int | None]
+POSITION = ("unit", "index", "count")
+Position = dict[str, int | None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """Some of the pictures of a unit.
+    """Some consecutive pictures of a unit.
 
     Attributes:
-        unit: Its number.
-        first: The place of the first one.
-        last: The place after the last one; None is the end.
+        unit: Number of the unit.
+        first: Index of the first picture.
+        last: Index after the last picture; None for the unit's end.
     """
 
     unit: int
@@ -55,30 +55,35 @@ class Piece:
 
 
 def pieces(batch: Any) -> list[Piece]:
-    """The pieces that a table holds."""
+    """The pieces in the rows of a table."""
     return [Piece(**row) for row in batch.to_pylist()]
 
 
-def marked(job: Job, piece: Piece) -> Iterator[tuple[PictureRef, Marks]]:
-    """The pictures of a piece, each with its unit and place."""
+def pictures(job: Job, batch: Any) -> Iterator[tuple[PictureRef, Position]]:
+    """The pictures of a table of pieces, each with its position."""
+    for piece in pieces(batch):
+        yield from _pictures_of_piece(job, piece)
+
+
+def _pictures_of_piece(job: Job, piece: Piece) -> Iterator[tuple[PictureRef, Position]]:
     unit = job.unit(piece.unit)
     count = None if unit.count == UNKNOWN else unit.count
-    before: PictureRef | None = None
-    place = piece.first
-    for found in contents(unit, job.folder, piece.first, piece.last):
-        if before is not None:
-            yield before, {"unit": piece.unit, "place": place, "of": count}
-            place += 1
-        # Whether it is the last one is known after the next one was asked for, when it could no longer be read.
-        before = _read(found)
-    assert before is not None
-    yield before, {"unit": piece.unit, "place": place, "of": count or place + 1}
+    index = piece.first
+    previous: PictureRef | None = None
+    for picture in contents(unit, job.folder, piece.first, piece.last):
+        if previous is not None:
+            yield previous, {"unit": piece.unit, "index": index, "count": count}
+            index += 1
+        # Read at once: whether it is the last picture shows when the next one is requested, and then it is too late.
+        previous = _read(picture)
+    assert previous is not None
+    yield previous, {"unit": piece.unit, "index": index, "count": count or index + 1}
 
 
-def _read(found: PictureRef) -> PictureRef:
-    name, content = found
+def _read(picture: PictureRef) -> PictureRef:
+    name, content = picture
     if isinstance(content, (Path, Exception)):
-        return found
+        return picture
     try:
         data = content()
     except (ArchiveError, OSError) as error:
@@ -87,12 +92,12 @@ def _read(found: PictureRef) -> PictureRef:
 
 
 def load(checkpoint: Any, device: "DeviceName", precision: "Precision") -> "Scorer":
-    """A scorer in a process of a cluster.
+    """Make the scorer of a worker process.
 
     Args:
         checkpoint: Reference to the checkpoint in the object store.
         device: Where it computes.
-        precision: And how.
+        precision: What it computes in.
     """
     import ray
     import torch
@@ -101,14 +106,22 @@ def load(checkpoint: Any, device: "DeviceName", precision: "Precision") -> "Scor
     from model.scorer import Scorer
 
     if device == "cpu":
-        # There is an engine for each core.
+        # Not calibrated: each core has an engine, so one thread is right.
         torch.set_num_threads(1)
     loaded: Checkpoint = ray.get(checkpoint)
     return Scorer(loaded, Engine.of(loaded, device=device, precision=precision))
 
 
 class DecodeAndScore:
-    """Decodes and scores in one process."""
+    """Decodes and scores pictures in one process.
+
+    Args:
+        checkpoint: Reference to the checkpoint in the object store.
+        job: The job.
+        crops: As for ``Scorer.score``.
+        device: Where it computes.
+        precision: What it computes in.
+    """
 
     def __init__(self, checkpoint: Any, job: Job, crops: "Crops", device: "DeviceName", precision: "Precision") -> None:
         self._scorer = load(checkpoint, device, precision)
@@ -116,102 +129,108 @@ class DecodeAndScore:
         self._crops = crops
 
     def __call__(self, batch: Any) -> Iterator[Any]:
-        """From pieces to rows."""
-        marks: deque[Marks] = deque()
-        scored = stream.records(self._found(batch, marks), self._scorer, self._crops, rows.told)
-        while some := list(islice(scored, ROWS)):
-            yield _with_marks(rows.table(some), [marks.popleft() for _ in some])
+        """Turn a table of pieces into tables of rows."""
+        positions: deque[Position] = deque()
 
-    def _found(self, batch: Any, marks: "deque[Marks]") -> Iterator[PictureRef]:
-        for piece in pieces(batch):
-            for one, mark in marked(self._job, piece):
-                marks.append(mark)
-                yield one
+        def refs() -> Iterator[PictureRef]:
+            for picture, position in pictures(self._job, batch):
+                positions.append(position)
+                yield picture
+
+        records = stream.records(refs(), self._scorer, self._crops, rows.fields)
+        while group := list(islice(records, ROWS)):
+            yield _with_positions(rows.table(group), [positions.popleft() for _ in group])
 
 
 def decode(batch: Any, job: Job, contract: "Contract", crops: "Crops") -> Iterator[Any]:
-    """From pieces to blocks of crops."""
+    """Turn a table of pieces into blocks of crops."""
     import pyarrow as pa
 
     block: list[dict[str, Any]] = []
     size = 0
-    for piece in pieces(batch):
-        for one, mark in marked(job, piece):
-            row = {**mark, **_decoded(one, contract, crops)}
-            size += len(row.get("items", b""))
-            block.append(row)
-            if len(block) == BLOCK_PICTURES or size >= BLOCK_BYTES:
-                yield pa.Table.from_pylist(block, _schema())
-                block, size = [], 0
+    for picture, position in pictures(job, batch):
+        row = {**position, **_decoded(picture, contract, crops)}
+        size += len(row.get("items", b""))
+        block.append(row)
+        if len(block) == BLOCK_PICTURES or size >= BLOCK_BYTES:
+            yield pa.Table.from_pylist(block, _schema())
+            block, size = [], 0
     if block:
         yield pa.Table.from_pylist(block, _schema())
 
 
 class ScoreDecoded:
-    """Scores what was decoded elsewhere."""
+    """Scores pictures that ``decode`` has decoded in another process.
+
+    Args:
+        checkpoint: Reference to the checkpoint in the object store.
+        crops: As for ``Scorer.score``.
+        device: Where it computes.
+        precision: What it computes in.
+    """
 
     def __init__(self, checkpoint: Any, crops: "Crops", device: "DeviceName", precision: "Precision") -> None:
         self._scorer = load(checkpoint, device, precision)
         self._crops = crops
 
     def __call__(self, batch: Any) -> Any:
-        """From blocks of crops to rows."""
-        marks = batch.select(MARKS).to_pylist()
-        about = batch.drop_columns([*MARKS, "items"]).to_pylist()
-        good = [place for place, one in enumerate(about) if one["error"] is None]
-        prepared = [_prepared(about[place], batch["items"][place], self._scorer, self._crops) for place in good]
+        """Turn a block of crops into a table of rows."""
+        positions = batch.select(POSITION).to_pylist()
+        decoded = batch.drop_columns([*POSITION, "items"]).to_pylist()
+        good = [index for index, row in enumerate(decoded) if row["error"] is None]
+        prepared = [_prepared(decoded[index], batch["items"][index], self._scorer, self._crops) for index in good]
         scores = dict(zip(good, self._scorer.score_prepared(prepared), strict=True))
         records = [
-            {"path": one["path"], **(rows.told(scores[place]) if place in scores else {"error": one["error"]})}
-            for place, one in enumerate(about)
+            {"path": row["path"], **(rows.fields(scores[index]) if index in scores else {"error": row["error"]})}
+            for index, row in enumerate(decoded)
         ]
-        return _with_marks(rows.table(records), marks)
+        return _with_positions(rows.table(records), positions)
 
 
-def _with_marks(table: Any, marks: list[Marks]) -> Any:
+def _with_positions(table: Any, positions: list[Position]) -> Any:
     import pyarrow as pa
 
-    for name in MARKS:
-        table = table.append_column(name, pa.array([one[name] for one in marks], pa.int64()))
+    for name in POSITION:
+        table = table.append_column(name, pa.array([position[name] for position in positions], pa.int64()))
     return table
 
 
 def _schema() -> Any:
-    """A picture that was decoded: its facts, its crops, and where they lie in it."""
+    """Columns of a decoded picture: position, facts, and crops, which are ``items`` of ``shape``, with their boxes."""
     import pyarrow as pa
 
-    text, whole = pa.string(), pa.int32()
-    types = {**dict.fromkeys(MARKS, pa.int64()), "path": text, "error": text, "width": whole, "height": whole}
+    text, integer = pa.string(), pa.int32()
+    types = {**dict.fromkeys(POSITION, pa.int64()), "path": text, "error": text, "width": integer, "height": integer}
     types |= {"format": text, "sha256": text, "warnings": pa.list_(text), "cut_warnings": pa.list_(text)}
-    types |= {"boxes": pa.list_(whole), "shape": pa.list_(whole), "items": pa.large_binary()}
+    types |= {"boxes": pa.list_(pa.list_(integer)), "shape": pa.list_(integer), "items": pa.large_binary()}
     return pa.schema(list(types.items()))
 
 
-def _decoded(found: PictureRef, contract: "Contract", crops: "Crops") -> dict[str, Any]:
+def _decoded(picture: PictureRef, contract: "Contract", crops: "Crops") -> dict[str, Any]:
     from model import crop_rounds
     from model.images import ImageError, Limits
     from model.picture_source import open_picture
 
-    name, content = found
-    row: dict[str, Any] = {"path": rows.text(name)}
+    name, content = picture
+    row: dict[str, Any] = {"path": parquet.utf8(name)}
     try:
         if isinstance(content, Exception):
             raise content
-        picture = open_picture(content if isinstance(content, Path) else content(), contract, Limits())
-        views = contract.views(picture, crop_rounds.max_crops(crops, contract))
+        opened = open_picture(content if isinstance(content, Path) else content(), contract, Limits())
+        views = contract.views(opened, crop_rounds.max_crops(crops, contract))
     except (ArchiveError, ImageError, OSError) as error:
         return {**row, "error": stream.explain(error)}
     return {
         **row,
-        **asdict(picture.facts),
+        **asdict(opened.facts),
         "cut_warnings": views.warnings,
-        "boxes": [edge for box in views.boxes for edge in box],
+        "boxes": views.boxes,
         "shape": views.items.shape,
         "items": views.items.tobytes(),
     }
 
 
-def _prepared(about: dict[str, Any], items: Any, scorer: "Scorer", crops: "Crops") -> "tuple[Facts, CropRounds]":
+def _prepared(row: dict[str, Any], items: Any, scorer: "Scorer", crops: "Crops") -> "tuple[Facts, CropRounds]":
     import numpy as np
 
     from model.contract import Views
@@ -219,15 +238,15 @@ def _prepared(about: dict[str, Any], items: Any, scorer: "Scorer", crops: "Crops
     from model.images import Facts, ImageWarning
 
     contract = scorer.checkpoint.contract
-    # Where they lie in the object store, without a copy.
+    # A view of the object store's memory, not a copy.
     flat = np.frombuffer(items.as_buffer(), np.uint8 if contract.view == "crops" else np.float32)
     views = Views(
-        items=flat.reshape(about["shape"]),
-        boxes=tuple(zip(*[iter(about["boxes"])] * 4, strict=True)),
-        warnings=tuple(map(ImageWarning, about["cut_warnings"])),
+        items=flat.reshape(row["shape"]),
+        boxes=tuple((left, top, right, bottom) for left, top, right, bottom in row["boxes"]),
+        warnings=tuple(map(ImageWarning, row["cut_warnings"])),
     )
     facts = Facts(
-        **{name: about[name] for name in ("width", "height", "format", "sha256")},
-        warnings=tuple(map(ImageWarning, about["warnings"])),
+        **{name: row[name] for name in ("width", "height", "format", "sha256")},
+        warnings=tuple(map(ImageWarning, row["warnings"])),
     )
     return facts, CropRounds(views, contract, crops)

@@ -1,4 +1,4 @@
-"""Places that a job reads from and writes to: this machine's files, and what pyarrow knows by a URI."""
+"""Files that a job reads and writes: on this machine, or in a store that pyarrow knows by a URI."""
 
 import contextlib
 import errno
@@ -12,9 +12,9 @@ from urllib.parse import unquote, urlsplit
 
 NOT_THERE = "no such file or folder"
 _OBJECT_STORES = ("s3", "gcs", "abfs")
-"""Where a file appears once it is whole, and has no other name before."""
+"""pyarrow's file systems where a file appears only once it is complete, so that it needs no temporary name."""
 _READ_BYTES = 2**20
-"""Read at once from files in which there is no order: one request of an object store for each."""
+"""Bytes of a read from a file that is opened for seeking: each read is a request of an object store."""
 
 
 def is_uri(name: str) -> bool:
@@ -23,7 +23,11 @@ def is_uri(name: str) -> bool:
 
 
 def local(name: str) -> str:
-    """The path that a ``file://`` URI means; other names as they are."""
+    """The path of a ``file://`` URI; other names as they are.
+
+    Raises:
+        ValueError: The URI has a host, or no path.
+    """
     if not name.startswith("file://"):
         return name
     parts = urlsplit(name, allow_fragments=False)
@@ -37,8 +41,8 @@ class Place:
     """A file or folder that has a URI.
 
     Attributes:
-        root: Scheme, host and options, which make the file system.
-        key: What comes after them, as it is: names of objects are not quoted.
+        root: Scheme, host and options, which decide the file system.
+        key: The path after them, as it is: names of objects are not quoted.
     """
 
     root: str
@@ -46,7 +50,7 @@ class Place:
 
     @classmethod
     def of(cls, uri: str) -> "Place":
-        """Take a URI apart.
+        """Parse a URI.
 
         Raises:
             ValueError: It holds a password.
@@ -59,26 +63,26 @@ class Place:
 
     @property
     def name(self) -> str:
-        """The URI without options: what results call it."""
+        """The URI without options, which is its name in results."""
         return self.root.partition("?")[0] + self.key
 
     @property
     def filesystem(self) -> Any:
-        """What pyarrow reads it with."""
+        """The file system of pyarrow that reads it."""
         return _filesystem(self.root)[0]
 
     @property
     def path(self) -> str:
-        """What it is called there."""
+        """Its path in that file system."""
         return _filesystem(self.root)[1].rstrip("/") + self.key
 
     def at(self, path: str) -> "Place":
-        """Another one, by its path there."""
+        """Another file or folder of the same file system, by its path there."""
         base = _filesystem(self.root)[1].rstrip("/")
         return Place(self.root, "/" + path.removeprefix(base).lstrip("/"))
 
     def open(self) -> IO[bytes]:
-        """Open a file in which one can seek.
+        """Open a file for reading and seeking.
 
         Raises:
             OSError: It cannot be opened.
@@ -113,7 +117,7 @@ def _filesystem(root: str) -> tuple[Any, str]:
 
 @contextlib.contextmanager
 def _numbered() -> Iterator[None]:
-    """Give errors of object stores the numbers and words that those of disks have."""
+    """Give errors of object stores a number and a short text, as those of disks have."""
     try:
         yield
     except OSError as error:
@@ -130,16 +134,16 @@ class Store:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        found = local(name)
-        self._root = found if is_uri(found) else os.path.abspath(found)
+        root = local(name)
+        self._root = root if is_uri(root) else os.path.abspath(root)
 
     @property
     def folder(self) -> str | None:
-        """Its path, if it is a folder of this machine."""
+        """Its path, if it is a folder of this machine; else None."""
         return None if is_uri(self._root) else self._root
 
     @property
-    def _there(self) -> tuple[Any, str]:
+    def _filesystem_and_path(self) -> tuple[Any, str]:
         if not is_uri(self._root):
             from pyarrow.fs import LocalFileSystem
 
@@ -148,25 +152,25 @@ class Store:
         return place.filesystem, place.path.rstrip("/")
 
     def files(self, folder: str = "") -> Iterator[str]:
-        """Names of the files in a folder of it; none if there is no such folder."""
+        """Names of the files in one of its folders; none if there is no such folder."""
         from pyarrow.fs import FileSelector, FileType
 
-        filesystem, root = self._there
+        filesystem, root = self._filesystem_and_path
         for info in filesystem.get_file_info(FileSelector(f"{root}/{folder}".rstrip("/"), allow_not_found=True)):
             if info.type == FileType.File:
                 yield info.base_name
 
     def open(self, name: str) -> Any:
-        """Open a file of it for reading.
+        """Open one of its files for reading.
 
         Raises:
             OSError: It cannot be opened.
         """
-        filesystem, root = self._there
+        filesystem, root = self._filesystem_and_path
         return filesystem.open_input_file(f"{root}/{name}")
 
     def put(self, name: str, content: Any) -> None:
-        """Write a file, which appears once it is whole.
+        """Write a file, which appears once it is complete.
 
         Args:
             name: Below the folder.
@@ -175,16 +179,16 @@ class Store:
         Raises:
             OSError: It cannot be written.
         """
-        filesystem, root = self._there
+        filesystem, root = self._filesystem_and_path
         path = f"{root}/{name}"
         folder, _, base = path.rpartition("/")
-        once = filesystem.type_name in _OBJECT_STORES
-        fresh = path if once else f"{folder}/.{base}.new"
-        if not once:
+        atomic = filesystem.type_name in _OBJECT_STORES
+        fresh = path if atomic else f"{folder}/.{base}.new"
+        if not atomic:
             filesystem.create_dir(folder)
         stream = filesystem.open_output_stream(fresh)
         stream.write(content)
-        # Not in a with statement: closing after an error would make half a file an object.
+        # Not in a with statement: after an error, closing the stream would make an object of half a file.
         stream.close()
-        if not once:
+        if not atomic:
             filesystem.move(fresh, path)

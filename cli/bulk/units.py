@@ -1,4 +1,4 @@
-"""Units of a job: lists of pictures, or parts of archives, whose content is the same every time."""
+"""Units of a job: lists of pictures, or parts of archives; a unit's pictures are the same in every run."""
 
 import os
 from collections import deque
@@ -16,22 +16,22 @@ from cli.pictures.archives import ArchiveError
 from cli.pictures.picture_ref import PictureRef
 
 UNKNOWN = -1
-"""The number of pictures in an archive that was not looked into."""
+"""Stands for the number of pictures in an unlisted archive."""
 READERS = 16
-"""Objects of a store that are read at a time: each takes long to answer, and little of this machine."""
+"""Objects of a store that are read at a time: each takes long to answer, and little of this machine's time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """What is scored together, and makes one file.
+    """Pictures whose scores make one file: a list of them, or a part of an archive.
 
     Attributes:
-        number: Its place among the units of the job.
-        names: Its pictures, if it is a list of them.
-        archive: The archive that they are in otherwise, with the options of its URI.
-        start: The place of its first picture there, as ``archives.located`` tells it.
-        count: Its pictures, or ``UNKNOWN``: then it is the whole archive.
-        size: The archive's bytes when the job began.
+        number: Index among the units of the job.
+        names: The pictures of a list.
+        archive: The archive, with the options of its URI; None for a list.
+        start: Offset of the first picture in the archive, as ``archives.members_from`` yields it.
+        count: Number of pictures; ``UNKNOWN`` for an archive that was not listed and is scored as a whole.
+        size: Size of the archive in bytes when the job began.
     """
 
     number: int
@@ -43,7 +43,7 @@ class Unit:
 
 
 def opener(archive: str, folder: str) -> tuple[str, Callable[[], IO[bytes]]]:
-    """What results call an archive, and what opens it."""
+    """The name of an archive in results, and a function that opens it."""
     if is_uri(archive):
         place = Place.of(archive)
         return place.name, place.open
@@ -51,55 +51,58 @@ def opener(archive: str, folder: str) -> tuple[str, Callable[[], IO[bytes]]]:
 
 
 def contents(unit: Unit, folder: str, first: int = 0, last: int | None = None) -> Iterator[PictureRef]:
-    """What a unit consists of; something is always there, and always as much as it has.
+    """The pictures of a unit.
 
     Args:
         unit: The unit.
         folder: What paths are relative to.
-        first: Leave out so many pictures.
-        last: And all from this one on.
+        first: Index of the first picture wanted; 0 for parts of archives.
+        last: Index after the last picture wanted; None for all.
+
+    Yields:
+        ``unit.count`` items if that is known, else at least one: errors stand in for missing pictures.
     """
     if unit.archive is None:
         yield from _listed(unit.names[first:last], folder)
         return
     assert first == 0
     count = 0
-    for found in _inside(unit, folder):
+    for picture in _members(unit, folder):
         count += 1
-        yield found
+        yield picture
     if not count:
         yield PictureRef(unit.archive, ArchiveError("the archive holds no pictures"))
     for _ in range(count or 1, unit.count):
         yield PictureRef(unit.archive, ArchiveError("the archive has changed since the job began"))
 
 
-def _inside(unit: Unit, folder: str) -> Iterator[PictureRef]:
+def _members(unit: Unit, folder: str) -> Iterator[PictureRef]:
     assert unit.archive is not None
-    name, opened = opener(unit.archive, folder)
+    name, open_ = opener(unit.archive, folder)
     try:
-        with opened() as raw:
+        with open_() as raw:
             if raw.seek(0, os.SEEK_END) != unit.size:
                 raise ArchiveError("the archive has changed since the job began")
     except (ArchiveError, OSError) as error:
         yield PictureRef(name, error)
         return
-    members = (found for _, found in archives.located(name, opened, unit.start))
+    members = (picture for _, picture in archives.members_from(name, open_, unit.start))
     yield from members if unit.count == UNKNOWN else islice(members, unit.count)
 
 
 def _listed(names: tuple[str, ...], folder: str) -> Iterator[PictureRef]:
-    """Files of this machine by their paths; what has a URI is read ahead."""
+    """The pictures of a list: files of this machine as paths; if any has a URI, all are read ahead in threads."""
     if not any(map(is_uri, names)):
         for name in names:
             yield PictureRef(name, Path(folder, name))
         return
     with ThreadPoolExecutor(READERS, thread_name_prefix="read") as pool:
         ahead: deque[tuple[str, Future[bytes]]] = deque()
-        left = iter(names)
+        remaining = iter(names)
         try:
             while True:
-                for name in islice(left, READERS - len(ahead)):
-                    ahead.append((shown(name), pool.submit(_read, name, folder)))
+                for name in islice(remaining, READERS - len(ahead)):
+                    ahead.append((_result_name(name), pool.submit(_read, name, folder)))
                 if not ahead:
                     return
                 name, future = ahead.popleft()
@@ -109,8 +112,8 @@ def _listed(names: tuple[str, ...], folder: str) -> Iterator[PictureRef]:
                 future.cancel()
 
 
-def shown(name: str) -> str:
-    """What results call a picture: its path, or its URI without options."""
+def _result_name(name: str) -> str:
+    """The name of a picture in results: its path, or its URI without options."""
     return Place.of(name).name if is_uri(name) else name
 
 

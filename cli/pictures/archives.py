@@ -1,7 +1,7 @@
-"""Pictures in zip and tar archives, read one after another into memory, never onto the disk.
+"""Pictures in zip and tar archives, read one after another into memory; nothing is unpacked to disk.
 
-An archive may be hostile: a member can claim or expand to any size, headers included. So members are bounded, and so is
-what an archive expands to in all.
+An archive may be hostile: a member or a header can claim any size, or expand to it. So the size of each member is
+bounded, and so is the sum that an archive expands to.
 """
 
 import bz2
@@ -23,11 +23,11 @@ from cli.pictures.picture_ref import PictureRef, is_picture
 ZIP = (".zip",)
 TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 MEMBER_BYTES = 64 * 2**20
-"""Larger members are not read; some twenty of them may be in memory at a time."""
+"""Largest member that is read; about twenty members are in memory at a time."""
 EXPANSION = 100
-"""An archive may expand to so many times its size ..."""
+"""An archive may expand to this many times its size ..."""
 EXPANSION_FLOOR = 2**30
-"""... and to so many bytes in any case. Photos hardly shrink; plain bitmaps may to a hundredth."""
+"""... and to this many bytes in any case. Photos hardly compress; bitmaps of one colour do, a hundredfold."""
 
 _MAGIC: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 
@@ -37,70 +37,74 @@ class ArchiveError(ValueError):
 
 
 def is_archive(name: str) -> bool:
-    """Whether a file is called like an archive that can be read."""
+    """Whether a file has the suffix of an archive that can be read."""
     return name.lower().endswith((*ZIP, *TAR))
 
 
-def containing(name: str) -> str | None:
-    """The archive that a name like ``archive.zip/member.jpg`` begins with, if it is there."""
+def containing_archive(name: str) -> str | None:
+    """The archive that a name like ``archive.zip/member.jpg`` begins with, if that file exists."""
     folders = (str(folder) for folder in Path(name).parents)
     return next((folder for folder in folders if is_archive(folder) and os.path.isfile(folder)), None)
 
 
 def members(file: str) -> Iterator[PictureRef]:
-    """The pictures in an archive, in its own order, as ``archive.zip/member.jpg``.
+    """The pictures in an archive, in its own order, named ``archive.zip/member.jpg``.
 
-    What cannot be read comes as an error in its place; where an archive breaks off, the error has the archive's name.
+    A member that cannot be read comes as an error under its name; where an archive breaks off, under the archive's.
     """
-    for _, found in located(file, partial(open_file, file)):
-        yield found
+    for _, picture in members_from(file, partial(open_file, file)):
+        yield picture
 
 
 def open_file(file: str) -> IO[bytes]:
-    """Open an archive of this machine."""
+    """Open an archive on this machine."""
     return open(file, "rb")
 
 
-def located(file: str, opened: Callable[[], IO[bytes]], start: int = 0) -> Iterator[tuple[int, PictureRef]]:
-    """Like ``members``, with the place of each, from which another call can go on.
+def members_from(file: str, open_: Callable[[], IO[bytes]], start: int = 0) -> Iterator[tuple[int, PictureRef]]:
+    """The pictures in an archive with their offsets, from one of those offsets on.
 
     Args:
-        file: What the archive is called.
-        opened: Opens it, wherever it is; it must be possible to seek in it.
-        start: The place of the first member that is wanted. A compressed tar has but 0, the place of all of them.
+        file: Name of the archive.
+        open_: Opens it as a stream that can seek.
+        start: Offset of the first member wanted, as an earlier call has yielded it. In a compressed tar, which can
+            only be read from its beginning, the offset of every member is 0.
+
+    Yields:
+        Offset and picture, as for ``members``.
     """
-    place = start
+    offset = start
     try:
-        with _damaged("the archive is damaged, or none"), opened() as raw:
-            for place, found in _zip(file, raw, start) if file.lower().endswith(ZIP) else _tar(file, raw, start):
-                yield place, found
+        with _damaged("the archive is damaged, or none"), open_() as raw:
+            for offset, picture in _zip(file, raw, start) if file.lower().endswith(ZIP) else _tar(file, raw, start):
+                yield offset, picture
     except (ArchiveError, OSError) as error:
-        yield place, PictureRef(file, error)
+        yield offset, PictureRef(file, error)
 
 
-def in_order(file: str, opened: Callable[[], IO[bytes]]) -> bool:
-    """Whether an archive, by its name and content, can only be read from its beginning: a compressed tar.
+def is_sequential(file: str, open_: Callable[[], IO[bytes]]) -> bool:
+    """Whether an archive can only be read from its beginning: a compressed tar.
 
     Raises:
         OSError: It cannot be opened.
     """
     if file.lower().endswith(ZIP):
         return False
-    with opened() as raw:
-        return _reader(raw) is not None
+    with open_() as raw:
+        return _decompressor(raw) is not None
 
 
 def _zip(file: str, raw: IO[bytes], start: int) -> Iterator[tuple[int, PictureRef]]:
     allowance = _Allowance(raw)
     with zipfile.ZipFile(raw) as archive:
-        # What macOS keeps beside each file looks like a picture by its name.
+        # In __MACOSX/ macOS keeps attributes of each file under the name of that file.
         pictures = (
             info
             for info in archive.infolist()
             if is_picture(info.filename) and not info.is_dir() and not info.filename.startswith("__MACOSX/")
         )
-        for place, info in itertools.islice(enumerate(pictures), start, None):
-            yield place, PictureRef(f"{file}/{info.filename}", partial(_unzip, archive, info, allowance))
+        for index, info in itertools.islice(enumerate(pictures), start, None):
+            yield index, PictureRef(f"{file}/{info.filename}", partial(_unzip, archive, info, allowance))
 
 
 def _unzip(archive: zipfile.ZipFile, info: zipfile.ZipInfo, allowance: "_Allowance") -> bytes:
@@ -109,27 +113,27 @@ def _unzip(archive: zipfile.ZipFile, info: zipfile.ZipInfo, allowance: "_Allowan
     _check_size(info.file_size)
     allowance.spend(info.file_size)
     with _damaged("the member is damaged, or compressed in a way that is not known"):
-        # Not more than was claimed, whatever there is.
+        # It reads no more than the size that was claimed and checked.
         return archive.read(info)
 
 
 def _tar(file: str, raw: IO[bytes], start: int) -> Iterator[tuple[int, PictureRef]]:
-    allowance, reader = _Allowance(raw), _reader(raw)
-    with contextlib.nullcontext(raw) if reader is None else reader(raw) as stream:
+    allowance, decompressor = _Allowance(raw), _decompressor(raw)
+    with contextlib.nullcontext(raw) if decompressor is None else decompressor(raw) as stream:
         bounded = _Bounded(stream, allowance)
         bounded.seek(start)
         with tarfile.open(fileobj=bounded, mode="r:") as archive:
             while (info := archive.next()) is not None:
-                # Otherwise it keeps all headers, a kilobyte each.
+                # tarfile would keep all headers, a kilobyte each.
                 archive.members.clear()  # type: ignore[attr-defined]
                 if info.isdir() or not is_picture(info.name):
                     continue
                 name = f"{file}/{info.name}"
-                place = info.offset if reader is None else 0
+                offset = info.offset if decompressor is None else 0
                 if info.isreg():
-                    yield place, PictureRef(name, partial(_untar, archive, info))
+                    yield offset, PictureRef(name, partial(_untar, archive, info))
                 else:
-                    yield place, PictureRef(name, ArchiveError("the member is a link or a device, not a file"))
+                    yield offset, PictureRef(name, ArchiveError("the member is a link or a device, not a file"))
             # tarfile takes a header that it cannot read for the end; the real end is empty or zeros.
             if any(bounded.last):
                 raise ArchiveError("the archive is damaged: what follows cannot be read")
@@ -150,13 +154,13 @@ def _check_size(size: int) -> None:
 
 @contextlib.contextmanager
 def _damaged(message: str) -> Iterator[None]:
-    """Turn whatever a reader raises for broken bytes (a dozen types) into one error."""
+    """Turn the dozen types of errors that readers raise for broken bytes into ``ArchiveError``."""
     try:
         yield
     except (ArchiveError, MemoryError):
         raise
     except OSError as error:
-        # Errors of the disk have a number; those that decompressors raise have none.
+        # Errors of the disk have a number, those of decompressors have none.
         if error.errno is not None:
             raise
         raise ArchiveError(message) from error
@@ -164,15 +168,15 @@ def _damaged(message: str) -> Iterator[None]:
         raise ArchiveError(message) from error
 
 
-def _reader(raw: IO[bytes]) -> Callable[..., Any] | None:
-    """What decompresses a file; None if it is not compressed."""
+def _decompressor(raw: IO[bytes]) -> Callable[..., Any] | None:
+    """What opens a compressed file, by its first bytes; None if it is not compressed."""
     start = raw.read(8)
     raw.seek(0)
-    return next((reader for magic, reader in _MAGIC.items() if start.startswith(magic)), None)
+    return next((open_ for magic, open_ in _MAGIC.items() if start.startswith(magic)), None)
 
 
 class _Allowance:
-    """How far an archive may expand."""
+    """Bytes that an archive may still expand to."""
 
     def __init__(self, raw: IO[bytes]) -> None:
         self.left = self.limit = max(EXPANSION * raw.seek(0, os.SEEK_END), EXPANSION_FLOOR)
@@ -188,7 +192,7 @@ class _Allowance:
 
 
 class _Bounded(io.RawIOBase):
-    """A decompressed stream that tarfile may neither read far at once, as for a header that claims so, nor in all."""
+    """A decompressed stream that bounds what tarfile reads: at once, for headers that claim much, and in all."""
 
     def __init__(self, stream: IO[bytes], allowance: _Allowance) -> None:
         self.last = b""

@@ -1,19 +1,19 @@
-"""A picture that was found, and what is taken for one."""
+"""A picture that was found, and which files count as pictures."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"})
-"""Taken from folders, globs and archives; files named one by one are taken whatever they are called."""
+"""Files with these suffixes are taken from folders, globs and archives; a file named by itself is always taken."""
 
 
 class PictureRef(NamedTuple):
-    """A picture, or what stands in its place.
+    """A picture, or the error in its place.
 
     Attributes:
-        name: What results call it: its path, or the archive's path and the member's.
-        content: Its path; or a function that reads its bytes, to be called before the next picture is asked for; or
+        name: Its name in the results: its path, or the archive's path and the member's.
+        content: Its path; or a function that reads its bytes, to be called before the next picture is requested; or
             the reason why it cannot be read.
     """
 
@@ -22,5 +22,5 @@ class PictureRef(NamedTuple):
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file is called like a picture."""
+    """Whether a file has the suffix of a picture."""
     return Path(name).suffix.lower() in SUFFIXES

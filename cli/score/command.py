@@ -12,6 +12,7 @@ from cli.score.selection import SortOrder
 
 if TYPE_CHECKING:
     from cli.pictures.picture_ref import PictureRef
+    from cli.score.run import Plan
 
 
 def score(
@@ -61,12 +62,9 @@ def score(
     from cli.console import fail
     from cli.options import crops_option, device_option, precision_option
     from cli.pictures import sources
-    from cli.score import gallery, outputs
-    from cli.score.journal import SUFFIX
     from cli.score.run import Plan, Run
     from cli.score.selection import Selection
-    from model.options import DEFAULT_CHECKPOINT
-    from model.scorer import Scorer
+    from cli.scoring.scorer import load_scorer
 
     plan = Plan(
         format=format_ or (None if out else Format.TABLE),
@@ -77,33 +75,45 @@ def score(
         move=move_to is not None,
         html=html,
     )
-    asked = crops_option(crops)
+    crop_count = crops_option(crops)
     if plan.folder and not plan.selection:
         fail("--copy-to and --move-to need --below or --above, which say what is meant")
     if copy_to and move_to:
         fail("pictures are either copied or moved")
-    part = None
-    if out is not None:
-        outputs.check(out)
-        part = out.with_name(out.name + SUFFIX)
-        if overwrite:
-            part.unlink(missing_ok=True)
-        elif out.exists() and not part.exists():
-            fail(f"{out} exists and is complete; name another file, or add --overwrite")
-    if html is not None:
-        gallery.check(html)
+    part = _check_files(plan, overwrite)
 
     def find() -> "Iterator[PictureRef]":
-        return sources.find(paths, null=null, without=plan.folder)
+        return sources.find(paths, null=null, exclude=plan.folder)
 
-    found = find()
-    first = next(found, None)
+    pictures = find()
+    first = next(pictures, None)
     if first is None and not (part and part.exists()):
         fail("there are no pictures in " + ", ".join(paths))
-    scorer = Scorer.load(
-        checkpoint or DEFAULT_CHECKPOINT, device=device_option(device), precision=precision_option(precision)
-    )
-    run = Run(plan, scorer, asked, part)
+    scorer = load_scorer(checkpoint, device=device_option(device), precision=precision_option(precision))
+    run = Run(plan, scorer, crop_count, part)
     # A list on stdin can be read only once.
-    counted = None if sources.STDIN in paths else find
-    raise typer.Exit(run(itertools.chain(() if first is None else (first,), found), counted))
+    list_again = None if sources.STDIN in paths else find
+    raise typer.Exit(run(itertools.chain(() if first is None else (first,), pictures), list_again))
+
+
+def _check_files(plan: "Plan", overwrite: bool) -> Path | None:
+    """Check that the run can write its files, before anything is scored.
+
+    Returns:
+        The file of the journal, or None.
+    """
+    from cli.console import fail
+    from cli.score import gallery, outputs
+    from cli.score.journal import SUFFIX
+
+    part = None
+    if plan.out is not None:
+        outputs.check(plan.out)
+        part = plan.out.with_name(plan.out.name + SUFFIX)
+        if overwrite:
+            part.unlink(missing_ok=True)
+        elif plan.out.exists() and not part.exists():
+            fail(f"{plan.out} exists and is complete; name another file, or add --overwrite")
+    if plan.html is not None:
+        gallery.check(plan.html)
+    return part

@@ -1,13 +1,12 @@
-"""A page with the worst pictures and the histogram of all scores: one file that asks for nothing else.
+"""The HTML report: the worst pictures and the histogram of all scores in one file.
 
-There is no script in it, and its own policy forbids whatever is not in the file.
+It has no script, and its content security policy forbids to load anything from elsewhere.
 """
 
 import base64
 import contextlib
 import hashlib
 import io
-import itertools
 from bisect import bisect
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -27,21 +26,21 @@ if TYPE_CHECKING:
     from model.contract import Contract
 
 SHOWN = 200
-"""Pictures on the page; about 10 kB each."""
+"""Pictures in the report; about 10 kB each."""
 FAILED_SHOWN = 100
 BIN_WIDTH = 5
-"""Points in a bar of the histogram."""
+"""Width of a bar of the histogram, in points."""
 BANDS = (20.0, 40.0, 60.0, 80.0)
-"""Scores from which on each colour but the first is taken, where a contract has no grades."""
+"""Lowest score of each colour but the first, where a contract has no grades."""
 THUMBNAIL = (320, 240)
 SUFFIXES = (".html", ".htm")
 
 
 def check(file: Path) -> None:
-    """Find out before anything is scored whether the page could be written.
+    """Check, before anything is scored, that the report can be written.
 
     Raises:
-        ValueError: It is not called like a page (which could be a photo by mistake), or its folder does not exist.
+        ValueError: Its suffix is not that of HTML (it could be a photo by mistake), or its folder does not exist.
     """
     if file.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{file}: the name of the report must end in {' or '.join(SUFFIXES)}")
@@ -59,16 +58,16 @@ def write(
     model: str,
     crops: int | str,
 ) -> None:
-    """Write the page.
+    """Write the report.
 
     Args:
-        file: Replaced if it exists.
+        file: The file, replaced if it exists.
         journal: The results.
         selection: Which pictures to show; the histogram is of all.
         order: Which ones to show first.
-        contract: Its grades have the colours.
+        contract: Its grades decide the colours.
         model: The model's name.
-        crops: How many crops were asked for.
+        crops: Crops per picture.
     """
     import jinja2
 
@@ -76,8 +75,8 @@ def write(
     scores_N = np.array(journal.scores)
     known_N = scores_N[~np.isnan(scores_N)]
     failed_N = np.flatnonzero(np.isnan(scores_N))
-    meant_N = selection.scored(scores_N, order)
-    shown = list(journal.records(meant_N[:SHOWN]))
+    selected_N = selection.scored(scores_N, order)
+    shown = list(journal.records(selected_N[:SHOWN]))
     thumbnails = _thumbnails({record["path"] for record in shown})
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(Path(__file__).with_name("gallery.html").read_text(encoding="utf-8"))
@@ -88,25 +87,25 @@ def write(
         crops=crops,
         style=style,
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
-        facts=_facts(known_N, selection, len(meant_N)) if len(known_N) else (),
+        facts=_facts(known_N, selection, len(selected_N)) if len(known_N) else (),
         bins=list(_bins(known_N, selection, bands)),
         bin_width=BIN_WIDTH,
         peak=int(_counts(known_N).max()),
         caption=_caption(selection, bool(contract.grades)),
-        heading=_heading(len(meant_N), selection, order),
+        heading=_heading(len(selected_N), selection, order),
         cards=(_card(record, bands, thumbnails.get(record["path"])) for record in shown),
-        more=len(meant_N) - len(shown),
+        more=len(selected_N) - len(shown),
         failed_count=len(failed_N),
-        failed=[(printable(one["path"]), one["error"]) for one in journal.records(failed_N[:FAILED_SHOWN])],
+        failed=[(printable(record["path"]), record["error"]) for record in journal.records(failed_N[:FAILED_SHOWN])],
     )
     with outputs.replacing(file) as fresh:
         page.dump(str(fresh), encoding="utf-8")
 
 
-def _facts(known_N: NDArray[np.float64], selection: Selection, meant: int) -> list[tuple[str, str]]:
+def _facts(known_N: NDArray[np.float64], selection: Selection, selected: int) -> list[tuple[str, str]]:
     facts = [("median", f"{np.median(known_N):.1f}"), ("mean", f"{known_N.mean():.1f}")]
     facts += [("worst", f"{known_N.min():.1f}"), ("best", f"{known_N.max():.1f}")]
-    return [*facts, (str(selection), f"{meant:,} of {len(known_N):,}")] if selection else facts
+    return [*facts, (str(selection), f"{selected:,} of {len(known_N):,}")] if selection else facts
 
 
 def _heading(count: int, selection: Selection, order: SortOrder) -> str:
@@ -125,9 +124,9 @@ def _counts(known_N: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def _bins(known_N: NDArray[np.float64], selection: Selection, bands: tuple[float, ...]) -> Iterator[dict[str, Any]]:
     counts = _counts(known_N)
-    for place, count in enumerate(counts.tolist()):
-        low = place * BIN_WIDTH
-        # So that a single picture beside thousands is seen at all.
+    for index, count in enumerate(counts.tolist()):
+        low = index * BIN_WIDTH
+        # At least 1.5 percent, so that a single picture beside thousands is visible.
         height = max(100 * count / counts.max(), 1.5) if count else 0
         middle = low + BIN_WIDTH / 2
         yield {
@@ -135,7 +134,7 @@ def _bins(known_N: NDArray[np.float64], selection: Selection, bands: tuple[float
             "count": count,
             "height": height,
             "band": bisect(bands, middle),
-            "meant": selection.takes(middle),
+            "selected": selection.takes(middle),
         }
 
 
@@ -156,32 +155,31 @@ def _card(record: Record, bands: tuple[float, ...], thumbnail: tuple[str, tuple[
 
 
 def _thumbnails(names: set[str]) -> dict[str, tuple[str, tuple[int, int]]]:
-    """Small copies as Base64, with their sizes; pictures that are no longer there have none."""
+    """Thumbnails by name: JPEG as Base64, and width and height; pictures that are no longer there have none."""
     from model.images import ImageError
 
-    found = {}
+    thumbnails = {}
     for name, data in _contents(names):
         with contextlib.suppress(ImageError):
-            found[name] = _thumbnail(data)
-    return found
+            thumbnails[name] = _thumbnail(data)
+    return thumbnails
 
 
 def _contents(names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-    for archive, inside in itertools.groupby(sorted(names, key=_place), lambda name: _place(name)[0]):
-        if not archive:
-            for name in inside:
-                with contextlib.suppress(OSError):
-                    yield name, Path(name).read_bytes()
+    """Read pictures by their names; each archive is read once, from its beginning."""
+    by_archive: dict[str, set[str]] = {}
+    for name in names:
+        archive = None if Path(name).is_file() else archives.containing_archive(name)
+        if archive is not None:
+            by_archive.setdefault(archive, set()).add(name)
             continue
-        wanted = set(inside)
+        with contextlib.suppress(OSError):
+            yield name, Path(name).read_bytes()
+    for archive, wanted in by_archive.items():
         for name, content in archives.members(archive):
             if name in wanted and not isinstance(content, (Path, Exception)):
                 with contextlib.suppress(OSError, archives.ArchiveError):
                     yield name, content()
-
-
-def _place(name: str) -> tuple[str, str]:
-    return "" if Path(name).is_file() else archives.containing(name) or "", name
 
 
 def _thumbnail(data: bytes) -> tuple[str, tuple[int, int]]:

@@ -1,7 +1,7 @@
-"""What a run has scored so far, on disk: one JSON line per picture below a line that says how they were scored.
+"""The journal of a run: its results on disk, one JSON line per picture below a line of settings.
 
-It is what an interrupted run goes on from, and what outputs are made of that need all results. In memory there are
-sixteen bytes per picture.
+An interrupted run goes on from it, and outputs that need all results are made of it. In memory it takes sixteen bytes
+per picture.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Any
 
+from cli.scoring.lock import lock
 from cli.scoring.stream import Record
 
 SUFFIX = ".part"
@@ -25,8 +26,8 @@ class Journal:
     """The results of one run, in the order of scoring.
 
     Attributes:
-        scores: 0 to 100 by picture, NaN where it could not be scored.
-        resumed: How many of them an earlier run had scored.
+        scores: 0 to 100 for each picture, NaN where it could not be scored.
+        resumed: Pictures that an earlier run has scored.
     """
 
     def __init__(self, file: IO[bytes], settings: Mapping[str, Any], path: Path | None = None) -> None:
@@ -45,8 +46,8 @@ class Journal:
         """Begin a journal, or go on with one.
 
         Args:
-            path: The file; None takes a nameless one that nobody can go on with.
-            settings: What decides the scores, as JSON can hold it.
+            path: The file; None takes a temporary one without a name, from which no run can go on.
+            settings: The settings that decide the scores, as JSON can hold them.
 
         Raises:
             ValueError: The file is no journal, was begun with other settings, or another process is writing it.
@@ -60,7 +61,7 @@ class Journal:
             yield cls(file, settings, path)
 
     def takes(self, name: str) -> bool:
-        """Whether a picture is still to be scored. One that was found twice is asked for twice."""
+        """Whether a picture is still to be scored; one that is listed twice is scored twice."""
         key = _key(name)
         if not self._known[key]:
             return True
@@ -68,21 +69,21 @@ class Journal:
         return False
 
     def add(self, record: Record) -> None:
-        """Write a result down; from here on it outlives the process."""
+        """Write a result to disk."""
         self._index(self._write(record), record)
 
-    def records(self, places: Iterable[int]) -> Iterator[Record]:
+    def records(self, indices: Iterable[int]) -> Iterator[Record]:
         """Read results back.
 
         Args:
-            places: Which ones, in this order.
+            indices: Which ones, in this order.
         """
-        for place in places:
-            self._file.seek(self._offsets[place])
+        for index in indices:
+            self._file.seek(self._offsets[index])
             yield json.loads(self._file.readline())
 
     def remove(self) -> None:
-        """Give up the file: nothing is left to go on with."""
+        """Delete the file: the run is complete."""
         if self._path is not None:
             self._path.unlink()
 
@@ -97,11 +98,11 @@ class Journal:
         self.scores.append(record.get("score", float("nan")))
 
     def _read(self, settings: Mapping[str, Any]) -> bool:
-        """Take in what an earlier run has written; False if that is not even the first line."""
+        """Read what an earlier run has written; False if it has not even written the first line."""
         end = 0
         for line in self._file:
             if not line.endswith(b"\n"):
-                break  # the run was killed while it wrote this
+                break  # the run was killed while writing this line
             if end == 0:
                 _compare(_object(line, self._path), settings, self._path)
             else:
@@ -115,12 +116,12 @@ class Journal:
 
 def _object(line: bytes, path: Path | None) -> Record:
     try:
-        found = json.loads(line)
+        value = json.loads(line)
     except ValueError:
-        found = None
-    if not isinstance(found, dict) or not ("path" in found or _FORMAT.items() <= found.items()):
+        value = None
+    if not isinstance(value, dict) or not ("path" in value or _FORMAT.items() <= value.items()):
         raise ValueError(f"{path} is not what an interrupted run leaves behind; move it away, or add --overwrite")
-    return found
+    return value
 
 
 def _compare(begun: Record, settings: Mapping[str, Any], path: Path | None) -> None:
@@ -134,14 +135,3 @@ def _compare(begun: Record, settings: Mapping[str, Any], path: Path | None) -> N
 
 def _key(name: str) -> bytes:
     return blake2b(name.encode(errors="surrogateescape"), digest_size=16).digest()
-
-
-def lock(file: IO[bytes], path: Path | str) -> None:
-    """Two runs in one file would double its rows. The lock ends with the process, however that ends."""
-    with contextlib.suppress(ImportError):  # not on Windows
-        import fcntl
-
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"another run is writing {path}") from error

@@ -1,16 +1,17 @@
-"""Forms of results: a table for people, CSV, JSON lines and Parquet for programs."""
+"""Output formats: a table for people; CSV, JSON lines and Parquet for programs."""
 
 import contextlib
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Protocol
 
 from cli.console import printable
-from cli.scoring.stream import Record
+from cli.scoring import parquet
+from cli.scoring.stream import Record, row
 
 COLUMNS = (
     "path",
@@ -27,13 +28,13 @@ COLUMNS = (
     "error",
 )
 TABLE_ROWS = 1000
-"""Pictures in a table; who wants more of them wants a file."""
+"""Pictures in a table; the others are only counted."""
 GROUP_ROWS = 10_000
 """Rows in a row group of a Parquet file."""
 
 
 class Format(StrEnum):
-    """Forms of the results on stdout."""
+    """Formats of the results on stdout."""
 
     TABLE = "table"
     JSONL = "jsonl"
@@ -41,17 +42,17 @@ class Format(StrEnum):
 
 
 class Output(Protocol):
-    """Where results go."""
+    """Receives results one by one and writes them."""
 
     def add(self, record: Record) -> None:
-        """Take in one result."""
+        """Take one result."""
 
     def close(self) -> None:
-        """Write what is still to be written."""
+        """Write what is still held back."""
 
 
 class JsonLines:
-    """One JSON object per line: the path, and what the service would answer or an error."""
+    """One JSON object per line: the path, and the fields of the service's response or an error."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -73,14 +74,14 @@ class Csv:
 
     def add(self, record: Record) -> None:
         """Write a row."""
-        self._writer.writerow({**row(record), "warnings": " ".join(record.get("warnings", ()))})
+        self._writer.writerow({**row(record, COLUMNS), "warnings": " ".join(record.get("warnings", ()))})
 
     def close(self) -> None:
         """Nothing is held back."""
 
 
 class Table:
-    """A table for people, shown at the end; pictures that failed are told apart on stderr."""
+    """A table for people, shown at the end, without the pictures that failed: those are listed on stderr."""
 
     def __init__(self) -> None:
         from rich import box
@@ -93,7 +94,7 @@ class Table:
             self._table.add_column(column, justify="right" if right else "left", overflow="fold")
 
     def add(self, record: Record) -> None:
-        """Add a row, as long as there is room."""
+        """Add a row, up to ``TABLE_ROWS``."""
         if "error" in record:
             return
         if self._table.row_count == TABLE_ROWS:
@@ -118,35 +119,24 @@ class Parquet:
     """A Parquet file: the columns of the CSV table with their types, ``warnings`` as lists."""
 
     def __init__(self, file: Path) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        text, real, whole = pa.string(), pa.float64(), pa.int32()
-        types = {"score": real, "raw_score": real, "std": real, "stderr": real, "crops": whole, "width": whole}
-        types |= {"height": whole, "warnings": pa.list_(text)}
-        self._schema = pa.schema([(name, types.get(name, text)) for name in COLUMNS])
-        self._writer = pq.ParquetWriter(file, self._schema)
-        self._rows: list[Record] = []
+        self._writer = parquet.writer(file, COLUMNS, compression="snappy")
+        self._group: list[Record] = []
 
     def add(self, record: Record) -> None:
         """Add a row."""
-        # Parquet's text is UTF-8; a path need not be.
-        path = record["path"].encode(errors="surrogateescape").decode(errors="replace")
-        self._rows.append({**row(record), "path": path, "warnings": record.get("warnings")})
-        if len(self._rows) == GROUP_ROWS:
-            self._write()
+        self._group.append(record)
+        if len(self._group) == GROUP_ROWS:
+            self._write_group()
 
     def close(self) -> None:
         """Write the last rows and the file's index."""
-        self._write()
+        if self._group:
+            self._write_group()
         self._writer.close()
 
-    def _write(self) -> None:
-        import pyarrow as pa
-
-        if self._rows:
-            self._writer.write_table(pa.Table.from_pylist(self._rows, self._schema))
-        self._rows = []
+    def _write_group(self) -> None:
+        self._writer.write_table(parquet.table(self._group, COLUMNS))
+        self._group = []
 
 
 STDOUT: dict[Format, Callable[[], Output]] = {
@@ -158,18 +148,12 @@ _TEXT: dict[str, Callable[[IO[str]], Output]] = {".csv": Csv, ".jsonl": JsonLine
 _PARQUET = ".parquet"
 
 
-def row(record: Record, columns: Sequence[str] = COLUMNS) -> dict[str, Any]:
-    """A record's columns."""
-    flat = {**record, **record.get("image", {})}
-    return {name: flat.get(name) for name in columns}
-
-
 def check(file: Path) -> None:
-    """Find out before anything is scored whether a file could be written.
+    """Check, before anything is scored, that a file can be written.
 
     Raises:
-        ValueError: Its suffix names no form, or its folder does not exist.
-        ModuleNotFoundError: What writes it is not installed.
+        ValueError: Its suffix names no format, or its folder does not exist.
+        ModuleNotFoundError: It is a Parquet file, and pyarrow is not installed.
     """
     if file.suffix.lower() == _PARQUET:
         import pyarrow.parquet  # noqa: F401
@@ -181,16 +165,16 @@ def check(file: Path) -> None:
 
 @contextlib.contextmanager
 def to_file(file: Path) -> Iterator[Output]:
-    """Write a file, in the form that its suffix names; it appears once it is whole.
+    """Write a file in the format that its suffix names; it appears once it is complete.
 
     Args:
         file: As for ``check``.
     """
     with replacing(file) as fresh:
         if file.suffix.lower() == _PARQUET:
-            parquet = Parquet(fresh)
-            yield parquet
-            parquet.close()
+            output = Parquet(fresh)
+            yield output
+            output.close()
             return
         with fresh.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
             yield _TEXT[file.suffix.lower()](stream)
@@ -198,7 +182,7 @@ def to_file(file: Path) -> Iterator[Output]:
 
 @contextlib.contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """A path to write to, beside a file whose place it then takes; if writing fails nothing is left."""
+    """Yield a temporary path beside a file, which it replaces at the end; if writing fails nothing is left."""
     fresh = file.with_name(f".{file.name}.new")
     try:
         yield fresh

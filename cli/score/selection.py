@@ -1,4 +1,4 @@
-"""Which pictures are meant, in which order, and putting them elsewhere."""
+"""Selecting pictures by score, sorting them, and copying or moving them."""
 
 import errno
 import filecmp
@@ -25,10 +25,10 @@ class SortOrder(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Pictures by their scores.
+    """Bounds of scores, both exclusive.
 
     Raises:
-        ValueError: There could be none.
+        ValueError: No score can be within them.
     """
 
     below: float | None = None
@@ -39,7 +39,7 @@ class Selection:
             raise ValueError(f"no score is above {self.above:g} and below {self.below:g}")
 
     def __bool__(self) -> bool:
-        """Whether anything is left out."""
+        """Whether there is a bound."""
         return self.below is not None or self.above is not None
 
     def __str__(self) -> str:
@@ -47,41 +47,41 @@ class Selection:
         return " and ".join(f"{name} {bound:g}" for name, bound in bounds.items() if bound is not None)
 
     def takes(self, score: float) -> bool:
-        """Whether a score is within the bounds, both of them exclusive."""
+        """Whether a score is within the bounds."""
         return (self.below is None or score < self.below) and (self.above is None or score > self.above)
 
     def scored(self, scores_N: NDArray[np.float64], order: SortOrder | None) -> NDArray[np.int64]:
-        """Places of the pictures that were scored and are meant; equal scores keep their order."""
+        """Indices of the pictures whose scores are within the bounds; equal scores keep their order."""
         bounds = (-np.inf if self.above is None else self.above, np.inf if self.below is None else self.below)
-        places = np.flatnonzero((scores_N > bounds[0]) & (scores_N < bounds[1]))
+        indices = np.flatnonzero((scores_N > bounds[0]) & (scores_N < bounds[1]))
         if order is None:
-            return places
+            return indices
         sign = 1 if order is SortOrder.WORST else -1
-        return places[np.argsort(sign * scores_N[places], kind="stable")]
+        return indices[np.argsort(sign * scores_N[indices], kind="stable")]
 
     def listed(self, scores_N: NDArray[np.float64], order: SortOrder | None) -> NDArray[np.int64]:
-        """Places of the pictures that outputs name: also those that could not be scored."""
-        places = np.concatenate([self.scored(scores_N, order), np.flatnonzero(np.isnan(scores_N))])
-        return np.sort(places) if order is None else places
+        """Indices of the pictures that outputs name: ``scored``, and those that could not be scored."""
+        indices = np.concatenate([self.scored(scores_N, order), np.flatnonzero(np.isnan(scores_N))])
+        return np.sort(indices) if order is None else indices
 
 
-def place(names: Iterable[str], folder: Path, *, move: bool) -> Iterator[tuple[str, Exception | None]]:
-    """Copy or move pictures into a folder, by their whole paths, never over another file.
+def transfer(names: Iterable[str], folder: Path, *, move: bool) -> Iterator[tuple[str, Exception | None]]:
+    """Copy or move pictures into a folder, by their whole paths; no file is overwritten.
 
     Args:
-        names: Paths of the pictures. One that is gone because an earlier, interrupted run has moved it counts as moved.
+        names: Paths of the pictures. One that an earlier, interrupted run has moved counts as moved.
         folder: ``photos/a.jpg`` becomes ``folder/photos/a.jpg``; roots and ``..`` are left out.
-        move: Whether they go from where they were.
+        move: Whether to move, not copy.
 
     Yields:
-        Each name with None, or with the reason why it stayed where it is.
+        Each name with None, or with the reason why it was not copied or moved.
     """
     for name in names:
         target = folder.joinpath(*(part for part in PurePath(name).parts if part not in ("..", PurePath(name).anchor)))
         try:
             if os.path.lexists(name):
-                _transfer(name, target, move=move)
-            elif archives.containing(name):
+                _transfer_file(name, target, move=move)
+            elif archives.containing_archive(name):
                 raise archives.ArchiveError("members of archives are not moved or copied")
             elif not (move and target.is_file()):
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -91,7 +91,7 @@ def place(names: Iterable[str], folder: Path, *, move: bool) -> Iterator[tuple[s
             yield name, None
 
 
-def _transfer(name: str, target: Path, *, move: bool) -> None:
+def _transfer_file(name: str, target: Path, *, move: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         if move and not os.path.islink(name):
@@ -99,7 +99,7 @@ def _transfer(name: str, target: Path, *, move: bool) -> None:
         else:
             _copy(name, target)
     except FileExistsError:
-        # The same picture: a run that was killed had come as far as this.
+        # The same picture: an earlier run was killed between linking and unlinking.
         if not filecmp.cmp(name, target, shallow=False):
             raise
     if move:
@@ -107,7 +107,7 @@ def _transfer(name: str, target: Path, *, move: bool) -> None:
 
 
 def _link(name: str, target: Path) -> None:
-    # Renaming would replace what is there; another link to the file is made only if nothing is.
+    # Renaming would overwrite an existing file; linking fails instead.
     try:
         os.link(name, target)
     except FileExistsError:

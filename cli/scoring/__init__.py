@@ -1,1 +1,11 @@
-"""What all commands that score share: loading a scorer, records of results, progress, signals, locks, Parquet."""
+"""What the commands that score share.
+
+    scorer     loading a calibrated scorer, and the settings that decide its scores
+    stream     from pictures to records of results, in order
+    progress   the progress bar
+    parquet    columns, types and files of results as Parquet
+    signals    ending a run at Ctrl-C or SIGTERM
+    lock       keeping a second run out of a file
+
+All of it may be imported by the commands. It imports ``cli.pictures`` and ``cli.console``, and no command.
+"""

@@ -1,4 +1,4 @@
-"""The progress bar: how many pictures, how many a second, and how long it will take."""
+"""The progress bar: pictures scored, pictures per second, and the time left."""
 
 import contextlib
 import sys
@@ -22,9 +22,12 @@ from cli.pictures.picture_ref import PictureRef
 
 
 class Pace(ProgressColumn):
-    """Pictures a second since the start, and the time that the others will take.
+    """Pictures per second since the start of the run, and the time left.
 
-    Results come in bursts, of which rich's own rate over the last few steps would make thousands a second.
+    Results come in bursts, so rich's own rate, which looks at the last few steps, would jump to thousands per second.
+
+    Args:
+        done: Pictures that an earlier run has scored; they do not count for the rate.
     """
 
     def __init__(self, done: int) -> None:
@@ -44,17 +47,17 @@ class Pace(ProgressColumn):
 
 @contextlib.contextmanager
 def progress(
-    counted: Callable[[], Iterator[PictureRef]] | None, *, done: int, results: bool
+    find: Callable[[], Iterator[PictureRef]] | None, *, done: int, results: bool
 ) -> Iterator[Callable[[], None]]:
-    """Show a bar on stderr, if that is a terminal.
+    """Show a progress bar on stderr, if that is a terminal.
 
     Args:
-        counted: Finds all pictures, so that they can be counted beside the scoring; None if nobody knows them.
-        done: How many an earlier run has scored.
-        results: Whether results are written to stdout meanwhile; if that is a terminal, they take the bar's place.
+        find: Lists all pictures, which are counted while others are scored; None if they can be listed only once.
+        done: Pictures that an earlier run has scored.
+        results: Whether results are written to stdout meanwhile; if that is a terminal, there is no bar.
 
     Yields:
-        What is to be called for each further one.
+        A function to call after each picture.
     """
     bar = Progress(
         TextColumn("scoring"),
@@ -65,15 +68,17 @@ def progress(
         console=notes,
         transient=True,
         disable=not notes.is_terminal or (results and sys.stdout.isatty()),
-        # Otherwise what is written to a file through stdout would end up on the screen.
+        # Otherwise rich would show on the screen what is written to stdout, also where stdout is a file.
         redirect_stdout=False,
     )
     with bar:
         task = bar.add_task("", total=None, completed=done)
-        if counted is not None and not bar.disable:
-            count = counted
-            # Folders may be slow, and a compressed archive has to be read to its end.
-            threading.Thread(
-                target=lambda: bar.update(task, total=sum(1 for _ in count())), name="count", daemon=True
-            ).start()
+        if find is not None and not bar.disable:
+            listed = find
+
+            def count() -> None:
+                bar.update(task, total=sum(1 for _ in listed()))
+
+            # In a thread: folders may be slow, and a compressed archive has to be read to its end.
+            threading.Thread(target=count, name="count", daemon=True).start()
         yield lambda: bar.advance(task)

@@ -1,7 +1,7 @@
-"""From pictures that were found to their results, in order."""
+"""From pictures to records of their results, in order."""
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,60 +14,66 @@ if TYPE_CHECKING:
     from model.scorer import Scorer
 
 Record = dict[str, Any]
-"""A result: ``path``, and what the service would answer or an ``error``."""
+"""The result of a picture: ``path``, and either the fields of its score or an ``error``."""
 
 
-def answer(score: "QualityScore") -> Record:
-    """What the service would answer."""
+def response_fields(score: "QualityScore") -> Record:
+    """The fields of a score in the service's response."""
     return score.to_dict()
 
 
 def records(
-    found: Iterable[PictureRef],
+    pictures: Iterable[PictureRef],
     scorer: "Scorer",
     crops: "Crops | None",
-    told: "Callable[[QualityScore], Record]" = answer,
+    fields: "Callable[[QualityScore], Record]" = response_fields,
 ) -> Generator[Record, None, None]:
-    """Score pictures; decoding runs ahead in threads.
+    """Score pictures; they are decoded ahead in threads.
 
     Args:
-        found: Pictures; consumed as the results are.
+        pictures: The pictures, consumed as the results are.
         scorer: What scores them.
         crops: As for ``Scorer.score``.
-        told: What a record tells of a score.
+        fields: Which fields of a score become a record.
 
     Yields:
-        A record for each, in their order.
+        A record for each picture, in their order.
     """
-    waiting: deque[tuple[str, Exception | None]] = deque()
+    pending: deque[tuple[str, Exception | None]] = deque()
 
-    def contents() -> Iterator[Path | bytes]:
-        for name, content in found:
+    def readable() -> Iterator[Path | bytes]:
+        for name, content in pictures:
             data: Path | bytes | Exception
             try:
                 data = content if isinstance(content, (Path, Exception)) else content()
             except (ArchiveError, OSError) as error:
                 data = error
-            waiting.append((name, data if isinstance(data, Exception) else None))
+            pending.append((name, data if isinstance(data, Exception) else None))
             if not isinstance(data, Exception):
                 yield data
 
-    def failed() -> Iterator[Record]:
-        while waiting and (error := waiting[0][1]) is not None:
-            yield failure(waiting.popleft()[0], error)
+    def unreadable() -> Iterator[Record]:
+        while pending and (error := pending[0][1]) is not None:
+            yield error_record(pending.popleft()[0], error)
 
-    for _, result in scorer.score_many(contents(), crops):
-        yield from failed()
-        name, _ = waiting.popleft()
-        yield failure(name, result) if isinstance(result, Exception) else {"path": name, **told(result)}
-    yield from failed()
+    for _, result in scorer.score_many(readable(), crops):
+        yield from unreadable()
+        name, _ = pending.popleft()
+        yield error_record(name, result) if isinstance(result, Exception) else {"path": name, **fields(result)}
+    yield from unreadable()
 
 
-def failure(name: str, error: Exception) -> Record:
+def row(record: Record, columns: Sequence[str]) -> dict[str, Any]:
+    """A record's value for each column, None where it has none; the fields of ``image`` are columns of their own."""
+    flat = {**record, **record.get("image", {})}
+    return {name: flat.get(name) for name in columns}
+
+
+def error_record(name: str, error: Exception) -> Record:
     """The record of a picture that cannot be scored."""
     return {"path": name, "error": explain(error)}
 
 
 def explain(error: Exception) -> str:
-    """Say what went wrong with a file, without repeating its path."""
+    """Say what is wrong with a file, without its path."""
     return error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)

@@ -31,14 +31,15 @@ class Brightness:
 
     model = MODEL
     checkpoint = SimpleNamespace(contract=CONTRACT)
-    engine = SimpleNamespace(device="cpu", precision="fp32")
 
     def __init__(self, after: int = -1, dies: Callable[[], object] = lambda: None) -> None:
         self._after = after
         self._dies = dies
+        self.engine = SimpleNamespace(device="cpu", precision="fp32", calibrated=False)
         self.asked: list[str] = []
 
     def score_many(self, sources: Iterable[Any], _: object = None) -> Iterator[tuple[Any, QualityScore | Exception]]:
+        assert self.engine.calibrated
         for source in sources:
             if len(self.asked) == self._after:
                 self._dies()
@@ -90,6 +91,7 @@ if __name__ == "__main__":
     from model.scorer import Scorer
 
     killed = Brightness(int(sys.argv.pop(1)), lambda: os.kill(os.getpid(), signal.SIGKILL))
+    killed.engine.calibrated = True
     Scorer.load = lambda *_, **__: killed  # type: ignore[method-assign,assignment]
-    autotune.autotune = lambda *_: None  # type: ignore[assignment]
+    autotune.autotune = lambda *_, **__: None  # type: ignore[assignment]
     main()

@@ -1,10 +1,12 @@
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import pytest
 
 from cli.main import main
+from model.inference import autotune
 from model.scorer import Scorer
 from tests.cli.brightness import Brightness
 
@@ -18,16 +20,18 @@ class Told(NamedTuple):
 
 
 Score = Callable[..., Told]
+Bulk = Callable[..., Told]
 
 
 @pytest.fixture
-def score(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]) -> Score:
-    """``smart-iqa score`` in this process, with brightness for quality."""
+def in_process(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]) -> Callable[..., Told]:
+    """A command in this process, with brightness for quality; its engine is calibrated before it is used."""
 
-    def run(*arguments: object, scorer: Brightness | None = None) -> Told:
+    def run(command: str, *arguments: object, scorer: Brightness | None = None) -> Told:
         used = scorer or Brightness()
         monkeypatch.setattr(Scorer, "load", lambda *_, **__: used)
-        monkeypatch.setattr(sys, "argv", ["smart-iqa", "score", *map(str, arguments)])
+        monkeypatch.setattr(autotune, "autotune", lambda engine, *_, **__: setattr(engine, "calibrated", True))
+        monkeypatch.setattr(sys, "argv", ["smart-iqa", command, *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
             main()
         out, err = (data.decode(errors="surrogateescape") for data in capsysbinary.readouterr())
@@ -35,3 +39,15 @@ def score(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[b
         return Told(end.value.code, out, err)
 
     return run
+
+
+@pytest.fixture
+def score(in_process: Callable[..., Told]) -> Score:
+    """``smart-iqa score`` in this process."""
+    return partial(in_process, "score")
+
+
+@pytest.fixture
+def bulk(in_process: Callable[..., Told]) -> Bulk:
+    """``smart-iqa score-bulk`` in this process."""
+    return partial(in_process, "score-bulk")

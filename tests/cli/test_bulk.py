@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,37 +15,16 @@ import pytest
 
 from cli.bulk import job as jobs
 from cli.bulk import listing
-from cli.bulk.local import Here
+from cli.bulk.local import LocalScorer
 from cli.bulk.progress import LINE_SECONDS, tally
 from cli.bulk.rows import COLUMNS
 from cli.bulk.stores import Store
-from cli.main import main
-from model.inference import autotune
 from model.score import ModelId
 from model.scorer import Scorer
 from tests.cli import brightness
 from tests.cli.brightness import Brightness, folder_of, grey
-from tests.cli.conftest import Told
+from tests.cli.conftest import Bulk
 from tests.conftest import EXAMPLES, ROOT
-
-Bulk = Callable[..., Told]
-
-
-@pytest.fixture
-def bulk(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]) -> Bulk:
-    def run(*arguments: object, scorer: Brightness | None = None) -> Told:
-        used, tuned = scorer or Brightness(), []
-        monkeypatch.setattr(Scorer, "load", lambda *_, **__: used)
-        monkeypatch.setattr(autotune, "autotune", lambda engine, _: tuned.append(engine))
-        monkeypatch.setattr(sys, "argv", ["smart-iqa", "score-bulk", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        assert all(engine is used.engine for engine in tuned)
-        out, err = (data.decode(errors="surrogateescape") for data in capsysbinary.readouterr())
-        assert isinstance(end.value.code, int)
-        return Told(end.value.code, out, err)
-
-    return run
 
 
 @pytest.fixture
@@ -97,7 +76,7 @@ def test_rows_hold_what_the_scorer_says(scorer: Scorer, tmp_path: Path) -> None:
     inputs = [*map(str, EXAMPLES), str(tmp_path / "broken.jpg")]
     job = jobs.begin(Store(str(tmp_path / "out")), {"inputs": inputs}, listing.units(inputs, 3))
     counted = []
-    for number, table in Here(scorer, None).tables(job, range(job.units), lambda *new: counted.append(new)):
+    for number, table in LocalScorer(scorer, None).tables(job, range(job.units), lambda *new: counted.append(new)):
         job.write(number, table)
     assert counted == [(1, 0)] * len(EXAMPLES) + [(1, 1)]
     *found, broken = rows(tmp_path / "out")
@@ -276,7 +255,7 @@ def test_scores_without_their_job_are_left_alone(photos: Path, bulk: Bulk) -> No
 
 
 def test_two_runs_do_not_write_one_folder(photos: Path, bulk: Bulk) -> None:
-    with jobs.alone(Store("out")):
+    with jobs.locked(Store("out")):
         told = bulk(photos, "out")
     assert told.status == 2
     assert "another run is writing" in told.stderr

@@ -5,13 +5,15 @@ import pyarrow as pa
 
 from cli.bulk import rows
 from cli.bulk.collect import Collector
+from cli.scoring import parquet
 
 
-def block(unit: int, places: list[int], of: int | None) -> pa.Table:
+def block(unit: int, indices: list[int], count: int | None) -> pa.Table:
     errors = {3: {"error": "broken"}}
-    records = [{"path": f"{unit}-{place}", **errors.get(place, {})} for place in places]
+    records = [{"path": f"{unit}-{index}", **errors.get(index, {})} for index in indices]
     table = rows.table(records)
-    for name, values in {"unit": [unit] * len(places), "place": places, "of": [of] * len(places)}.items():
+    positions = {"unit": [unit] * len(indices), "index": indices, "count": [count] * len(indices)}
+    for name, values in positions.items():
         table = table.append_column(name, pa.array(values, pa.int64()))
     return table
 
@@ -32,7 +34,7 @@ def test_units_come_when_they_are_complete() -> None:
         1: ["1-0", "1-1", "1-2", "1-3"],
         2: ["2-0"],
     }
-    assert done[1].schema == rows.schema()
+    assert done[1].schema == parquet.schema(rows.COLUMNS)
     ((number, table),) = collector.add(block(0, [2], 3))
     assert (number, len(table)) == (0, 3)
     collector.check()

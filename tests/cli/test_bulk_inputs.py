@@ -20,10 +20,9 @@ from cli.bulk.stores import Place, Store
 from cli.bulk.units import UNKNOWN, contents
 from tests.cli.brightness import folder_of, grey
 from tests.cli.bucket import bucket
+from tests.cli.conftest import Bulk
 from tests.cli.test_archives import write_tar, write_zip
-from tests.cli.test_bulk import Bulk, bulk, paths, rows
-
-__all__ = ["bulk"]
+from tests.cli.test_bulk import paths, rows
 
 
 @pytest.fixture(autouse=True)
@@ -162,7 +161,7 @@ def test_an_archive_with_fewer_members_than_listed() -> None:
     data = Path("x.tar").read_bytes()
     Path("x.tar").write_bytes(data[:2048].ljust(len(data), b"\0"))
     found = list(contents(unit, str(Path.cwd())))
-    assert [one.name for one in found[:2]] == ["x.tar/0.png", "x.tar/1.png"][: len(found) - 3]
+    assert [picture.name for picture in found[:2]] == ["x.tar/0.png", "x.tar/1.png"][: len(found) - 3]
     assert len(found) == 5
 
 
@@ -328,12 +327,12 @@ def test_wrong_inputs_are_told_in_a_sentence(inputs: list[str], words: str, bulk
 def divided(file: Path, size: int, tmp_path: Path) -> list[tuple[str, bytes | str, dict[str, int | None]]]:
     """What processes of a cluster would make of an input, piece by piece."""
     job = jobs.begin(Store(str(tmp_path / "out")), {"inputs": [str(file)]}, units([str(file)], size))
+    pieces = pa.Table.from_pylist([vars(piece) for piece in cluster.divided(job, range(job.units))])
     found = []
-    for piece in cluster.divided(job, range(job.units)):
-        for (name, content), marks in ray_workers.marked(job, piece):
-            if isinstance(content, Path):
-                content = content.read_bytes
-            found.append((name, str(content) if isinstance(content, Exception) else content(), marks))
+    for (name, content), position in ray_workers.pictures(job, pieces):
+        if isinstance(content, Path):
+            content = content.read_bytes
+        found.append((name, str(content) if isinstance(content, Exception) else content(), position))
     return found
 
 
@@ -341,7 +340,7 @@ def divided(file: Path, size: int, tmp_path: Path) -> list[tuple[str, bytes | st
 def test_pieces_hold_every_picture_once_and_tell_the_end(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "LEAST_PICTURES", 3)
+    monkeypatch.setattr(cluster, "MIN_PIECE_PICTURES", 3)
     members = {f"{place}.png": grey(place) for place in range(8)}
     file = tmp_path / f"x.{kind}"
     if kind == "folder":
@@ -353,10 +352,10 @@ def test_pieces_hold_every_picture_once_and_tell_the_end(
     found = divided(file, 5, tmp_path)
     assert [(Path(name).name, data) for name, data, _ in found] == list(members.items())
     if kind == "tar.gz":
-        marks: list[tuple[int | None, ...]] = [(0, place, None if place < 7 else 8) for place in range(8)]
+        positions: list[tuple[int | None, ...]] = [(0, place, None if place < 7 else 8) for place in range(8)]
     else:
-        marks = [*((0, place, 5) for place in range(5)), *((1, place, 3) for place in range(3))]
-    assert [tuple(mark.values()) for _, _, mark in found] == marks
+        positions = [*((0, place, 5) for place in range(5)), *((1, place, 3) for place in range(3))]
+    assert [tuple(position.values()) for _, _, position in found] == positions
 
 
 def test_a_bucket(bulk: Bulk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import torch
 from cli.bulk import job as jobs
 from cli.bulk import listing, ray_workers
 from cli.bulk.collect import Collector
-from cli.bulk.local import Here
+from cli.bulk.local import LocalScorer
 from cli.bulk.stores import Store
 from model import checkpoint, golden
 from model.contract import Contract, Scale
@@ -59,7 +59,7 @@ def test_rows_are_those_of_one_process(
     monkeypatch.setattr(ray_workers, "load", lambda *_: scorer)
     monkeypatch.setattr(ray_workers, "BLOCK_PICTURES", 2)
     job = jobs.begin(Store(str(tmp_path / "out")), {"inputs": [str(photos)]}, listing.units([str(photos)], 4))
-    expected = dict(Here(scorer, crops).tables(job, range(job.units), lambda *_: None))
+    expected = dict(LocalScorer(scorer, crops).tables(job, range(job.units), lambda *_: None))
     pieces = [(1, 0, 2), (0, 1, 4), (0, 0, 1)]
     batch = pa.Table.from_pylist([{"unit": unit, "first": first, "last": last} for unit, first, last in pieces])
     blocks: list[Any]

@@ -135,18 +135,31 @@ def test_models(checkpoint_folder: Path) -> None:
     assert network["parameters"] == 3_101_517
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        *([], ["serve"], ["score"], ["train"], ["sweep"], ["evaluate"], ["figures"], ["models"], ["models", "show"]),
-        *(["datasets"], ["datasets", "check"], ["benchmark"], ["benchmark", "complexity"], ["benchmark", "models"]),
-        *(["benchmark", "precision"], ["models", "quantise"]),
-    ],
-)
-def test_help(command: list[str]) -> None:
-    result = smart_iqa(*command, "--help")
-    assert result.returncode == 0
-    assert "Usage" in result.stdout
+def test_help_of_every_command_does_not_wait_for_torch() -> None:
+    """Nor does importing the command line."""
+    check = """if True:
+        import json, sys
+        import typer
+        from typer.testing import CliRunner
+        from cli.main import app
+
+        told = {"import": [0, "Usage", "torch" in sys.modules]}
+
+        def show_help(command, path):
+            result = CliRunner().invoke(app, [*path, "--help"])
+            told[" ".join(path)] = [result.exit_code, result.output, "torch" in sys.modules]
+            for name, sub_command in getattr(command, "commands", {}).items():
+                show_help(sub_command, [*path, name])
+
+        show_help(typer.main.get_command(app), [])
+        print(json.dumps(told))
+    """
+    result = subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True)
+    told = json.loads(result.stdout)
+    assert {"import", "", "serve", "score", "score-bulk", "train", "benchmark models", "keys make"} < set(told)
+    assert {command: status for command, (status, _, _) in told.items() if status != 0} == {}
+    assert [command for command, (_, output, _) in told.items() if "Usage" not in output] == []
+    assert [command for command, (_, _, torch) in told.items() if torch] == []
 
 
 @pytest.mark.parametrize("option", ["--help", "--version"])

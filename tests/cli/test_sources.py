@@ -17,8 +17,8 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "photos"
 
 
-def names(*paths: str, stdin: bytes = b"", null: bool = False, without: Path | None = None) -> list[str]:
-    return [found.name for found in find(paths, null=null, without=without, stdin=io.BytesIO(stdin))]
+def names(*paths: str, stdin: bytes = b"", null: bool = False, exclude: Path | None = None) -> list[str]:
+    return [picture.name for picture in find(paths, null=null, exclude=exclude, stdin=io.BytesIO(stdin))]
 
 
 ALL = ["photos/a/deep/two.png", "photos/a/one.png", "photos/b.png", "photos/c.png"]
@@ -62,7 +62,7 @@ def test_links_to_folders_are_not_followed(photos: Path) -> None:
 
 
 def test_a_folder_may_be_left_out(photos: Path) -> None:
-    assert names("photos", without=photos / "a") == ALL[2:]
+    assert names("photos", exclude=photos / "a") == ALL[2:]
 
 
 @pytest.mark.usefixtures("photos")
@@ -78,7 +78,7 @@ def test_a_folder_that_cannot_be_read_is_told(monkeypatch: pytest.MonkeyPatch) -
     first, *others = find(["photos"])
     assert first.name == "photos/a/deep"
     assert isinstance(first.content, PermissionError)
-    assert [found.name for found in others] == ALL[1:]
+    assert [picture.name for picture in others] == ALL[1:]
 
 
 @pytest.mark.usefixtures("photos")

@@ -14,7 +14,7 @@ import pytest
 
 from cli.bulk import job as jobs
 from cli.bulk import listing
-from cli.bulk.local import Here
+from cli.bulk.local import LocalScorer
 from cli.bulk.rows import COLUMNS
 from cli.bulk.stores import Store
 from model.contract import Contract, Scale
@@ -72,8 +72,8 @@ def cluster() -> Iterator[Any]:
 
 
 APART = """
-from cli.bulk.cluster import Cluster
-Cluster.__init__.__kwdefaults__["apart"] = True
+from cli.bulk.cluster import ClusterScorer
+ClusterScorer.__init__.__kwdefaults__["separate_decoding"] = True
 """
 MAIN = "from cli.main import main; main()"
 Bulk = Callable[..., subprocess.Popen[str]]
@@ -101,7 +101,7 @@ def finish(running: subprocess.Popen[str], status: int) -> str:
 def without_ray(tiny: Path, inputs: list[str], unit: int, crops: Crops | None, folder: Path) -> dict[str, bytes]:
     """Files of a run that nothing has interrupted."""
     job = jobs.begin(Store(str(folder)), {"inputs": inputs}, listing.units(inputs, unit))
-    here = Here(Scorer.load(tiny, device="cpu", precision="fp32"), crops)
+    here = LocalScorer(Scorer.load(tiny, device="cpu", precision="fp32"), crops)
     for number, table in here.tables(job, range(job.units), lambda *_: None):
         job.write(number, table)
     return files(folder)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.table import Table
+from cli.benchmark import tables
 
+if TYPE_CHECKING:
     from training.accuracy import Measured
     from training.complexity import Cost
-    from training.published import NoteName, Published
+    from training.published import Published
 
 app = typer.Typer(help="What networks cost, and how accurate they are.", no_args_is_help=True)
 
@@ -51,20 +51,8 @@ def complexity(
     if json_:
         for cost in measured:
             _line(dataclasses.asdict(cost))
-        return
-    table = _table(f"fp32, 224x224 crops, {_machine(where)}")
-    for column in ("params (M)", "GMACs", "ms, 1 crop", f"crops/s, {batch}", "relative speed"):
-        table.add_column(column, justify="right")
-    for cost in measured:
-        table.add_row(
-            cost.name,
-            f"{cost.parameters / 1e6:.2f}",
-            f"{cost.gmacs:.2f}",
-            f"{cost.latency_ms:.2f}",
-            f"{cost.throughput:.1f}",
-            f"{measured[0].latency_ms / cost.latency_ms:.2f}x",
-        )
-    results.print(table)
+    else:
+        results.print(tables.complexity(measured, f"fp32, 224x224 crops, {_machine(where)}", batch))
 
 
 @app.command("models")
@@ -94,7 +82,7 @@ def models(
 
     where = resolve_device(device_option(device))
     names = network or SYSTEMS
-    # What the user got wrong shows before the measuring, which takes minutes.
+    # Wrong arguments are reported before the measurement, which takes minutes.
     for name in names:
         registry.view(name)
     from_papers = published.rows(names)
@@ -106,24 +94,19 @@ def models(
             status.update(f"measuring {name} ...")
             try:
                 measured.append(costs.measure_alone(name, batch=batch, rounds=rounds, device=where))
-            except Exception as error:  # whatever it is, the figures of the others are worth having
+            except Exception as error:  # whatever it is, the figures of the other networks are still wanted
                 failed[name] = (str(error) or type(error).__name__).splitlines()[0]
     if json_:
         for cost in measured:
             _line({"kind": "cost", "device": _machine(where), "batch": batch, **dataclasses.asdict(cost)})
         for name, reason in failed.items():
             _line({"kind": "failure", "name": name, "reason": reason})
-        for paper in from_papers:
-            explained = [published.NOTES[note] for note in paper.notes]
-            figures = {dataset: pair._asdict() for dataset, pair in paper.figures.items()}
-            _line({"kind": "published", **dataclasses.asdict(paper), "notes": explained, "figures": figures})
-        for here in from_here:
-            _line({"kind": "measured", **dataclasses.asdict(here)})
+        _accuracy_lines(from_papers, from_here)
     else:
-        results.print(_costs(measured, f"fp32, {costs.CROP}x{costs.CROP}, {_machine(where)}", batch))
+        results.print(tables.costs(measured, f"fp32, {costs.CROP}x{costs.CROP}, {_machine(where)}", batch))
         if from_papers or from_here:
-            results.print(_accuracies(from_papers, from_here))
-        for note, mark in _marks(from_papers).items():
+            results.print(tables.accuracies(from_papers, from_here))
+        for note, mark in tables.note_marks(from_papers).items():
             results.print(f"  {mark}  {published.NOTES[note]}", markup=False)
     for name, reason in failed.items():
         notes.print(f"{name} could not be measured: {reason}", markup=False, soft_wrap=True)
@@ -157,20 +140,8 @@ def precision(
     if json_:
         for row in rows:
             _line({"checkpoint": loaded.config.name, "device": _machine("cpu"), **dataclasses.asdict(row)})
-        return
-    table = _table(f"{loaded.config.name}, {len(files)} pictures, {_machine('cpu')}", first="precision")
-    for column in ("mean |difference|", "largest", "bias", "ms a crop", "speed"):
-        table.add_column(column, justify="right")
-    for row in rows:
-        table.add_row(
-            row.precision,
-            f"{row.mean:.3f}",
-            f"{row.most:.2f}",
-            f"{row.bias:+.3f}",
-            f"{1e3 * row.seconds:.2f}",
-            f"{row.speed:.2f}x",
-        )
-    results.print(table)
+    else:
+        results.print(tables.precision(rows, f"{loaded.config.name}, {len(files)} pictures, {_machine('cpu')}"))
 
 
 @app.command("behaviour")
@@ -190,104 +161,39 @@ def behaviour(
     from cli.console import fail, notes, results
     from cli.models.precision import some
     from cli.pictures.sources import find_files
-    from model.scorer import Scorer
+    from cli.scoring.scorer import load_scorer
     from training import behaviour as behaviours
     from training import splits
     from training.run import SPLIT
 
-    scorer = Scorer.load(checkpoint)
+    scorer = load_scorer(checkpoint)
     split = checkpoint / SPLIT
-    known = set(splits.load(split).train) if split.is_file() else set()
-    files = some([file for file in find_files(photos) if file.name not in known], pictures)
+    trained_on = set(splits.load(split).train) if split.is_file() else set()
+    files = some([file for file in find_files(photos) if file.name not in trained_on], pictures)
     if not files:
         fail("there are no photos that it was not trained on in " + ", ".join(map(str, photos)))
-    found = behaviours.measure(
+    measured = behaviours.measure(
         scorer,
         files,
         seed=seed,
         progress=lambda files: track(files, description="scoring", console=notes, transient=True),
     )
     if json_:
-        _line({"checkpoint": scorer.model.name, **dataclasses.asdict(found)})
-        return
-    table = _table(f"{scorer.model.name}, mean scores of {found.pictures} photos", first="degradation")
-    for column in ("untouched", *(f"level {level}" for level in behaviours.LEVELS), "order violated", "level 1 raises"):
-        table.add_column(column, justify="right")
-    for row in found.degraded:
-        scores = [f"{score:.1f}" for score in (row.untouched, *row.levels)]
-        table.add_row(row.kind, *scores, f"{row.violated:.1%}", f"{row.raised:.1%}")
-    table.add_section()
-    table.add_row("all", *[""] * (1 + len(behaviours.LEVELS)), f"{found.violated:.1%}", "")
-    results.print(table)
-    table = _table(f"pictures of nothing, {behaviours.DRAWS} of each", first="kind")
-    for column in ("highest score", "photos no better"):
-        table.add_column(column, justify="right")
-    for blank in found.blanks:
-        table.add_row(blank.kind, f"{blank.highest:.1f}", f"{blank.worse:.1%}")
-    results.print(table)
+        _line({"checkpoint": scorer.model.name, **dataclasses.asdict(measured)})
+    else:
+        results.print(tables.degradations(measured, scorer.model.name))
+        results.print(tables.blanks(measured))
 
 
-def _costs(measured: Sequence["Cost"], title: str, batch: int) -> "Table":
-    table = _table(title)
-    for column in (
-        *("params (M)", "trainable (M)", "GMACs", "ms, 1 item", "relative speed", f"items/s, {batch}"),
-        f"peak MB, {batch}",
-    ):
-        table.add_column(column, justify="right")
-    for cost in measured:
-        table.add_row(
-            cost.name,
-            f"{cost.parameters / 1e6:.2f}",
-            f"{cost.trainable / 1e6:.2f}",
-            f"{cost.gmacs:.2f}",
-            f"{cost.latency_ms:.1f}",
-            f"{measured[0].latency_ms / cost.latency_ms:.2f}x",
-            f"{cost.throughput:.1f} {cost.items}/s",
-            "" if cost.peak_mb is None else f"{cost.peak_mb:.0f}",
-        )
-    return table
+def _accuracy_lines(from_papers: Sequence["Published"], from_here: Sequence["Measured"]) -> None:
+    from training.published import NOTES
 
-
-def _accuracies(from_papers: Sequence["Published"], from_here: Sequence["Measured"]) -> "Table":
-    """A row for each row of a paper, and one for each part that a checkpoint was measured on."""
-    from training.published import TITLES
-
-    there = {name for paper in from_papers for name in paper.figures} | {here.dataset for here in from_here}
-    columns = [name for name in TITLES if name in there] + sorted(there - set(TITLES))
-    marks = _marks(from_papers)
-    table = _table("accuracy, SRCC PLCC")
-    for column in ("source", "judged on", "notes", *(TITLES.get(name, name) for name in columns)):
-        table.add_column(column)
     for paper in from_papers:
-        cells = (_pair(*paper.figures[name]) if name in paper.figures else "" for name in columns)
-        table.add_row(paper.preset, paper.source, "test", " ".join(str(marks[note]) for note in paper.notes), *cells)
-    if from_papers:
-        table.add_section()
+        notes = [NOTES[note] for note in paper.notes]
+        figures = {dataset: pair._asdict() for dataset, pair in paper.figures.items()}
+        _line({"kind": "published", **dataclasses.asdict(paper), "notes": notes, "figures": figures})
     for here in from_here:
-        part = f"{here.pictures} {here.part}" + (", chose the epoch" if here.chosen_on else "")
-        cells = (_pair(here.srcc, here.plcc) if name == here.dataset else "" for name in columns)
-        table.add_row(here.name, f"here: {here.folder}", part, "", *cells)
-    return table
-
-
-def _marks(from_papers: Sequence["Published"]) -> dict["NoteName", int]:
-    """Numbers for the notes of some rows, in the order in which they come."""
-    order = dict.fromkeys(note for paper in from_papers for note in paper.notes)
-    return {note: place for place, note in enumerate(order, start=1)}
-
-
-def _pair(srcc: float, plcc: float) -> str:
-    """Three digits as the papers print them, or four where there are four; a narrow table may break at the space."""
-    return " ".join(f"{value:.4f}".removesuffix("0").replace("0.", ".", 1) for value in (srcc, plcc))
-
-
-def _table(title: str, first: str = "network") -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    table.add_column(first)
-    return table
+        _line({"kind": "measured", **dataclasses.asdict(here)})
 
 
 def _machine(device: str) -> str:

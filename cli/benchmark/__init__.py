@@ -1,0 +1,1 @@
+"""``smart-iqa benchmark``: ``command`` measures, ``tables`` shows what was measured."""

@@ -1,0 +1,63 @@
+"""Loading a scorer for a command, and the settings that decide its scores."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from model.contract import Contract
+    from model.crop_rounds import Crops
+    from model.options import DeviceName, Precision
+    from model.score import ModelId
+from model.scorer import Scorer
+
+
+def load_scorer(
+    folder: Path | None = None, *, device: "DeviceName" = "auto", precision: "Precision" = "auto"
+) -> "Scorer":
+    """Load a checkpoint; on a CPU, set the process's threads and the batch size to what is fastest there.
+
+    The first run with a checkpoint measures this for about two seconds, and later runs read it from a cache. Neither
+    threads nor batch size change a score. If ``OMP_NUM_THREADS`` is set, the number of threads stays.
+
+    Args:
+        folder: The checkpoint; the default model if None.
+        device: Where to compute.
+        precision: What to compute in.
+
+    Raises:
+        CheckpointError: The folder is not a usable checkpoint.
+        ValueError: The device is not there.
+    """
+    import torch
+
+    from model.inference import autotune
+    from model.options import DEFAULT_CHECKPOINT
+    from model.scorer import Scorer
+
+    scorer = Scorer.load(folder or DEFAULT_CHECKPOINT, device=device, precision=precision)
+    if scorer.engine.device == "cpu":
+        threads = torch.get_num_threads() if os.environ.get("OMP_NUM_THREADS") else 0
+        autotune.autotune(scorer.engine, scorer.model.digest, threads=threads)
+    return scorer
+
+
+def score_settings(
+    model: "ModelId", contract: "Contract", crops: "Crops", device: str, precision: str
+) -> dict[str, Any]:
+    """The settings that decide scores, as journals and jobs keep them: a run resumes only with the same ones.
+
+    Args:
+        model: The checkpoint.
+        contract: Its contract.
+        crops: Crops per picture.
+        device: Device of the engine; which one of several GPUs does not matter.
+        precision: Precision of the engine.
+    """
+    return {
+        "model": f"{model.name} {model.digest}",
+        "contract": contract.id,
+        "crops": crops,
+        "precision": precision,
+        "device": device.partition(":")[0],
+    }
