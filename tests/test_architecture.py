@@ -1,39 +1,149 @@
-"""One direction of imports: app -> model <- training, with cli above them all."""
+"""Which package may import which, and that no import goes round in a circle.
+
+Imports count wherever they stand: inside functions and under ``TYPE_CHECKING`` too.
+"""
 
 import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
 
-ALLOWED = {
+TOP = {
     "model": {"model"},
     "app": {"app", "model"},
     "training": {"training", "model"},
     "cli": {"cli", "app", "model", "training"},
 }
+"""The four top-level packages."""
+PACKAGES: dict[str, dict[str, set[str]]] = {
+    "app": {
+        "settings": set(),
+        "observability": {"settings"},
+        "batching": {"observability"},
+        "decode": {"observability"},
+        "models": {"batching", "observability", "settings"},
+        "scoring": {"models", "decode", "batching", "observability", "settings"},
+        "page": set(),
+        "http": {"scoring", "models", "decode", "batching", "observability", "settings"},
+        "main": {"http", "page", "scoring", "models", "observability", "settings"},
+        "server": {"scoring", "batching"},
+        "cluster": {"main", "http", "models", "batching", "observability", "settings"},
+    },
+    "model": {
+        "options": set(),
+        "images": set(),
+        "token_shapes": set(),
+        "grid": set(),
+        "ranges": set(),
+        "domain": set(),
+        "networks": {"token_shapes"},
+        "tokens": {"token_shapes"},
+        "contract": {"images", "grid", "tokens", "token_shapes", "domain"},
+        "picture_source": {"images", "contract"},
+        "crop_rounds": {"contract"},
+        "score": {"images", "contract", "crop_rounds"},
+        "checkpoint": {"contract", "networks", "ranges"},
+        "inference": {"checkpoint", "contract", "networks", "options", "ranges"},
+        "maps": {"checkpoint", "contract", "grid", "images", "inference", "score"},
+        "scorer": {
+            *("checkpoint", "contract", "crop_rounds", "images", "inference", "maps", "options", "picture_source"),
+            "score",
+        },
+        "golden": {"checkpoint", "images", "scorer"},
+    },
+    "cli": {
+        "console": set(),
+        "options": {"console"},
+        "pictures": {"console"},
+        "scoring": {"pictures", "console", "options"},
+        "score": {"scoring", "pictures", "console", "options"},
+        "bulk": {"scoring", "pictures", "console", "options"},
+        "models": {"pictures", "console", "options"},
+        "evaluate": {"scoring", "console", "options"},
+        "benchmark": {"models", "scoring", "pictures", "console", "options"},
+        "train": {"console", "options"},
+        "sweep": {"train", "console", "options"},
+        "datasets": {"console"},
+        "figures": {"console"},
+        "keys": {"console"},
+        "serve": {"console"},
+        "main": {
+            *("benchmark", "bulk", "console", "datasets", "evaluate", "figures", "keys", "models", "score", "serve"),
+            *("sweep", "train"),
+        },
+    },
+}
+"""What each part of a package, a package of its own or a module, may import of the others."""
 
 
-def imported_rooms(file: Path) -> set[str]:
-    names: set[str] = set()
+def imports(file: Path) -> Iterator[str]:
+    """Full names of the modules that a file imports from this project, wherever in it."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        names = []
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
-    return {name.partition(".")[0] for name in names} & set(ALLOWED)
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            if name.partition(".")[0] in TOP:
+                yield resolve(name)
 
 
-@pytest.mark.parametrize("room", ALLOWED)
-def test_rooms_import_in_one_direction(room: str) -> None:
-    files = list((ROOT / room).rglob("*.py"))
-    assert files
-    for file in files:
-        assert imported_rooms(file) <= ALLOWED[room], file
+def resolve(name: str) -> str:
+    """The module that holds a name."""
+    while True:
+        path = ROOT.joinpath(*name.split("."))
+        if path.with_suffix(".py").is_file() or (path / "__init__.py").is_file():
+            return name
+        name = name.rpartition(".")[0]
+
+
+def module_of(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_of(file): file for top in TOP for file in sorted((ROOT / top).rglob("*.py"))}
+GRAPH = {module: {other for other in imports(file) if other != module} for module, file in FILES.items()}
+
+
+def test_top_level_packages_import_in_one_direction() -> None:
+    for module, others in GRAPH.items():
+        top = module.partition(".")[0]
+        assert {other.partition(".")[0] for other in others} <= TOP[top], module
+
+
+@pytest.mark.parametrize("top", PACKAGES)
+def test_parts_of_a_package_import_in_one_direction(top: str) -> None:
+    allowed = PACKAGES[top]
+    parts = {module.split(".")[1] for module in FILES if module.startswith(f"{top}.")}
+    assert allowed.keys() == parts, "a part that is gone, or that nothing is said of"
+    assert tuple(TopologicalSorter(allowed).static_order()), "directions that go round"
+    for module, others in GRAPH.items():
+        here = module.split(".")
+        if here[0] != top or len(here) < 2:
+            continue
+        for other in others:
+            there = other.split(".")
+            if there[0] == top and len(there) > 1 and there[1] != here[1]:
+                assert there[1] in allowed[here[1]], f"{module} imports {other}"
+
+
+def test_no_import_goes_round() -> None:
+    # It raises an error that names the circle.
+    assert tuple(TopologicalSorter(GRAPH).static_order())
+
+
+def test_packages_say_what_lives_in_them() -> None:
+    for module, file in FILES.items():
+        if file.name == "__init__.py":
+            assert ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))), module
 
 
 def test_files_stay_small() -> None:
-    for room in ALLOWED:
-        for file in (ROOT / room).rglob("*.py"):
-            assert len(file.read_text(encoding="utf-8").splitlines()) <= 400, file
+    for file in FILES.values():
+        assert len(file.read_text(encoding="utf-8").splitlines()) <= 400, file

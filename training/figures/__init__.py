@@ -1,0 +1,1 @@
+"""Figures of a training run and of an evaluation, and the report that shows them."""
