@@ -228,6 +228,9 @@ def test_without_onednn_pytorch_computes(monkeypatch: pytest.MonkeyPatch, crops_
     form = inference_form(network)
     assert not any(getattr(module, "packed", False) for module in form.modules())
     torch.testing.assert_close(form(crops_NCHW).score, expected, atol=1e-5, rtol=1e-5)
+    monkeypatch.setattr("model.inference.quantised.ONEDNN", False)
+    with pytest.raises(ValueError, match="built with oneDNN"):
+        inference_form(network, ranges={})
 
 
 def test_ranges_travel_with_the_checkpoint(checkpoint_folder: str, tmp_path: Path) -> None:
