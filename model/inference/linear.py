@@ -33,7 +33,7 @@ def has_bf16() -> bool:
     try:
         weight = torch.ops.mkldnn._reorder_linear_weight(ones)
         torch.ops.mkldnn._linear_pointwise(ones, weight, None, "none", [], "none")
-    except RuntimeError:
+    except (AttributeError, RuntimeError):
         return False
     return True
 
