@@ -25,7 +25,7 @@ from torch import Tensor
 from model.contract import Contract, Scale
 from model.inference.engine import Engine, mean_std, network_inputs
 from model.inference.form import inference_form
-from model.inference.quantised import observe
+from model.inference.quantise import observe
 from model.networks import registry
 from model.networks.smart import SmartIQA
 

@@ -28,8 +28,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from model.contract import Contract
-from model.inference.quantised import Range, Ranges
 from model.networks import registry
+from model.ranges import Range, Ranges
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"

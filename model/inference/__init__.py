@@ -5,7 +5,7 @@ convolution.py   trunks of convolutions: batch norms folded, activations and sum
 swin.py          Swin blocks: windows by one gather, shift mask and position bias added up ahead of time
 hyper.py         the hyper network: all generators of one kind as one product
 linear.py        other linear layers
-quantised.py     any of these in 8-bit integers
+quantised.py     any of these in 8-bit integers; quantise.py puts them into a network
 selection.py     chooses the layers that compute in 8-bit integers
 engine.py        batches on a device, at fixed shapes that give the same bits
 captured.py      CUDA graphs of an engine

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, fx, nn
 
-from model.inference.linear import ONEDNN
+from model.inference.linear import ONEDNN, arithmetic
 
 # oneDNN's name of an activation, its arguments, and PyTorch's form of it.
 _Activation = tuple[str, tuple[float, ...], Callable[[Tensor], Tensor] | None]
@@ -44,14 +44,15 @@ class FusedConv(nn.Module):
         self.stride, self.dilation, self.groups = list(conv.stride), list(conv.dilation), conv.groups
         self.padding = [int(side) for side in conv.padding]
         self.activation = _NONE if activation is None else _ACTIVATIONS[type(activation)]
-        self.dtype = dtype
+        self.dtype = self.arithmetic = dtype
         self.packed = False
 
     def pack(self) -> None:
         """Bring the weights to their type and final layout."""
-        self.bias = self.bias.to(self.dtype)
-        weight = self.weight.to(self.dtype).contiguous(memory_format=torch.channels_last)
-        self.packed = ONEDNN and weight.device.type == "cpu"
+        self.packed = ONEDNN and self.weight.device.type == "cpu"
+        self.arithmetic = arithmetic(self.dtype) if self.packed else self.dtype
+        self.bias = self.bias.to(self.dtype).to(self.arithmetic)
+        weight = self.weight.to(self.dtype).to(self.arithmetic).contiguous(memory_format=torch.channels_last)
         if self.packed:
             weight = torch._C._nn.mkldnn_reorder_conv2d_weight(
                 weight.contiguous().to_mkldnn(), self.padding, self.stride, self.dilation, self.groups
@@ -72,6 +73,7 @@ class FusedConv(nn.Module):
             if addend_NCHW is not None:
                 answer = answer + addend_NCHW
             return answer if function is None else function(answer)
+        inputs_NCHW = inputs_NCHW.to(self.arithmetic)
         if addend_NCHW is None:
             answer = torch.ops.mkldnn._convolution_pointwise(
                 inputs_NCHW, self.weight, self.bias, *geometry, name, list(arguments), ""
@@ -79,9 +81,16 @@ class FusedConv(nn.Module):
         else:
             after = (None, [], None) if function is None else (name, list(arguments), None)
             answer = torch.ops.mkldnn._convolution_pointwise.binary(
-                inputs_NCHW, addend_NCHW, self.weight, self.bias, *geometry, "add", 1.0, *after
+                inputs_NCHW,
+                addend_NCHW.to(self.arithmetic),
+                self.weight,
+                self.bias,
+                *geometry,
+                "add",
+                1.0,
+                *after,
             )
-        return answer
+        return answer.to(self.dtype)
 
 
 class FusedTrunk(nn.Module):

@@ -21,9 +21,10 @@ from model.contract import Contract, Items
 from model.inference.allocator import keep_freed_memory
 from model.inference.captured import Captured
 from model.inference.form import inference_form
-from model.inference.quantised import Ranges
+from model.inference.linear import arithmetic
 from model.networks.network import Network
 from model.options import Precision
+from model.ranges import Ranges
 
 log = logging.getLogger("smart_iqa.engine")
 
@@ -332,4 +333,6 @@ def resolve_precision(precision: Precision, device: str, network: nn.Module) -> 
     depthwise = any(
         isinstance(layer, nn.Conv2d) and 1 < layer.groups == layer.in_channels for layer in network.modules()
     )
-    return "bf16" if torch.cpu._is_amx_tile_supported() and not depthwise else "fp32"
+    # oneDNN may be held to fewer instructions than the CPU has, and would compute in fp32.
+    tiles = torch.cpu._is_amx_tile_supported() and arithmetic(torch.bfloat16) == torch.bfloat16
+    return "bf16" if tiles and not depthwise else "fp32"

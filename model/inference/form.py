@@ -11,11 +11,12 @@ from torch import nn
 from model.inference.convolution import FusedConv, fuse_trunk, is_plain, is_trunk
 from model.inference.hyper import MergedHyperNetwork
 from model.inference.linear import FusedLinear
-from model.inference.quantised import Ranges, quantise
+from model.inference.quantise import quantise
 from model.inference.swin import FusedSwin
 from model.networks.hyper import HyperNetwork
 from model.networks.life import GraphConvolution
 from model.networks.network import Network
+from model.ranges import Ranges
 
 _READ_THEIR_LAYERS = (nn.MultiheadAttention, GraphConvolution)
 """Modules that read the weights of their layers without calling them, so these layers cannot be replaced."""

@@ -1,83 +1,26 @@
-"""8-bit integers for the products of a network's bulk: weights signed, one scale an output; activations unsigned.
+"""Layers in 8-bit integers: weights signed, one scale an output; activations unsigned.
 
-The ranges of activations are measured once over pictures (``observe``) and travel with the checkpoint, so that an
-answer does not depend on what was scored before. Sums of integers have no rounding: the results of these layers do
-not depend on the shape of the batch.
+Sums of integers have no rounding: the results of these layers do not depend on the shape of the batch.
+
+CPUs without VNNI instructions add products in pairs within 16 bits, where two of 255 x 127 do not fit. There each
+weight is computed as two halves of at most 64: no pair of products saturates, whichever pairs a kernel takes. And
+oneDNN's kernels for other CPUs round a sum on its way to 8 bits in another order: there PyTorch's single operations do
+that, in the order of the kernels for AVX-512. So these layers answer the same on every CPU, bit for bit.
 
 Source of the scheme: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
 Inference", CVPR 2018.
 """
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from typing import Any, NamedTuple
+from functools import cache
 
 import torch
-from torch import Tensor, fx, nn
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
-from model.inference.convolution import FusedConv, FusedTrunk
+from model.inference.convolution import FusedConv
 from model.inference.linear import FusedLinear
-from model.inference.swin import FusedBlock
-
-LEVELS = 255
-
-
-class Range(NamedTuple):
-    """The values that an activation takes."""
-
-    low: float
-    high: float
-
-    @property
-    def scale(self) -> float:
-        """Width of one of the 255 steps."""
-        return max(max(self.high, 0.0) - min(self.low, 0.0), 1e-6) / LEVELS
-
-    @property
-    def zero(self) -> int:
-        """The step that stands for 0, which is always one of them."""
-        return round(-min(self.low, 0.0) / self.scale)
-
-
-Ranges = Mapping[str, tuple[Range, Range]]
-"""Of inputs and outputs of the layers to quantise, by their names."""
-
-
-def observe(form: nn.Module, run: Callable[[], object]) -> dict[str, tuple[Range, Range]]:
-    """Measure the ranges of all layers of the bulk that can be quantised.
-
-    Args:
-        form: From ``inference_form``, in fp32.
-        run: Calls it, on whatever the ranges shall hold for.
-    """
-    seen: dict[str, list[float]] = {}
-
-    def record(name: str) -> Callable[..., None]:
-        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            low, high = (value.item() for value in inputs[0].aminmax())
-            least, most = (value.item() for value in output.aminmax())
-            before = seen.get(name, [0.0, 0.0, 0.0, 0.0])
-            seen[name] = [min(before[0], low), max(before[1], high), min(before[2], least), max(before[3], most)]
-
-        return hook
-
-    with ExitStack() as hooks:
-        for name, layer in _layers(form):
-            hooks.callback(layer.register_forward_hook(record(name)).remove)
-        run()
-    return {name: (Range(*ends[:2]), Range(*ends[2:])) for name, ends in seen.items()}
-
-
-def quantise(form: nn.Module, ranges: Ranges) -> None:
-    """Have the layers that ranges are given for computed in int8, in place; the others stay as they are."""
-    for name, layer in list(form.named_modules()):
-        if isinstance(layer, FusedTrunk):
-            _quantise_graph(layer.graph, _below(ranges, f"{name}.graph."))
-        elif isinstance(layer, FusedBlock):
-            _quantise_block(layer, _below(ranges, f"{name}."))
-    for name, layer in _layers(form):
-        if name in ranges and isinstance(layer, FusedLinear):
-            form.set_submodule(name, QuantisedLinear(layer, ranges[name][0]))
+from model.ranges import LEVELS, Range
 
 
 class QuantisedConv(nn.Module):
@@ -88,14 +31,20 @@ class QuantisedConv(nn.Module):
         inputs: Range of what it reads.
         outputs: Range of what it answers.
         addend: Range of what is added, if anything is.
+        fused: Whether oneDNN does it in one call; where that is exact if None.
     """
 
-    def __init__(self, conv: FusedConv, inputs: Range, outputs: Range, addend: Range | None) -> None:
+    def __init__(
+        self, conv: FusedConv, inputs: Range, outputs: Range, addend: Range | None, *, fused: bool | None = None
+    ) -> None:
         super().__init__()
         weight, self.scales, self.zeros = _weights(conv.weight)
         self.bias = conv.bias.float()
         self.inputs, self.outputs, self.addend = inputs, outputs, addend
         self.geometry = (conv.stride, conv.padding, conv.dilation, conv.groups)
+        self.fused = fused_is_exact() if fused is None else fused
+        if not self.fused:
+            weight, self.geometry = _halved(weight, *self.geometry)
         self.weight = torch.ops.onednn.qconv_prepack(
             weight, self.scales, inputs.scale, inputs.zero, *self.geometry, None
         )
@@ -104,7 +53,9 @@ class QuantisedConv(nn.Module):
         self.activation = (name, list(arguments)) if addend is None else ("none" if name == "none" else "relu", [])
 
     def forward(self, inputs_NCHW: Tensor, addend_NCHW: Tensor | None = None) -> Tensor:
-        """Convolve and activate; with an addend, the sum is written over it."""
+        """Convolve and activate; with an addend, the sum may be written over it."""
+        if not self.fused:
+            return self._unfused(inputs_NCHW, addend_NCHW)
         call = (inputs_NCHW, self.inputs.scale, self.inputs.zero, self.weight, self.scales, self.zeros)
         target = (self.outputs.scale, self.outputs.zero, torch.uint8)
         name, arguments = self.activation
@@ -129,6 +80,23 @@ class QuantisedConv(nn.Module):
             )
         return answer
 
+    def _unfused(self, inputs_NCHW: Tensor, addend_NCHW: Tensor | None) -> Tensor:
+        """The same to the last bit, from exact sums on."""
+        doubled_NCHW = _doubled(inputs_NCHW, self.geometry[-1])
+        call = (doubled_NCHW, 1.0, self.inputs.zero, self.weight, torch.ones_like(self.scales), self.zeros)
+        target = (1.0, 0, torch.float32)
+        sums = torch.ops.onednn.qconv_pointwise(*call, None, *self.geometry, *target, "none", [], "")
+        values = _values(sums, self.inputs, self.scales.view(-1, 1, 1), self.bias.view(-1, 1, 1))
+        if addend_NCHW is not None:
+            assert self.addend is not None
+            # oneDNN multiplies and adds with one rounding. In fp64 the product is exact.
+            steps = addend_NCHW.double().sub_(self.addend.zero)
+            values = values.double().add_(steps, alpha=_fp32(self.addend.scale).item()).float()
+        name, arguments = self.activation
+        if name != "none":
+            values.clamp_(*(arguments or [0.0]))
+        return _steps(values, self.outputs)
+
 
 class QuantisedLinear(nn.Module):
     """A linear layer in int8.
@@ -138,13 +106,23 @@ class QuantisedLinear(nn.Module):
         inputs: Range of what it reads.
         outputs: Range of what it answers, if it answers in 8 bits; else it answers in fp32.
         quantised: Whether its inputs come in 8 bits.
+        fused: Whether oneDNN does it in one call; where that is exact if None.
     """
 
     def __init__(
-        self, linear: FusedLinear, inputs: Range, outputs: Range | None = None, *, quantised: bool = False
+        self,
+        linear: FusedLinear,
+        inputs: Range,
+        outputs: Range | None = None,
+        *,
+        quantised: bool = False,
+        fused: bool | None = None,
     ) -> None:
         super().__init__()
         weight, self.scales, self.zeros = _weights(linear.weight)
+        self.fused = fused_is_exact() if fused is None else fused
+        if not self.fused:
+            weight = torch.cat(_halves(weight), dim=1)
         self.weight = torch.ops.onednn.qlinear_prepack(weight, None)
         self.bias = None if linear.bias is None else linear.bias.float()
         self.inputs, self.outputs, self.quantised = inputs, outputs, quantised
@@ -153,6 +131,8 @@ class QuantisedLinear(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """(..., I) to (..., O)."""
         steps = inputs if self.quantised else quantised(inputs, self.inputs)
+        if not self.fused:
+            return self._unfused(steps)
         scale, zero = (1.0, 0) if self.outputs is None else (self.outputs.scale, self.outputs.zero)
         answer: Tensor = torch.ops.onednn.qlinear_pointwise(
             steps,
@@ -170,6 +150,16 @@ class QuantisedLinear(nn.Module):
             "none",
         )
         return answer
+
+    def _unfused(self, steps: Tensor) -> Tensor:
+        """The same to the last bit, from exact sums on."""
+        doubled = torch.cat([steps, steps], dim=-1)
+        call = (doubled, 1.0, self.inputs.zero, self.weight, torch.ones_like(self.scales), self.zeros)
+        sums = torch.ops.onednn.qlinear_pointwise(*call, None, 1.0, 0, torch.float32, "none", [], "none")
+        values = _values(sums, self.inputs, self.scales, self.bias)
+        if self.activation == "gelu":
+            values = F.gelu(values)
+        return values if self.outputs is None else _steps(values, self.outputs)
 
 
 class Quantise(nn.Module):
@@ -201,78 +191,97 @@ def quantised(values: Tensor, range_: Range) -> Tensor:
     return (values.float() / range_.scale).round_().add_(range_.zero).clamp_(0, LEVELS).to(torch.uint8)
 
 
+@cache
+def fused_is_exact() -> bool:
+    """Whether oneDNN's layers in one call answer, on this CPU, what exact sums and PyTorch's operations answer.
+
+    Layers of each kind are tried once, on products that saturate where they can and on values that lie halfway between
+    two steps. It is not read from the CPU's flags: oneDNN may be held to fewer instructions, and chooses its kernels
+    by rules of its own.
+    """
+    return all(torch.equal(one, other) for one, other in zip(_trials(fused=True), _trials(fused=False), strict=True))
+
+
+def _trials(*, fused: bool) -> list[Tensor]:
+    """Answers of layers of each kind, all of whose weights are 127."""
+    channels = 32
+    inputs = Range(0.0, LEVELS / 3)
+    steps_NHWC = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).repeat(1, 1, 1, channels)
+    steps_NCHW = steps_NHWC.permute(0, 3, 1, 2)
+    # Not initialised: the generator of the process is the caller's.
+    linear = skip_init(nn.Linear, channels, 16, bias=False)
+    nn.init.ones_(linear.weight)
+    outputs = Range(0.0, 2 * channels * inputs.high)
+    answers = [QuantisedLinear(FusedLinear(linear), inputs, outputs, quantised=True, fused=fused)(steps_NHWC)]
+    for width, side, groups, added in (
+        (16, 3, 1, False),
+        (16, 1, 1, False),
+        (32, 1, 1, True),
+        (32, 3, 32, False),
+        (64, 3, 32, False),
+        (32, 3, 4, False),
+    ):
+        conv = skip_init(nn.Conv2d, channels, width, side, groups=groups, bias=False)
+        nn.init.ones_(conv.weight)
+        outputs = Range(0.0, 2 * conv.weight[0].numel() * inputs.high)
+        layer = QuantisedConv(FusedConv(conv), inputs, outputs, outputs if added else None, fused=fused)
+        # What is added is overwritten.
+        answers.append(layer(steps_NCHW, steps_NHWC.clone().permute(0, 3, 1, 2) if added else None))
+    return answers
+
+
+_Geometry = tuple[list[int], list[int], list[int], int]
+"""Stride, padding and dilation of a convolution, and its groups."""
+
+
+def _halved(
+    weight_OIHW: Tensor, stride: list[int], padding: list[int], dilation: list[int], groups: int
+) -> tuple[Tensor, _Geometry]:
+    """Weights and geometry of the convolution of ``_doubled`` inputs with both halves of the weights."""
+    halves = _halves(weight_OIHW)
+    if groups == 1:
+        return torch.cat(halves, dim=1), (stride, padding, dilation, groups)
+    # With two inputs to a group, a depthwise convolution would lose its fast kernel: columns are doubled instead. The
+    # gaps of a dilated kernel become weights of 0.
+    outputs, inputs, height, width = weight_OIHW.shape
+    weight = weight_OIHW.new_zeros(outputs, inputs, height, (width - 1) * dilation[1] + 1, 2)
+    weight[..., :: dilation[1], :] = torch.stack(halves, dim=-1)
+    geometry = ([stride[0], 2 * stride[1]], [padding[0], 2 * padding[1]], [dilation[0], 1], groups)
+    return weight.flatten(3), geometry
+
+
+def _doubled(inputs_NCHW: Tensor, groups: int) -> Tensor:
+    """Every channel twice, or with groups every column."""
+    if groups == 1:
+        return torch.cat([inputs_NCHW, inputs_NCHW], dim=1)
+    return inputs_NCHW.permute(0, 2, 3, 1).repeat_interleave(2, dim=2).permute(0, 3, 1, 2)
+
+
+def _halves(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Two weights of at most 64 whose sum is a weight of at most 127: two products with 255 fit 16 bits."""
+    half = weight.div(2, rounding_mode="trunc")
+    return half, weight - half
+
+
+def _values(sums: Tensor, inputs: Range, scales: Tensor, bias: Tensor | None) -> Tensor:
+    """What sums of products of steps stand for, rounded in the order of oneDNN's kernels for AVX-512; in place."""
+    values = sums.mul_(_fp32(inputs.scale)).mul_(scales)
+    return values if bias is None else values.add_(bias)
+
+
+def _steps(values: Tensor, outputs: Range) -> Tensor:
+    """Round values to steps as oneDNN does, by the inverse of the scale; in place."""
+    inverse = _fp32(outputs.scale).reciprocal_()
+    return values.mul_(inverse).add_(outputs.zero).round_().clamp_(0, LEVELS).to(torch.uint8)
+
+
+def _fp32(number: float) -> Tensor:
+    return torch.tensor(number, dtype=torch.float32)
+
+
 def _weights(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Signed 8-bit weights, the scale of each output, and its zero, which is 0."""
     flat = weight.float().flatten(1)
     scales = flat.abs().amax(dim=1).clamp(min=1e-8) / 127
     steps = (weight.float() / scales.view(-1, *(1,) * (weight.dim() - 1))).round().to(torch.int8)
     return steps.contiguous(), scales, torch.zeros(len(scales), dtype=torch.int64)
-
-
-def _layers(form: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The layers of a network's bulk that can be quantised, by name."""
-    parts: Any = form
-    inside = [layer for part in parts.bulk() for layer in part.modules()]
-    trunks = [layer for layer in inside if isinstance(layer, FusedTrunk)]
-    # A convolution by itself would gain less than its conversions cost.
-    known = {id(layer) for trunk in trunks for layer in trunk.modules() if isinstance(layer, FusedConv)}
-    known |= {id(layer) for layer in inside if isinstance(layer, FusedLinear)}
-    return [(name, layer) for name, layer in form.named_modules() if id(layer) in known]
-
-
-def _below(ranges: Ranges, prefix: str) -> Ranges:
-    return {name.removeprefix(prefix): both for name, both in ranges.items() if name.startswith(prefix)}
-
-
-def _quantise_block(block: FusedBlock, ranges: Ranges) -> None:
-    """A Swin block's perceptron stays in 8 bits between its two layers."""
-    if "fc1" in ranges and "fc2" in ranges:
-        assert isinstance(block.fc1, FusedLinear)
-        assert isinstance(block.fc2, FusedLinear)
-        hidden = ranges["fc2"][0]
-        block.fc1 = QuantisedLinear(block.fc1, ranges["fc1"][0], hidden)
-        block.fc2 = QuantisedLinear(block.fc2, hidden, quantised=True)
-
-
-def _quantise_graph(graph: fx.GraphModule, ranges: Ranges) -> None:
-    """Put convolutions into int8; values stay in 8 bits from one to the next."""
-    steps: dict[fx.Node, tuple[fx.Node, Range]] = {}
-
-    def insert(after: fx.Node, name: str, module: nn.Module) -> fx.Node:
-        graph.add_submodule(name, module)
-        with graph.graph.inserting_after(after):
-            return graph.graph.call_module(name, (after,))
-
-    def as_steps(value: fx.Node, range_: Range) -> tuple[fx.Node, Range]:
-        if value not in steps:
-            steps[value] = insert(value, f"{value.name}_steps", Quantise(range_)), range_
-        return steps[value]
-
-    order = {node: place for place, node in enumerate(graph.graph.nodes)}
-    for node in list(graph.graph.nodes):
-        name = str(node.target)
-        if node.op != "call_module" or name not in ranges:
-            continue
-        conv = graph.get_submodule(name)
-        assert isinstance(conv, FusedConv)
-        (source, *others), (inputs, outputs) = node.all_input_nodes, ranges[name]
-        if others and (source is others[0] or _outlives(others[0], node, order)):
-            continue  # the sum is written over the addend
-        source_steps, inputs = as_steps(source, inputs)
-        addend = as_steps(others[0], outputs) if others else None
-        graph.add_submodule(f"{name}_int8", QuantisedConv(conv, inputs, outputs, addend[1] if addend else None))
-        with graph.graph.inserting_before(node):
-            arguments = (source_steps,) if addend is None else (source_steps, addend[0])
-            answer = graph.graph.call_module(f"{name}_int8", arguments)
-        values = insert(answer, f"{name}_values", Dequantise(outputs))
-        order[values] = order[node]
-        node.replace_all_uses_with(values)
-        steps[values] = answer, outputs
-        graph.graph.erase_node(node)
-    graph.graph.eliminate_dead_code()
-    graph.delete_all_unused_submodules()
-    graph.recompile()
-
-
-def _outlives(addend: fx.Node, node: fx.Node, order: Mapping[fx.Node, int]) -> bool:
-    return any(order.get(user, -1) > order[node] for user in addend.users)

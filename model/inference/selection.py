@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.inference.form import inference_form
-from model.inference.quantised import Range, observe
+from model.inference.quantise import observe
+from model.ranges import Range
 
 Percent = Callable[[NDArray[np.float64]], float]
 """From the outputs for a picture's crops to its score in points of 100."""

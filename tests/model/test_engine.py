@@ -85,10 +85,15 @@ def test_bf16_is_close(checkpoint_folder: str, scorer: Scorer, crops_NHWC: NDArr
 
 def test_precision_by_rule(monkeypatch: pytest.MonkeyPatch, contract: Contract) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    monkeypatch.setattr("model.inference.linear.has_bf16", lambda: True)
     linear, depthwise = torch.nn.Linear(2, 2), torch.nn.Conv2d(4, 4, 3, groups=4)
     assert Engine(linear, contract, device="cpu").precision == "bf16"
     assert Engine(depthwise, contract, device="cpu").precision == "fp32"
     assert Engine(depthwise, contract, device="cpu", precision="bf16").precision == "bf16"
+    monkeypatch.setattr("model.inference.linear.has_bf16", lambda: False)
+    assert Engine(linear, contract, device="cpu").precision == "fp32"
+    assert Engine(linear, contract, device="cpu", precision="bf16").precision == "bf16"
+    monkeypatch.setattr("model.inference.linear.has_bf16", lambda: True)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     assert Engine(linear, contract, device="cpu").precision == "fp32"
 

@@ -11,11 +11,13 @@ from torch import nn
 from model.inference.convolution import FusedConv, FusedTrunk, fuse_trunk
 from model.inference.form import inference_form
 from model.inference.linear import FusedLinear
-from model.inference.quantised import QuantisedConv, QuantisedLinear, Range, observe, quantised
+from model.inference.quantise import observe
+from model.inference.quantised import QuantisedConv, QuantisedLinear, quantised
 from model.inference.selection import select
 from model.inference.swin import FusedSwin, window_order
 from model.networks import registry
 from model.networks.network import Network
+from model.ranges import Range
 
 SYSTEMS = ("smart-mobile", "smart-tiny", "smart-mobile-backbone-only", "hyperiqa", "life-iqa-mobile", "loda-ti")
 
@@ -228,6 +230,9 @@ def test_without_onednn_pytorch_computes(monkeypatch: pytest.MonkeyPatch, crops_
     form = inference_form(network)
     assert not any(getattr(module, "packed", False) for module in form.modules())
     torch.testing.assert_close(form(crops_NCHW).score, expected, atol=1e-5, rtol=1e-5)
+    monkeypatch.setattr("model.inference.quantised.ONEDNN", False)
+    with pytest.raises(ValueError, match="built with oneDNN"):
+        inference_form(network, ranges={})
 
 
 def test_ranges_travel_with_the_checkpoint(checkpoint_folder: str, tmp_path: Path) -> None:
