@@ -223,17 +223,20 @@ async def _read_fields(request: Request, chunks: Chunks, max_files: int) -> list
 
 
 async def _limited(request: Request, max_bytes: int, take: Take, idle_seconds: float) -> Chunks:
-    too_large = Problem("body_too_large", f"the body is larger than the limit of {max_bytes:,} bytes")
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length) > max_bytes:
-        raise too_large
+        raise _too_large(max_bytes)
     received = 0
     async for chunk in _lively(request.stream(), idle_seconds):
         received += len(chunk)
         if received > max_bytes:
-            raise too_large
+            raise _too_large(max_bytes)
         take(len(chunk))
         yield chunk
+
+
+def _too_large(max_bytes: int) -> Problem:
+    return Problem("body_too_large", f"the body is larger than the limit of {max_bytes:,} bytes")
 
 
 async def _lively(chunks: Chunks, seconds: float) -> Chunks:
