@@ -36,7 +36,7 @@ GIGABYTE = 2**30
 BAD = b"bad"
 FAKE = """
 import os, resource, signal, socket, sys, time
-from app import sandbox_worker as worker
+from app.decode import sandbox_worker as worker
 from model import images
 
 real = images.decode
@@ -353,7 +353,7 @@ NONSENSE = {
     "a text that is a number": frame(ERROR, {"error": "TooSmall", "detail": 7}),
 }
 ECHO = """
-from app import sandbox_worker as worker
+from app.decode import sandbox_worker as worker
 
 def answer(connection, request, data):
     data = data[4:]
