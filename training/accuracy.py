@@ -1,4 +1,4 @@
-"""Accuracy as it was measured here: the figures that finished checkpoints carry."""
+"""Measured accuracy: the figures in the configs of finished checkpoints."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,9 @@ class Measured:
         folder: Name of the checkpoint's folder.
         name: Name of the checkpoint.
         dataset: Name of the data set.
-        part: Which of its pictures: ``validation`` (which chose the epoch, so the figures are hopeful) or ``test``.
+        part: The part, as a rule ``validation`` (which chose the epoch, so its figures are optimistic) or ``test``.
         chosen_on: Whether the epoch was chosen on these very pictures.
-        pictures: How many.
+        pictures: Number of pictures.
         srcc: Rank correlation.
         plcc: Pearson's correlation with the raw scores.
     """
@@ -48,7 +48,7 @@ def of_checkpoints(folder: Path) -> list[Measured]:
 def _of_one(folder: Path) -> list[Measured]:
     config, _ = checkpoint.inspect(folder)
     card = folder / checkpoint.CARD
-    # The card alone tells how the epoch was chosen.
+    # Only the card says how the epoch was chosen.
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
     chosen_on = next((how.removeprefix("best_on_") for how in SELECTION if SELECTION[how] in text), "")
     found = []

@@ -1,4 +1,4 @@
-"""How a checkpoint's scores behave on pictures whose quality is known without asking people: degraded ones, and blanks.
+"""A checkpoint's scores of pictures whose quality is known without asking people: degraded ones and blank ones.
 
 The pictures are degraded at the size that the network sees them in, so that the levels of ``training.distortions`` mean
 the same for a photo from a phone and for a thumbnail.
@@ -30,10 +30,10 @@ class Degraded:
     """Scores along one kind of degradation.
 
     Attributes:
-        kind: Its name.
+        kind: The kind of degradation.
         untouched: Mean score of the pictures as they are.
         levels: Mean score at each of the five levels.
-        violated: Share of the pairs of levels, over all pictures, of which the stronger does not score lower.
+        violated: Share of the pairs of levels, over all pictures, in which the stronger one does not score lower.
         raised: Share of the pictures that score higher at the first level than untouched.
     """
 
@@ -46,10 +46,10 @@ class Degraded:
 
 @dataclass(frozen=True, kw_only=True)
 class Blanks:
-    """Scores of pictures of nothing.
+    """Scores of one kind of blank pictures.
 
     Attributes:
-        kind: Their kind.
+        kind: The kind of blank.
         highest: The highest of their scores.
         worse: Share of the photos that score no higher than that.
     """
@@ -61,10 +61,10 @@ class Blanks:
 
 @dataclass(frozen=True, kw_only=True)
 class Behaviour:
-    """What was measured.
+    """Scores of one checkpoint on degraded and on blank pictures.
 
     Attributes:
-        pictures: How many photos.
+        pictures: Number of photos.
         degraded: A row for each kind of degradation.
         blanks: A row for each kind of blank picture.
     """
@@ -80,13 +80,13 @@ class Behaviour:
 
 
 def measure(scorer: Scorer, files: Sequence[Path], *, seed: int = 0, progress: Progress = iter) -> Behaviour:
-    """Score photos, the same ones degraded, and pictures of nothing.
+    """Score photos, the same photos degraded, and blank pictures.
 
     Args:
         scorer: The checkpoint.
-        files: The photos, best ones that it was not trained on.
-        seed: Of noise and directions.
-        progress: Wraps the photos, as they are worked through.
+        files: The photos, preferably ones that it was not trained on.
+        seed: Seed of noise and directions.
+        progress: Wraps the iteration over the photos, to show progress.
 
     Raises:
         ImageError: A photo cannot be scored.

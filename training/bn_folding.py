@@ -1,7 +1,7 @@
-"""Convolutional trunks with fixed batch norms, in a form that trains with fewer passes over memory.
+"""Folding of fixed batch norms into convolutions for training, which then makes fewer passes over memory.
 
 A batch norm that keeps its statistics is a factor and a term for each channel: folded into the convolution before it,
-it costs next to nothing, forward and backward. Layers before the first one that learns run in the inference form.
+it costs next to nothing, forward and backward. Layers before the first trainable one run in the inference form.
 """
 
 import copy
@@ -18,7 +18,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class FoldedConv(nn.Module):
-    """A convolution and a batch norm behind it that keeps its statistics; both go on learning.
+    """A convolution with the fixed batch norm behind it folded in; the parameters of both are trained.
 
     Args:
         conv: The convolution.
@@ -47,22 +47,22 @@ class FoldedConv(nn.Module):
 
 
 def fold_batch_norms(network: Network) -> Network:
-    """Make a stand-in for a network whose batch norms keep their statistics: other steps, the same parameters.
+    """Make a twin of a network with its fixed batch norms folded into convolutions; both share all parameters.
 
     Args:
-        network: In training mode, its trunks' batch norms in evaluation mode. Make a new stand-in whenever it changes
-            its mode or what of it learns.
+        network: A network in training mode, with the batch norms of its trunks in evaluation mode. It needs a new twin
+            whenever a module changes its mode or a parameter its ``requires_grad``.
 
     Returns:
-        A network whose forward pass gives what the network's gives, up to rounding, and whose gradients are the
-        network's own. Trunks that cannot be traced are the same in both.
+        A network with the same outputs up to rounding, whose gradients go to the same parameters. Trunks that cannot be
+        traced are not folded.
     """
     faster = {id(trunk): _fold(trunk) for trunk in network.trunks().values() if is_trunk(trunk)}
     return _rebuilt(network, faster)
 
 
 def _rebuilt(module: M, replacements: dict[int, nn.Module]) -> M:
-    """Copy the modules on the way to those that are replaced; all others are shared."""
+    """Copy a module with its descendants replaced; descendants without replacements are shared."""
     children = {}
     for name, child in module.named_children():
         replaced = replacements.get(id(child)) or _rebuilt(child, replacements)

@@ -1,4 +1,4 @@
-"""The model card that goes with a checkpoint."""
+"""``card.md``, the model card of a checkpoint."""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -49,15 +49,15 @@ def write(
     """Write ``card.md``.
 
     Args:
-        recipe: How it was trained.
-        contract: How it looks at pictures.
+        recipe: The recipe of the training.
+        contract: The contract of the checkpoint.
         agreements: Figures by part of the split, on the raw scale.
         split: The pictures.
-        split_origin: Where the split is from.
-        epochs: How many were trained.
-        calibrated_on: On which pictures the line to the labels was fitted; "" if it was not.
-        note: What was done to the labels.
-        init: Where the first weights came from.
+        split_origin: Where the split is from, in words.
+        epochs: Number of epochs that were trained.
+        calibrated_on: The part on which the line from outputs to labels was fitted; "" if none was.
+        note: The data set's note on its labels.
+        init: Where the first weights are from, in words.
         cross_validation: Figures of the recipe's cross-validation; None without one.
     """
     scale = contract.scale

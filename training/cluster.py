@@ -3,7 +3,7 @@
     smart-iqa train smart-base-koniq --root /data/KonIQ --out /runs/base --ray --workers 4
 
 Ray Train starts a process for each worker, makes them one process group, and starts all of them again when it loses
-one. The run folder says where to go on, so it and the data must be on storage that all nodes see under the same path.
+one. They resume from the run folder, so it and the data must be on storage that all nodes see under the same path.
 """
 
 import os
@@ -21,20 +21,20 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from rich.console import Console
 
 from training import initial_weights, trainer
-from training.distributed import PATIENCE
+from training.distributed import TIMEOUT
 from training.errors import TrainingError
 from training.recipe import Recipe
 
-LOSSES = 10
-"""How often Ray may start the workers again after it lost one. Nodes that were told to leave do not count."""
-OWN = "ray"
-"""Folder in the run folder for what Ray Train writes."""
-FINAL = (ValueError, OSError, ModuleNotFoundError, TrainingError)
-"""What would come again if the workers were started again: misuse, data, disks, a loss that is no number."""
-MOST_DECODERS = 8
+MAX_RESTARTS = 10
+"""How often Ray starts the workers again after losing one. Nodes that leave with notice do not count."""
+RAY_FOLDER = "ray"
+"""Folder in the run folder for the files of Ray Train."""
+FATAL = (ValueError, OSError, ModuleNotFoundError, TrainingError)
+"""Errors that a restart would repeat: wrong usage, data, disks, a loss that is not a number."""
+MAX_DECODERS = 8
 UNITS = {"GPU": "GPUs", "CPU": "cores"}
 STORE_BYTES = 80 * 2**20
-"""Nearly the least object store that Ray takes: processes that train together talk through torch."""
+"""Size of Ray's object store, nearly its minimum: gradients go through ``torch.distributed``."""
 
 
 def train(
@@ -46,7 +46,7 @@ def train(
     more for each of its decoders, and a GPU where there are any.
 
     Args:
-        recipe: What to do.
+        recipe: What to train, and how.
         root: The data set, where every node sees it.
         out: The run folder, where every node sees it.
         workers: Processes that train together.
@@ -57,11 +57,11 @@ def train(
         The folder of the finished checkpoint.
 
     Raises:
-        DatasetError, ValueError: As ``trainer.train``, or this machine has too few cores or GPUs.
-        TrainingError: As ``trainer.train``, or too many workers were lost.
+        DatasetError, ValueError: As for ``trainer.train``, or this machine has too few cores or GPUs.
+        TrainingError: As for ``trainer.train``, or too many workers were lost.
     """
     # Workers have other working directories.
-    paths = {name: _everywhere(value) for name, value in options.items()}
+    paths = {name: _absolute(value) for name, value in options.items()}
     with _cluster() as own:
         resources = _resources(decoders)
         if own:
@@ -78,28 +78,28 @@ def _fit(loop: Callable[[], Path], out: Path, resources: Mapping[str, float], wo
     on_gpus = "GPU" in resources
     fitting = TorchTrainer(
         partial(_work, loop, threads=None if on_gpus else 1),
-        torch_config=TorchConfig(timeout_s=int(PATIENCE.total_seconds())),
+        torch_config=TorchConfig(timeout_s=int(TIMEOUT.total_seconds())),
         scaling_config=ray_train.ScalingConfig(
             num_workers=workers, use_gpu=on_gpus, resources_per_worker=dict(resources)
         ),
         run_config=ray_train.RunConfig(
-            name=OWN,
+            name=RAY_FOLDER,
             storage_path=str(out),
-            failure_config=ray_train.FailureConfig(max_failures=LOSSES),
-            callbacks=[_Judge()],
-            # On the screen; Ray's own files have all of it. A loss would be told by several tracebacks, misuse too.
+            failure_config=ray_train.FailureConfig(max_failures=MAX_RESTARTS),
+            callbacks=[_StopOnFatalError()],
+            # On the screen, where one error would show several tracebacks; Ray's files have everything.
             logging_config=ray_train.LoggingConfig(log_level="CRITICAL"),
         ),
     )
     try:
         return Path(fitting.fit().return_value)
     except ray_train.ControllerError as error:
-        if isinstance(error.controller_failure, FINAL):
+        if isinstance(error.controller_failure, FATAL):
             raise error.controller_failure from None
         raise
     except (ray_train.WorkerGroupError, RayError) as error:
         lost = (
-            f"workers were lost more than {LOSSES} times"
+            f"workers were lost more than {MAX_RESTARTS} times"
             if isinstance(error, ray_train.WorkerGroupError)
             else (f"Ray lost what keeps the workers together ({_first_line(error)})")
         )
@@ -109,19 +109,19 @@ def _fit(loop: Callable[[], Path], out: Path, resources: Mapping[str, float], wo
 
 
 def _work(loop: Callable[[], Path], threads: int | None) -> str:
-    """What each worker does."""
+    """Train in a worker."""
     if threads is not None:
         torch.set_num_threads(threads)
     return str(loop())
 
 
-class _Judge(ray_train.UserCallback):  # type: ignore[misc]
-    """Ends the run where starting it again would end the same way: what a callback raises is not tried again."""
+class _StopOnFatalError(ray_train.UserCallback):  # type: ignore[misc]
+    """Ends the run where a restart would fail the same way: Ray does not retry what a callback raises."""
 
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:  # noqa: ARG002
         errors = {rank: getattr(wrapped, "_base_exc", wrapped) for rank, wrapped in worker_exceptions.items()}
         for error in errors.values():
-            if isinstance(error, FINAL):
+            if isinstance(error, FATAL):
                 raise error
         for rank, error in errors.items():
             _console().print(f"worker {rank} was lost: {_first_line(error)}", markup=False, soft_wrap=True)
@@ -129,13 +129,13 @@ class _Judge(ray_train.UserCallback):  # type: ignore[misc]
 
 @contextmanager
 def _cluster() -> Iterator[bool]:
-    """Take part in a cluster; whether it is one of our own, of this machine alone."""
+    """Connect to a cluster; yields whether it was started here, on this machine alone."""
     if ray.is_initialized():
         yield False
         return
     address = os.environ.get("RAY_ADDRESS")
     if address:
-        # Ray's own helpers look for it there: else they ask whichever cluster they find on their machine.
+        # Ray's helpers read it from their environment; without it they ask any cluster that they find on their machine.
         ray.init(address, runtime_env={"env_vars": {"RAY_ADDRESS": address}})
     else:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -147,18 +147,22 @@ def _cluster() -> Iterator[bool]:
 
 
 def _resources(decoders: int | None) -> dict[str, float]:
-    """What each worker gets."""
+    """The resources of each worker."""
     with_gpus = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) >= 1]
     if not with_gpus:
         return {"CPU": 1 + (decoders or 0)}
     if decoders is None:
         spare = min(int(node.get("CPU", 1) // node["GPU"]) for node in with_gpus) - 1
-        decoders = min(max(spare, 0), MOST_DECODERS)
+        decoders = min(max(spare, 0), MAX_DECODERS)
     return {"CPU": 1 + decoders, "GPU": 1}
 
 
 def _check_room(resources: Mapping[str, float], workers: int) -> None:
-    """Nobody would ever add to a cluster of this machine alone."""
+    """Refuse more workers than this machine has room for: Ray would wait for other nodes for ever.
+
+    Raises:
+        ValueError: There are too few cores or GPUs.
+    """
     there = ray.cluster_resources()
     for name, words in UNITS.items():
         needed = workers * resources.get(name, 0)
@@ -174,5 +178,5 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def _everywhere(value: Any) -> Any:
+def _absolute(value: Any) -> Any:
     return value.absolute() if isinstance(value, Path) and value != initial_weights.RANDOM else value

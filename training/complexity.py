@@ -1,4 +1,4 @@
-"""What networks cost, in the terms of the SMART-IQA paper's Table VI, and their memory."""
+"""Cost of networks: parameters, multiply-accumulates, latency, throughput (SMART-IQA, Table VI) and memory."""
 
 import multiprocessing
 import re
@@ -21,24 +21,24 @@ from model.networks.musiq import Musiq
 
 CROP = 224
 STATUS = Path("/proc/self/status")
-"""Linux's account of a process. ``getrusage`` will not do: a new process inherits its parent's peak memory there."""
+"""Memory of a process on Linux. ``getrusage`` is not used because a new process inherits its parent's peak there."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a network costs for one item: a crop of 224x224, or a picture of that size for one that sees pictures.
+    """Cost of a network for one item: a crop of 224x224, or a whole picture of that size for MUSIQ.
 
     Attributes:
         name: Preset name.
-        parameters: Count, trainable or not.
-        trainable: How many of them training changes.
+        parameters: Number of parameters, trainable or not.
+        trainable: Number of trainable parameters.
         gmacs: Multiply-accumulates in units of 10^9: convolutions and matrix products, attention among them.
         latency_ms: Median time of one item alone, in milliseconds.
         throughput: Items per second in batches.
-        items: What an item is, ``crops`` or ``pictures``.
-        peak_mb: Memory in units of 10^6 bytes, weights included. On CUDA the most that was allocated; on a CPU how
-            far the process's peak came to lie above what it held before, which counts the network alone only in a
-            fresh process (``measure_alone``). None where the system does not tell.
+        items: The kind of item, ``crops`` or ``pictures``.
+        peak_mb: Peak memory in units of 10^6 bytes, weights included. On CUDA the most that was allocated; on a CPU the
+            process's peak above what it held before, which is the network's alone only in a fresh process
+            (``measure_alone``). None where the system does not report it.
     """
 
     name: str
@@ -57,7 +57,7 @@ def measure(name: str, *, batch: int, rounds: int, device: str) -> Cost:
     Args:
         name: Preset name.
         batch: Items to a batch for the throughput.
-        rounds: Timed runs of each, after two that do not count.
+        rounds: Timed runs of each, after two untimed ones.
         device: ``cpu`` or ``cuda``.
 
     Raises:
@@ -71,7 +71,7 @@ def measure(name: str, *, batch: int, rounds: int, device: str) -> Cost:
         name=name,
         parameters=registry.parameter_count(network),
         trainable=sum(one.numel() for one in network.parameters() if one.requires_grad),
-        # Last, because it makes whole attention matrices.
+        # Last, because it allocates whole attention matrices, which would raise the peak.
         gmacs=gmacs(network),
         latency_ms=1000 * latency,
         throughput=batch / duration,
@@ -88,17 +88,17 @@ def measure_alone(
     device: str,
     function: Callable[..., Cost] = measure,
 ) -> Cost:
-    """Measure a preset in a process of its own, so that no other network's memory or failure is in it.
+    """Measure a preset in a process of its own, so that no other network's memory or failure affects it.
 
     Args:
         name: As for ``measure``, and so are ``batch``, ``rounds`` and ``device``.
         batch: Items to a batch.
         rounds: Timed runs.
         device: ``cpu`` or ``cuda``.
-        function: What the process runs.
+        function: The function that the process calls.
 
     Raises:
-        RuntimeError: The process died, for instance for want of memory.
+        RuntimeError: The process died, for instance because it ran out of memory.
         ValueError: No preset has that name.
     """
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -111,7 +111,7 @@ def measure_alone(
 @torch.inference_mode()
 def gmacs(network: nn.Module) -> float:
     """Count multiply-accumulates of one crop, in units of 10^9."""
-    # The counter sees attention only where it is made of matrix products.
+    # The counter counts attention only where it is computed by matrix products.
     fused = [layer for layer in network.modules() if getattr(layer, "fused_attn", False)]
     _set_fused(fused, False)
     counter = FlopCounterMode(display=False)
@@ -141,7 +141,7 @@ def _seconds(network: nn.Module, batch: int, rounds: int, device: str) -> float:
 
 
 def _example(network: nn.Module, batch: int, device: str) -> Tensor:
-    """A batch of what a network sees of a picture of 224x224."""
+    """A batch of a network's items, of pictures of 224x224."""
     if isinstance(network, Musiq):
         cut = torch.from_numpy(tokens.cut(np.zeros((CROP, CROP, 3), np.uint8), network.config.longer_sides))
         real = cut[cut[:, -1] > 0]
@@ -155,7 +155,7 @@ def _wait(device: str) -> None:
 
 
 def _held(device: str) -> int | None:
-    """Bytes held now; on CUDA the count of the peak starts over."""
+    """Bytes that are held now; on CUDA this also resets the peak."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
@@ -163,7 +163,7 @@ def _held(device: str) -> int | None:
 
 
 def _peak(device: str) -> int | None:
-    """Most bytes that were held at once."""
+    """Peak of the bytes that were held."""
     return torch.cuda.max_memory_allocated() if device == "cuda" else _status("VmHWM")
 
 

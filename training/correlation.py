@@ -15,7 +15,7 @@ FIGURES = ("srcc", "krcc", "plcc", "plcc_logistic", "rmse", "mae")
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How well predictions follow labels.
+    """Correlations and errors of predictions against labels.
 
     A correlation is 0 where the predictions are all the same.
 
@@ -44,7 +44,7 @@ def measure(predictions: ArrayLike, labels: ArrayLike) -> Agreement:
     """Compare predictions with labels on the same scale.
 
     Raises:
-        ValueError: There are fewer than two, they are not as many, or one is not a number.
+        ValueError: There are fewer than two, their numbers differ, or one is not finite.
     """
     x, y = _checked(predictions, labels)
     errors = x - y
@@ -60,16 +60,16 @@ def measure(predictions: ArrayLike, labels: ArrayLike) -> Agreement:
 
 
 def logistic(x: NDArray[np.float64], b1: float, b2: float, b3: float, b4: float) -> NDArray[np.float64]:
-    """The four-parameter logistic that the field maps predictions with before it takes PLCC.
+    """The four-parameter logistic (VQEG, 2003) by which predictions are mapped before PLCC is computed.
 
-    It runs from ``b2`` to ``b1``, is halfway at ``b3`` and has the width ``b4`` (VQEG, 2003).
+    It runs from ``b2`` to ``b1``, is halfway at ``b3`` and has the width ``b4``.
     """
     # tanh does not overflow where exp would.
     return b2 + (b1 - b2) * 0.5 * (1 + np.tanh((x - b3) / (2 * abs(b4))))
 
 
 def fit_logistic(predictions: ArrayLike, labels: ArrayLike) -> tuple[float, float, float, float] | None:
-    """Fit ``logistic`` by least squares; None where that fails, or turns the order round."""
+    """Fit ``logistic`` by least squares; None where that fails, or reverses the order."""
     x, y = _checked(predictions, labels)
     if len(x) < 5:
         return None
@@ -91,7 +91,7 @@ def intervals(
 
     Args:
         predictions: Predicted scores.
-        labels: What people said.
+        labels: Mean opinion scores.
         resamples: Draws with replacement.
         confidence: Share of the draws that an interval holds.
         seed: Same seed, same intervals.
@@ -112,7 +112,7 @@ def intervals(
         return np.array([ranked, np.corrcoef(x, y)[0, 1], np.sqrt(np.mean(errors**2)), np.mean(np.abs(errors))])
 
     with warnings.catch_warnings():
-        # A draw of few pictures may repeat a single one, which has no correlation.
+        # A draw of few pictures may repeat a single picture, which has no correlation.
         warnings.simplefilter("ignore", RuntimeWarning)
         drawn = stats.bootstrap(
             (x, y), figures, paired=True, vectorized=False, n_resamples=resamples, confidence_level=confidence,

@@ -1,4 +1,4 @@
-"""Random training crops, reproducible for any order of workers and after any interruption."""
+"""Random training crops, the same for any order of decoders and after any interruption."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, get_args
@@ -19,7 +19,7 @@ from training.recipe import Recipe
 
 
 class Draw(NamedTuple):
-    """One visit to a picture; with the recipe's seed it decides what the picture gives."""
+    """One visit to a picture. With the recipe's seed it decides crops, flips, colours and degradations."""
 
     epoch: int
     picture: int
@@ -27,15 +27,15 @@ class Draw(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a batch of pictures gives.
+    """The tensors of a batch of P pictures.
 
     Attributes:
-        items: Of P pictures (P, N, ...): uint8 crops (..., H, W, 3), or float32 tokens (..., T, 3075).
-        labels: Theirs (P, N).
+        items: N of each picture (P, N, ...): uint8 crops (..., H, W, 3), or float32 tokens (..., T, 3075).
+        labels: The label of each item's picture (P, N), on the scale of the data set.
         degraded: The first crop of some pictures, degraded and degraded more (D, 2, H, W, 3).
-        origins: Which pictures those are (D,).
-        steps: By how many levels each of ``degraded`` is worse than what comes before it (D, 2).
-        blanks: Crops of nothing (B, H, W, 3).
+        origins: Numbers of those pictures in the batch (D,).
+        steps: Levels by which each of ``degraded`` is worse than the crop before it (D, 2).
+        blanks: Blank crops (B, H, W, 3).
     """
 
     items: Tensor
@@ -47,7 +47,7 @@ class Batch(NamedTuple):
 
 
 class _Visit(NamedTuple):
-    """What one picture gives, likewise."""
+    """The tensors of one visit to a picture, as in ``Batch``."""
 
     items: Tensor
     label: float
@@ -71,11 +71,11 @@ class RandomCrops(Dataset[_Visit]):
         self.recipe = recipe
 
     def steps(self, epoch: int, *, processes: int = 1) -> list[list[list[Draw]]]:
-        """The epoch's pictures in random order: steps of accumulated batches of draws.
+        """Draw the order of an epoch's visits: steps of accumulated batches of draws.
 
         Args:
-            epoch: Its number.
-            processes: Batches are at least so large; fewer draws at the end of the epoch are left out.
+            epoch: Number of the epoch.
+            processes: Number of processes that share a batch; a last batch with fewer draws is left out.
         """
         recipe = self.recipe
         draws = [Draw(epoch, picture, visit) for picture in range(len(self.samples)) for visit in range(recipe.visits)]
@@ -118,14 +118,14 @@ class RandomCrops(Dataset[_Visit]):
     ) -> tuple[NDArray[np.uint8], tuple[float, float]]:
         kind = rng.choice(distortions.DRAWN)
         weak, strong = sorted(rng.uniform(1, distortions.STRONGEST, 2))
-        # The same noise in both: more of it is then worse whatever it hits.
+        # The same noise in both, so that more of it is worse wherever it falls.
         seed = rng.integers(2**32)
         pair = [distortions.degrade(crop_HWC, kind, level, np.random.default_rng(seed)) for level in (weak, strong)]
         return np.stack(pair), (weak, strong - weak)
 
     def _crop(self, image: Image.Image, rng: np.random.Generator) -> NDArray[np.uint8]:
         size = self.contract.crop_size
-        # What becomes a crop: as large as it, or larger and shrunk to it.
+        # Side of the square that is cut out: the crop's, or larger and then shrunk to the crop's.
         window = min(round(size / self._zoom(rng)), *image.size)
         top, left = int(rng.integers(image.height - window + 1)), int(rng.integers(image.width - window + 1))
         cut = image.crop((left, top, left + window, top + window))
@@ -145,7 +145,7 @@ class RandomCrops(Dataset[_Visit]):
 
 
 def collate(visits: Sequence[_Visit]) -> Batch:
-    """Put together what pictures gave; shorter sequences of tokens get padding."""
+    """Stack visits into a batch; shorter sequences of tokens are padded with zeros."""
     longest = max(visit.items.shape[1] for visit in visits)
     items = [visit.items for visit in visits]
     if items[0].ndim == 3:

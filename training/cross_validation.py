@@ -1,7 +1,7 @@
-"""Cross-validation: what the runs of a sweep over folds say together.
+"""Cross-validation: the figures of a sweep over folds, put together.
 
-Every picture is tested once, by the run that was not trained on it. ``smart-iqa sweep`` trains the runs; a recipe that
-is then trained on all pictures can carry their figures (``smart-iqa train --folds``).
+Every picture is tested once, by the run that was not trained on it. ``smart-iqa sweep`` trains the runs; a checkpoint
+that the same recipe then trains on all pictures can carry their figures (``smart-iqa train --folds``).
 """
 
 from collections.abc import Mapping
@@ -18,9 +18,9 @@ from training.evaluator import PREDICTIONS
 from training.run import CHECKPOINT, evaluation_folder
 
 TIMES = (1, 2, 3)
-"""Standard errors that errors are compared with."""
+"""Multiples of the standard error that errors are compared with."""
 SHARES = (50, 68, 95)
-"""Percentages of the pictures whose largest error is told."""
+"""Percentiles of the errors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,14 +28,15 @@ class CrossValidation:
     """Figures of all folds.
 
     Attributes:
-        folds: How many.
-        pictures: How many, over all of them.
+        folds: Number of folds.
+        pictures: Number of test pictures of all folds.
         mean: Mean of each figure over the folds.
         spread: Standard deviation of each figure over the folds.
         error: Mean absolute error of the scores, in points of 100, over all pictures.
-        within: Points that so many of 100 scores (``SHARES``) are off by at most.
-        coverage: Shares of the pictures whose error is at most so many (``TIMES``) of the score's own standard errors.
-        reach: Standard errors that the errors of 68 and 95 of 100 pictures stay within.
+        within: Percentiles (``SHARES``) of the absolute errors, in points of 100.
+        coverage: Shares of the pictures whose error is at most 1, 2 and 3 (``TIMES``) standard errors of their score;
+            empty where no score has a standard error.
+        reach: 68th and 95th percentile of the errors, in standard errors of their score; 0 where none has one.
     """
 
     folds: int
@@ -48,7 +49,7 @@ class CrossValidation:
     reach: tuple[float, float]
 
     def figures(self) -> dict[str, float]:
-        """What a checkpoint's config keeps of it."""
+        """The figures that a checkpoint's config keeps."""
         return {
             "pictures": float(self.pictures),
             "folds": float(self.folds),
@@ -59,7 +60,7 @@ class CrossValidation:
 
 
 def read(folder: Path) -> CrossValidation:
-    """Put the runs of a sweep over folds together.
+    """Read the finished runs of a sweep over folds.
 
     Raises:
         ValueError: The folder holds no finished sweep, or its runs do not test every picture once.
@@ -82,8 +83,8 @@ def read(folder: Path) -> CrossValidation:
     if len(twice):
         raise ValueError(f"{folder}: {twice.iloc[0]} is tested twice; these runs are no folds of one data set")
     errors_P = np.concatenate(points)
-    sure = together["stderr"].fillna(0).to_numpy() > 0
-    times_P = errors_P[sure] / together["stderr"].to_numpy()[sure]
+    known = together["stderr"].fillna(0).to_numpy() > 0
+    times_P = errors_P[known] / together["stderr"].to_numpy()[known]
     figures = [sweep_results.judged(row)[1] for row in rows]
     return CrossValidation(
         folds=len(rows),
@@ -92,6 +93,6 @@ def read(folder: Path) -> CrossValidation:
         spread={name: float(np.std([row[name] for row in figures], ddof=1)) for name in FIGURES},
         error=float(errors_P.mean()),
         within=tuple(float(value) for value in np.percentile(errors_P, SHARES)),
-        coverage=tuple(float((times_P <= times).mean()) for times in TIMES) if sure.any() else (),
-        reach=(float(np.percentile(times_P, 68)), float(np.percentile(times_P, 95))) if sure.any() else (0.0, 0.0),
+        coverage=tuple(float((times_P <= times).mean()) for times in TIMES) if known.any() else (),
+        reach=(float(np.percentile(times_P, 68)), float(np.percentile(times_P, 95))) if known.any() else (0.0, 0.0),
     )

@@ -1,8 +1,7 @@
-"""Degradations of growing strength, after the types of KADID-10k and TID2013, and pictures of nothing.
+"""Degradations in five levels, after the types of KADID-10k and TID2013, and blank pictures.
 
-Training learns from them that damage lowers a score, whatever it is done to; ``smart-iqa benchmark behaviour`` measures
-whether it does. What the levels are stands in ``LEVELS``, in the units of each kind, for pictures of about 512 pixels a
-side.
+Training uses them to teach that damage lowers a score whatever the photo shows; ``smart-iqa benchmark behaviour``
+measures whether it does. ``LEVELS`` gives the strengths in the units of each kind, for pictures of about 512x512.
 """
 
 import io
@@ -41,10 +40,10 @@ LEVELS: Mapping[Kind, tuple[float, float, float, float, float]] = {
     "underexposure": (-0.9, -1.7, -2.5, -3.3, -4.2),  # stops of light
     "overexposure": (0.7, 1.2, 1.8, 2.4, 3.2),  # stops of light
 }
-"""From slight to severe."""
+"""Strengths of levels 1 to 5, from slight to severe."""
 STRONGEST = 5.0
 DRAWN = (*LEVELS, *2 * ("underexposure", "overexposure"))
-"""Kinds that training draws from: how much light a photo should have takes the most examples to learn."""
+"""Kinds that training draws from. Exposure comes three times as often: it takes the most examples to learn."""
 
 
 def degrade(pixels_HWC: NDArray[np.uint8], kind: Kind, level: float, rng: Rng) -> NDArray[np.uint8]:
@@ -52,16 +51,16 @@ def degrade(pixels_HWC: NDArray[np.uint8], kind: Kind, level: float, rng: Rng) -
 
     Args:
         pixels_HWC: RGB.
-        kind: How.
-        level: How much, 1 to 5; what lies between the levels is between them.
-        rng: Of noise and directions.
+        kind: The kind of degradation.
+        level: Its level, 1 to 5; strengths between whole levels are interpolated.
+        rng: Source of noise and directions.
     """
     between = np.interp(level, range(1, 6), LEVELS[kind])
     return _APPLY[kind](pixels_HWC, float(between), rng)
 
 
 def blank(height: int, width: int, kind: Blank, rng: Rng) -> NDArray[np.uint8]:
-    """Make a picture (height, width, 3) of nothing."""
+    """Make a blank picture (height, width, 3): one colour, a gradient or noise."""
     if kind in ("noise", "grey noise"):
         noise = rng.normal(rng.uniform(60, 196), rng.uniform(25, 100), (height, width, 3 if kind == "noise" else 1))
         return np.broadcast_to(_to_bytes(noise), (height, width, 3)).copy()

@@ -13,8 +13,8 @@ from torch import Tensor
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(hours=4)
-"""The others wait so long while the first process validates."""
+TIMEOUT = timedelta(hours=4)
+"""Longest wait of the other processes while the first one validates."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Team:
 
     Attributes:
         rank: Number of this process.
-        size: How many there are.
-        device: Where this one computes.
+        size: Number of processes.
+        device: The device of this process.
     """
 
     rank: int
@@ -40,20 +40,20 @@ class Team:
         """Make sure that batches can be shared evenly.
 
         Raises:
-            ValueError: They cannot.
+            ValueError: The size is not a multiple of the number of processes.
         """
         if size % self.size:
             raise ValueError(f"batches of {size} pictures cannot be shared evenly by {self.size} processes")
 
     def share(self, items: Sequence[T]) -> list[T]:
-        """This process's part of a batch; of a last, uneven one up to ``size - 1`` items are left out."""
+        """This process's part of a batch; of an uneven last batch up to ``size - 1`` items are left out."""
         return list(items[self.rank : len(items) - len(items) % self.size : self.size])
 
     def gather(self, values: Tensor) -> Tensor:
-        """Put the parts of a batch together, so that a loss sees all of it; gradients flow to this process's part.
+        """Put together the processes' parts of a batch; gradients flow to this process's part alone.
 
-        The loss that is then computed must be multiplied by ``size`` for its gradient: averaged over the team it is
-        that of the whole batch.
+        A loss of the whole batch must be multiplied by ``size`` before its gradient is computed: the mean over the team
+        is then the gradient of the whole batch.
         """
         if self.size == 1:
             return values
@@ -63,31 +63,31 @@ class Team:
         return torch.cat(parts)
 
     def agree(self, decision: bool) -> bool:
-        """What the first process decided; all come together here."""
+        """The decision of the first process; all processes wait for it."""
         if self.size == 1:
             return decision
-        said = torch.tensor(int(decision), device=self.device)
-        dist.broadcast(said, src=0)
-        return bool(said.item())
+        decided = torch.tensor(int(decision), device=self.device)
+        dist.broadcast(decided, src=0)
+        return bool(decided.item())
 
-    def hand_out(self, value: T | None) -> T | None:
-        """What the first process has: storage that several machines share may show them different files for a while."""
+    def broadcast(self, value: T | None) -> T | None:
+        """The value of the first process. Shared storage may show other machines older files for a while."""
         if self.size == 1:
             return value
-        handed = [value if self.leads else None]
-        dist.broadcast_object_list(handed, src=0, device=self.device)
-        return handed[0]
+        values = [value if self.leads else None]
+        dist.broadcast_object_list(values, src=0, device=self.device)
+        return values[0]
 
 
 @contextmanager
 def join() -> Iterator[Team]:
-    """Be one of the processes that ``torchrun`` or Ray Train started, or a team of one.
+    """Join the processes that ``torchrun`` or Ray Train started, or make a team of one.
 
     Raises:
         ValueError: There are more processes than GPUs.
     """
     if dist.is_initialized():
-        # Ray Train has made the group and chosen the device, and ends the group itself.
+        # Ray Train made the group and chose the device; it also ends the group.
         on_gpu = dist.get_backend() == "nccl"
         yield Team(
             dist.get_rank(),
@@ -107,7 +107,7 @@ def join() -> Iterator[Team]:
     if size == 1:
         yield Team(0, 1, device)
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     try:
         yield Team(dist.get_rank(), size, device)
     finally:

@@ -1,5 +1,5 @@
-"""What ends a run that was asked for rightly."""
+"""The error that ends a training run."""
 
 
 class TrainingError(RuntimeError):
-    """A run cannot go on, through nobody's misuse; what was saved before is still there."""
+    """A run that was started correctly cannot go on; the state saved before is untouched."""

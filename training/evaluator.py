@@ -31,9 +31,9 @@ class Evaluation:
 
     Attributes:
         samples: The pictures.
-        scores: What the checkpoint says of each.
-        predictions: Its raw scores, on the scale of the data set.
-        agreement: How well they follow the labels.
+        scores: The checkpoint's score of each picture.
+        predictions: The raw scores, on the scale of the data set.
+        agreement: Correlations and errors of the predictions against the labels.
     """
 
     samples: tuple[Sample, ...]
@@ -48,10 +48,10 @@ def evaluate(
     """Score pictures with decode, contract and engine of the service, and compare with their labels.
 
     Args:
-        scorer: The checkpoint to judge.
+        scorer: The checkpoint to measure.
         samples: Labelled pictures.
         scale: The scale of the labels; the checkpoint's own if None. From one known data set to another, raw scores
-            are mapped linearly, worst to worst and best to best; labels of a CSV file are taken as they are.
+            are mapped linearly, worst to worst and best to best; for a CSV file they are not mapped.
         crops: Crops per picture, as for ``Scorer.score``; the contract's count if None.
 
     Raises:
@@ -66,7 +66,7 @@ def evaluate(
             raise DatasetError(f"{path}: {result}") from result
         scores.append(result)
     own = scorer.checkpoint.contract.scale
-    predictions = tuple(_onto(score.raw_score, own, scale or own) for score in scores)
+    predictions = tuple(_to_scale(score.raw_score, own, scale or own) for score in scores)
     return Evaluation(
         samples=tuple(samples),
         scores=tuple(scores),
@@ -78,18 +78,18 @@ def evaluate(
 def choose(checkpoint: Checkpoint, dataset: Dataset, which: WhichPart, file: Path | None) -> tuple[str, list[Sample]]:
     """Choose the pictures to evaluate a checkpoint on.
 
-    ``auto`` takes what the checkpoint has not been trained on: of its own data set the test part of its split, or
-    without one the validation part, or without that what the split does not name; of another data set its official
-    test part, or all of it.
+    ``auto`` takes pictures that the checkpoint was not trained on: of its own data set the test part of its split, or
+    without one the validation part, or without that the pictures that the split does not name; of another data set its
+    official test part, or all of it.
 
     Args:
         checkpoint: The checkpoint.
         dataset: The data set.
-        which: Part of the split.
+        which: The part of the split; ``auto`` and ``all`` as above.
         file: A split file, instead of the checkpoint's own or the data set's official split.
 
     Returns:
-        What was chosen, in words, and the pictures.
+        The name of the part, and its pictures.
 
     Raises:
         DatasetError: There is no such part, or nothing but training pictures.
@@ -128,11 +128,11 @@ def write(
 
     Args:
         out: The folder; made if need be.
-        evaluation: What was measured.
-        checkpoint: Of what.
+        evaluation: The evaluation.
+        checkpoint: The checkpoint that was measured.
         dataset: The data set.
-        root: Where it is.
-        part: Which pictures, in words.
+        root: Its folder, or the CSV file.
+        part: Name of the part.
         crops: Crops per picture; None for the contract's.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -175,19 +175,19 @@ def _split(checkpoint: Checkpoint, dataset: Dataset, file: Path | None) -> split
     if file is None and own.is_file():
         split = splits.load(own)
         listed = {sample.name for sample in dataset.samples}
-        # Two CSV files may have the same name.
+        # Another CSV file may have the same name: then it lacks some of the split's pictures.
         if split.dataset == base_name(dataset) and {*split.validation, *split.test} <= listed:
             return split
     if file is not None:
         return splits.load(file)
-    # Of a data set that it has not seen, a checkpoint may be judged on what is there for testing.
+    # A checkpoint of another data set is measured on the official test part.
     try:
         return splits.make(dataset, kind="official", validation_share=0, seed=0)
     except DatasetError:
         return None
 
 
-def _onto(raw: float, own: Scale, scale: Scale) -> float:
+def _to_scale(raw: float, own: Scale, scale: Scale) -> float:
     if own == scale or not {own.dataset, scale.dataset} <= set(READERS):
         return raw
     return scale.min + (raw - own.min) / (own.max - own.min) * (scale.max - scale.min)

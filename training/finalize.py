@@ -1,4 +1,4 @@
-"""What comes of a run: candidates while it goes, the finished checkpoint at its end."""
+"""Checkpoints of a run: a candidate after each epoch, and the finished one at the end."""
 
 import dataclasses
 import os
@@ -23,13 +23,14 @@ from training.recipe import Recipe
 from training.run import BEST, CANDIDATE, CHECKPOINT, SPLIT, evaluation_folder, read_metrics
 
 CALIBRATION_PICTURES = 500
+"""Training pictures that outputs are calibrated on, where there are no validation pictures."""
 STAGING = "finishing"
 
 
 def validate(
     out: Path, network: registry.Network, recipe: Recipe, contract: Contract, watched: list[Sample]
 ) -> Agreement | None:
-    """Write a candidate checkpoint, and judge it on the watched pictures; None where there are none.
+    """Write a candidate checkpoint, and measure it on the watched pictures; None where there are none.
 
     Raises:
         TrainingError: It cannot be written.
@@ -41,7 +42,7 @@ def validate(
 
 
 def promote(out: Path) -> None:
-    """Keep the candidate as the best so far."""
+    """Make the candidate the best checkpoint so far."""
     shutil.rmtree(out / BEST, ignore_errors=True)
     os.replace(out / CANDIDATE, out / BEST)
 
@@ -59,15 +60,15 @@ def finish(
 ) -> None:
     """Measure the best epoch with the contract's crops, and write it with its card, split and golden scores.
 
-    A loss that leaves the scale of the outputs open gets it here: a straight line from outputs to labels, fitted on
-    the validation pictures (without any, on training pictures).
+    After a loss that leaves the scale of outputs open, a straight line from outputs to labels is fitted on the
+    validation pictures (without any, on training pictures).
 
     Args:
         out: The run folder.
-        recipe: What was done.
+        recipe: The recipe of the run.
         dataset: The data set.
         split: Its parts.
-        init: First weights.
+        init: First weights, as for ``trainer.train``.
         root: Where the data set is.
         split_origin: Where the split is from, in words.
         cross_validation: Figures of the recipe's cross-validation, for card and config; None without one.
@@ -83,7 +84,7 @@ def finish(
         samples = splits.select(dataset, split.validation or split.train[:CALIBRATION_PICTURES])
         contract = _calibrated(evaluate(best, samples).predictions, samples, contract)
     network = best.checkpoint.network.cpu()
-    # The checkpoint appears whole: what is not finished lies beside it.
+    # The checkpoint is written beside its place, and moved there when it is complete.
     staging = out / STAGING
     _save(staging, network, recipe, contract)
     scorer = Scorer.load(staging, precision="fp32")
@@ -102,7 +103,7 @@ def finish(
         epochs=len(read_metrics(out)),
         calibrated_on=calibrated_on,
         note=dataset.note,
-        init=_origin(init),
+        init=_init_in_words(init),
         cross_validation=cross_validation,
     )
     _save(
@@ -136,7 +137,7 @@ def _calibrated(predictions: Sequence[float], samples: list[Sample], contract: C
     return dataclasses.replace(contract, slope=slope * contract.slope, intercept=slope * contract.intercept + intercept)
 
 
-def _origin(init: Path | None) -> str:
+def _init_in_words(init: Path | None) -> str:
     if init == initial_weights.RANDOM:
         return "random"
     if init is None:

@@ -1,4 +1,4 @@
-"""What a network starts training from: a backbone's weights, or a whole checkpoint."""
+"""First weights of a training: a backbone's, a whole checkpoint's, or random ones."""
 
 import hashlib
 from pathlib import Path
@@ -15,16 +15,16 @@ from model.networks import registry
 from training.recipe import Recipe
 
 RANDOM = Path("random")
-"""In the place of a file: no weights at all."""
+"""Stands in the place of a file for random weights."""
 
 
 def network(recipe: Recipe, init: Path | None, *, fetch: bool) -> registry.Network:
     """Make the recipe's network with its first weights.
 
     Args:
-        recipe: Names the network and its rates.
+        recipe: Names the network and its dropout rates.
         init: A safetensors file with a timm backbone, a checkpoint folder of the same network, or ``RANDOM``.
-        fetch: Without ``init``: ask timm's hub for the backbone's weights.
+        fetch: Whether to ask timm's hub for the backbone's weights if ``init`` is None.
 
     Raises:
         ValueError: The weights are of another network.
@@ -40,10 +40,10 @@ def network(recipe: Recipe, init: Path | None, *, fetch: bool) -> registry.Netwo
 
 
 def check(recipe: Recipe, contract: Contract, init: Path | None) -> None:
-    """Find out that the recipe's network can be made and sees what the contract shows, before anything is written.
+    """Check that the recipe's network can be built and takes the contract's items, before anything is written.
 
     Raises:
-        ValueError: It cannot.
+        ValueError: It cannot be built, or does not take them.
     """
     with torch.random.fork_rng():
         made = network(recipe, init, fetch=False).eval()
@@ -63,7 +63,7 @@ def load_backbone(network: registry.Network, file: Path) -> None:
     """Load a safetensors file of a whole timm network into the only trunk of a network, see ``load_trunk``.
 
     Raises:
-        ValueError: The network has none or several, or the file does not fit.
+        ValueError: The network has no trunk or several, or the file does not fit.
     """
     if len(network.trunks()) != 1:
         raise ValueError(
@@ -116,19 +116,19 @@ def load_checkpoint(network: registry.Network, folder: Path) -> None:
 
 
 def contract(recipe: Recipe, scale: Scale, init: Path | None) -> Contract:
-    """The contract of the checkpoint to be: the recipe's views, and the line from the network's output to the labels.
+    """Make the contract of the checkpoint to be trained, with the line from the network's output to the labels.
 
-    That line starts from the recipe's ``label_range``; without one, a network that starts from a checkpoint goes on
-    answering what it answered for worst and best, and any other network learns the labels as they are.
+    The line maps the recipe's ``label_range`` to the range of labels. Without one, a network that starts from a
+    checkpoint keeps its outputs for the worst and the best label, and any other network learns the labels as they are.
     """
     low, high = scale.min, scale.max
     if recipe.label_range is not None:
         low, high = recipe.label_range
     elif init not in (None, RANDOM) and init.is_dir():
-        before = checkpoint.inspect(init)[0].contract
-        low = (before.scale.min - before.intercept) / before.slope
-        high = (before.scale.max - before.intercept) / before.slope
-        if before.scale.higher_is_better != scale.higher_is_better:
+        first = checkpoint.inspect(init)[0].contract
+        low = (first.scale.min - first.intercept) / first.slope
+        high = (first.scale.max - first.intercept) / first.slope
+        if first.scale.higher_is_better != scale.higher_is_better:
             low, high = high, low
     slope = (scale.max - scale.min) / (high - low)
     return Contract(
@@ -147,7 +147,7 @@ def contract(recipe: Recipe, scale: Scale, init: Path | None) -> Contract:
 
 
 def teacher(recipe: Recipe, folder: Path | None) -> checkpoint.Checkpoint | None:
-    """Load the checkpoint that a recipe learns from, if it does.
+    """Load the checkpoint that a recipe learns from; None without one.
 
     Raises:
         ValueError: There is a teacher and no ``distil_weight``, or the other way round.
@@ -158,13 +158,13 @@ def teacher(recipe: Recipe, folder: Path | None) -> checkpoint.Checkpoint | None
 
 
 def digests(init: Path | None, teacher: Path | None) -> dict[str, str]:
-    """Hashes of the first weights and, if there is one, the teacher."""
+    """Digests of the first weights and, if there is one, of the teacher."""
     own = {"init": _digest(init)}
     return own if teacher is None else {**own, "teacher": checkpoint.inspect(teacher)[1]}
 
 
 def _digest(init: Path | None) -> str:
-    """Hash of the first weights; "" where timm's hub is asked, "random" where there are none."""
+    """Digest of the first weights; "" for timm's hub, "random" for random ones."""
     if init is None or init == RANDOM:
         return "" if init is None else str(init)
     if init.is_dir():

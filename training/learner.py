@@ -1,4 +1,4 @@
-"""A network that learns: its optimiser, learning rates, gradient clipping and the average of its weights."""
+"""Optimiser, learning rates, gradient clipping and weight average of a network in training."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -14,36 +14,36 @@ from training.recipe import Recipe
 
 
 class Learner:
-    """A network with everything that changes it.
+    """A network with its optimiser, its schedule and the moving average of its weights.
 
     Args:
         network: The network, on its device.
-        recipe: Says how it learns.
-        steps: Steps to an epoch.
-        beside: What else learns, with the rate of the head, and is no part of a checkpoint.
+        recipe: Gives the optimiser, the rates and what is frozen.
+        steps: Steps of an epoch.
+        extra: A module outside the checkpoint that is trained with the head's rate.
 
     Attributes:
-        network: As it learns.
-        kept: The moving average of its weights, which is what becomes a checkpoint.
+        network: The network in training.
+        averaged: The same network with the moving average of its weights: what becomes a checkpoint.
 
     Raises:
-        ValueError: A name in ``frozen`` fits no parameter.
+        ValueError: A prefix in ``frozen`` fits no parameter.
     """
 
-    def __init__(self, network: Network, recipe: Recipe, steps: int, beside: nn.Module | None = None) -> None:
+    def __init__(self, network: Network, recipe: Recipe, steps: int, extra: nn.Module | None = None) -> None:
         self.network = network
-        self._beside = beside
+        self._extra = extra
         self._recipe = recipe
         self._optimizer = _optimizer(network, recipe)
-        if beside is not None:
-            self._optimizer.param_groups[1]["params"].extend(beside.parameters())
+        if extra is not None:
+            self._optimizer.param_groups[1]["params"].extend(extra.parameters())
         self._schedule = LambdaLR(self._optimizer, rates(recipe, steps))
         self._average = AveragedModel(network, multi_avg_fn=_moving_average(recipe.ema_decay))
         assert isinstance(self._average.module, Network)
-        self.kept = self._average.module
+        self.averaged = self._average.module
 
     def train_mode(self, epoch: int) -> None:
-        """Switch to training, with what the recipe says left as it is: batch norms, the head after the first epoch."""
+        """Switch to training mode, except what the recipe freezes: batch norms, and the head after the first epoch."""
         self.network.train()
         if self._recipe.freeze_hyper_after_first_epoch and epoch > 1:
             for parameter in self._optimizer.param_groups[1]["params"]:
@@ -59,7 +59,7 @@ class Learner:
         self._optimizer.zero_grad()
 
     def step(self) -> Tensor:
-        """Take one step along the gradients, and have the average follow; the norm of the gradients."""
+        """Take an optimiser step and update the average; returns the norm of the gradients before clipping."""
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self._recipe.clip_norm or math.inf)
         self._optimizer.step()
         self._schedule.step()
@@ -67,16 +67,16 @@ class Learner:
         return norm
 
     def learning_rates(self) -> dict[str, float]:
-        """The present rates, by the names of the recipe's fields."""
+        """The current learning rates, by the names of the recipe's fields."""
         backbone, head = self._schedule.get_last_lr()
         return {"backbone_lr": float(backbone), "head_lr": float(head)}
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that ``load_state_dict`` needs to go on."""
+        """The state of network, average, optimiser and schedule."""
         return {name: part.state_dict() for name, part in self._parts().items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where ``state_dict`` was taken."""
+        """Restore a state that ``state_dict`` returned."""
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
 
@@ -87,15 +87,15 @@ class Learner:
             "optimizer": self._optimizer,
             "schedule": self._schedule,
         }
-        return parts if self._beside is None else {**parts, "beside": self._beside}
+        return parts if self._extra is None else {**parts, "beside": self._extra}
 
 
 def rates(recipe: Recipe, steps: int) -> Callable[[int], float]:
     """Factor of both learning rates at a step: a linear warm-up, then a cosine to zero or stairs.
 
     Args:
-        recipe: Says which.
-        steps: Steps to an epoch.
+        recipe: Gives the schedule.
+        steps: Steps of an epoch.
     """
     warmup = round(recipe.warmup_epochs * steps)
     total = recipe.epochs * steps
@@ -111,7 +111,7 @@ def rates(recipe: Recipe, steps: int) -> Callable[[int], float]:
 
 
 def _moving_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
-    """An exponential average that follows fast at first: a short run must not keep its first weights."""
+    """An exponential moving average with a smaller decay at first: a short run must not keep its first weights."""
 
     def update(kept: Any, present: Any, count: Tensor | int) -> None:
         taken = int(count)

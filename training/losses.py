@@ -1,4 +1,4 @@
-"""Losses: what a batch of predictions costs, given its labels.
+"""Losses of a batch of predictions, with and without labels.
 
 ``x`` are predictions, ``y`` labels, ``dx`` and ``dy`` their differences over all ordered pairs of the batch.
 
@@ -9,7 +9,7 @@
     ranking             relu(|dx| - sign(dx) dy), SMART-IQA's pairwise ranking
     fidelity            1 - sqrt(p q) - sqrt((1 - p) (1 - q)), p = sigmoid(dy), q = Phi(dx / (0.1 sqrt 2))
 
-All but the first three leave the scale of the predictions open; the trainer fits it afterwards.
+All but the first three leave the scale of the predictions open; it is fitted when training is finished.
 """
 
 from collections.abc import Callable
@@ -23,12 +23,12 @@ LossName = Literal["l1", "smooth_l1", "l2", "srcc", "plcc", "plcc_mse", "ranking
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 SCALED = ("l1", "smooth_l1", "l2")
-"""Losses that teach the labels' own scale."""
+"""Losses that teach the scale of the labels."""
 FIDELITY_SIGMA = 0.1
 
 
 def make(name: LossName, *, ranking_weight: float = 0.0, ranking_margin: float = 0.0) -> Loss:
-    """Make a loss over predictions (N,) and labels (N,), answering a scalar.
+    """Make a loss: a function of predictions (N,) and labels (N,) that returns a scalar.
 
     Args:
         name: See the module.
@@ -48,59 +48,59 @@ def pearson(x_N: Tensor, y_N: Tensor) -> Tensor:
 
 
 def ranking(x_N: Tensor, y_N: Tensor) -> Tensor:
-    """Cost of pairs whose predictions lie in the wrong order, or further apart than their labels."""
+    """Loss of pairs whose predictions are in the wrong order, or further apart than their labels."""
     dx, dy = _pairs(x_N, y_N)
     direction = torch.where(dx >= 0, 1.0, -1.0)
     return _mean(F.relu(dx.abs() - direction * dy))
 
 
 def fidelity(x_N: Tensor, y_N: Tensor) -> Tensor:
-    """How unlike two probabilities are: that one picture is better by its labels, and by its predictions."""
+    """Distance of two probabilities that one picture beats another: by their labels, and by their predictions."""
     dx, dy = _pairs(x_N, y_N, equal_labels=True)
     q = (0.5 * (1 + torch.erf(dx / (2 * FIDELITY_SIGMA)))).clamp(1e-6, 1 - 1e-6)
-    # 1 - p is written as what it is: as a difference it vanishes for labels 17 apart, and its root has no gradient.
+    # sigmoid(-dy) is 1 - p, which would round to 0 for labels 17 apart, where the root has no gradient.
     p, not_p = torch.sigmoid(dy), torch.sigmoid(-dy)
     return _mean(1 - p.sqrt() * q.sqrt() - not_p.sqrt() * (1 - q).sqrt())
 
 
 def hinge(x_N: Tensor, y_N: Tensor, margin: float) -> Tensor:
-    """Cost of pairs that are not in order by at least a margin."""
+    """Loss of pairs that are not in order by at least a margin."""
     dx, dy = _pairs(x_N, y_N)
     return _mean(F.relu(margin - dx * dy.sign()))
 
 
 def unlabelled(x_ML: Tensor, blanks_N: Tensor, drops_ML: Tensor, *, lowest: float, weight: float) -> Tensor:
-    """Cost of what is wrong about predictions for pictures that nobody rated.
+    """Loss of pictures without labels: degraded crops must score less than the crop before them, blanks the least.
 
     Args:
         x_ML: Predictions for crops, each followed by the same crop more and more degraded, (M, L).
-        blanks_N: Predictions for pictures of nothing.
-        drops_ML: How far the next one of ``x_ML`` shall lie below, (M, L - 1).
-        lowest: Prediction of the lowest label, which blanks shall have. Degraded crops shall not lie below it: there
-            all scores are the same, and no order is left.
-        weight: Of the order.
+        blanks_N: Predictions for blank pictures.
+        drops_ML: How far each entry of a row of ``x_ML`` must lie below the one before, (M, L - 1).
+        lowest: The prediction for the lowest label, which blanks must have. Degraded crops must not lie below it: all
+            scores there are equal, so their order would be lost.
+        weight: Weight of the order of degraded crops.
     """
     without_label = torch.cat([x_ML[:, 1:].flatten(), blanks_N])
     return weight * falling(x_ML, drops_ML) + at_most(blanks_N, lowest) + at_least(without_label, lowest)
 
 
 def falling(x_ML: Tensor, drops_ML: Tensor) -> Tensor:
-    """Cost of rows that do not fall from each entry to the next by at least so much.
+    """Loss of rows that do not fall far enough from each entry to the next.
 
     Args:
         x_ML: Predictions (M, L).
-        drops_ML: How far the next one shall lie below, (M, L - 1).
+        drops_ML: How far each entry must lie below the one before, (M, L - 1).
     """
     return _mean(F.relu(x_ML[:, 1:] - x_ML[:, :-1] + drops_ML).flatten())
 
 
 def at_most(x_N: Tensor, highest: float) -> Tensor:
-    """Cost of predictions above a number."""
+    """Loss of predictions above a number."""
     return _mean(F.relu(x_N - highest))
 
 
 def at_least(x_N: Tensor, lowest: float) -> Tensor:
-    """Cost of predictions below a number."""
+    """Loss of predictions below a number."""
     return _mean(F.relu(lowest - x_N))
 
 
@@ -113,7 +113,7 @@ def _pairs(x_N: Tensor, y_N: Tensor, *, equal_labels: bool = False) -> tuple[Ten
 
 
 def _mean(values: Tensor) -> Tensor:
-    """The mean, and 0 (with a gradient of 0) where a batch has no pair."""
+    """The mean; 0, with a gradient of 0, of no values."""
     return values.sum() / max(len(values), 1)
 
 

@@ -17,10 +17,10 @@ from training.recipe import Recipe
 
 
 class Objective:
-    """The sum of everything that a recipe trains on.
+    """The loss that a recipe minimises.
 
-    The loss against the labels, over the whole team's batch. For this process's part of the batch: the losses of
-    degraded crops and blanks, the distance from the teacher, and the network's own auxiliary losses.
+    It is the sum of the loss against the labels, over the whole team's batch, and of what concerns only this process's
+    part of it: losses of degraded crops and blanks, the distance from the teacher, the network's auxiliary losses.
 
     Args:
         recipe: Gives the losses and their weights.
@@ -43,7 +43,7 @@ class Objective:
         """Run the network on this process's part of a batch, and compute its loss.
 
         Args:
-            model: The network, as it learns or wrapped for several processes.
+            model: The network, plain or wrapped for several processes.
             batch: Labelled crops, degraded crops and blanks.
 
         Returns:
@@ -54,10 +54,10 @@ class Objective:
         items_N = torch.cat(parts).to(device, non_blocking=True)
         labels_PN = (batch.labels.to(device, non_blocking=True) - self._contract.intercept) / self._contract.slope
         bf16 = torch.autocast(device.type, torch.bfloat16, enabled=self._recipe.precision == "bf16")
-        watching: AbstractContextManager[list[list[Tensor]]] = (
-            nullcontext([]) if self._distiller is None else self._distiller.watching()
+        recording: AbstractContextManager[list[list[Tensor]]] = (
+            nullcontext([]) if self._distiller is None else self._distiller.record_maps()
         )
-        with watching as maps, bf16:
+        with recording as maps, bf16:
             outputs_N: Tensor = model(network_inputs(items_N, self._mean_std)).score
         scores, degraded, blanks = outputs_N.split([len(part) for part in parts])
         loss = self._labels_loss(self._team.gather(scores), self._team.gather(labels_PN.flatten()))

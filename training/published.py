@@ -1,7 +1,7 @@
-"""Accuracy as the papers print it, to stand beside what is measured here.
+"""Accuracy as the papers print it, for comparison with measured accuracy.
 
-The papers' protocols differ, so two rows are comparable only as far as their notes agree. A row is of one paper: the
-system's own, else one that cites it, and then its source says so.
+The papers' protocols differ, so two rows are comparable only as far as their notes agree. A row is from the
+system's own paper, or from one that cites it, as its ``source`` then says.
 """
 
 from collections.abc import Collection, Mapping
@@ -22,8 +22,8 @@ TITLES: Mapping[str, str] = {
     "biq2021": "BIQ2021",
     "agiqa3k": "AGIQA-3K",
 }
-"""What people call the data sets, by the names of their readers, in the order of the papers' tables; no paper has
-figures for the last two."""
+"""Usual names of the data sets, by the names of their readers, in the order of the papers' tables; no paper has figures
+for the last two."""
 
 NOTES: Mapping[NoteName, str] = {
     "ten": "median of ten random 80/20 splits",
@@ -35,7 +35,7 @@ NOTES: Mapping[NoteName, str] = {
     "sizes": "from the paper's study of sizes, which has three data sets",
     "epoch": "which epoch was judged is not said",
 }
-"""What stands below the table, once for each that its rows name."""
+"""Footnotes of the table; each row names those that apply to it."""
 
 
 class Pair(NamedTuple):
@@ -50,10 +50,10 @@ class Published:
     """A row of a paper's table.
 
     Attributes:
-        preset: The network that it is of, by its name here.
+        preset: Preset name of the network.
         source: The paper and its table.
         notes: Names of ``NOTES``.
-        figures: By data set, see ``TITLES``; one that is missing was not published there.
+        figures: By data set, see ``TITLES``; only those that the paper prints.
     """
 
     preset: str
@@ -192,7 +192,7 @@ ROWS: tuple[Published, ...] = (
         figures={"koniq10k": Pair(0.916, 0.927)},
     ),
 )
-"""Every row that is kept, in the order of the table."""
+"""All rows, in the order of the table."""
 
 
 def rows(presets: Collection[str]) -> list[Published]:

@@ -1,4 +1,4 @@
-"""Recipes: everything that decides a training run, as a TOML file."""
+"""Recipes: all settings of a training run, as a TOML file."""
 
 import dataclasses
 import difflib
@@ -35,7 +35,7 @@ class Recipe:
     backbone: str = ""
     """timm name of another backbone, or of the preset's with a tag that says which weights; "" keeps the preset's."""
     dropout: Share | None = None
-    """Left out, the preset's."""
+    """Dropout rate; left out, the preset's."""
     drop_path: Share | None = None
     """Stochastic depth; left out, the preset's."""
     options: dict[str, int | float | bool | str | tuple[int, ...]] = Field(default_factory=dict)
@@ -44,7 +44,7 @@ class Recipe:
     dataset: str
     """Data set name, see ``training.datasets.READERS``."""
     labels: str = ""
-    """Which of a data set's scores to learn; "" takes the usual one."""
+    """The data set's column of scores to learn; "" takes the usual one."""
     split: Literal["random", "official", "folds"] = "random"
     """``random`` draws test and validation pictures; ``official`` takes the data set's own parts, and draws only the
     validation pictures, from the training ones, where there are none; ``folds`` is cross-validation: of ``folds`` parts
@@ -54,39 +54,40 @@ class Recipe:
     fold: Annotated[int, Field(ge=0)] = 0
     test_share: Share = 0.0
     validation_share: Share = 0.2
-    """Of all pictures; for an official split, of its training pictures."""
+    """Share of all pictures; of an official split, of its training pictures."""
     train_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the training pictures to learn from, for studies of data efficiency."""
     selection: Literal["validation", "last", "best_on_test"] = "validation"
-    """Which epoch to keep. ``best_on_test`` is what some papers did; its figures are no test figures."""
+    """Which epoch to keep. ``best_on_test`` is what some papers did; its test pictures are not unseen ones."""
     patience: Annotated[int, Field(ge=0)] = 0
-    """Stop after so many epochs without a better SRCC; 0 never does."""
+    """Epochs without a better SRCC after which training stops; 0 never stops early."""
     seed: int = 0
     """Seeds the split, the order of pictures, crops, flips, dropout and the network's new layers."""
 
     epochs: Count = 10
     batch_pictures: Count = 32
-    """Pictures behind one step, over all processes and accumulated batches."""
+    """Pictures per step, over all processes and accumulated batches."""
     crops_per_picture: Count = 1
-    """Random crops that a picture gives each time; all go into one batch."""
+    """Random crops per visit to a picture; all go into one batch."""
     visits: Count = 1
-    """How often an epoch comes to each picture."""
+    """Visits to each picture per epoch."""
     accumulate: Count = 1
-    """Batches to a step; losses that compare pictures compare within each of them."""
+    """Batches per step; losses that compare pictures compare within a batch."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 is autocast: weights stay fp32."""
 
     loss: LossName = "l1"
     ranking_weight: Rate = 0.0
-    """Weight of an added hinge over pairs."""
+    """Weight of an added hinge loss over pairs."""
     ranking_margin: Rate = 0.0
+    """Margin of that hinge, in units of the network's output."""
     label_range: tuple[float, float] | None = None
-    """Numbers to learn instead of the lowest and highest label; left out, the labels as they are (and when starting
-    from a checkpoint, what its network answers there)."""
+    """Outputs to learn for the lowest and the highest label; left out, the labels themselves (and when starting from a
+    checkpoint, its network's outputs for its lowest and highest label)."""
 
     label_noise: Share = 0.0
-    """Standard deviation of noise added to a label at every visit, as a share of the range of labels: what the mean of
-    a few raters is off by, about."""
+    """Standard deviation of noise added to a label at every visit, as a share of the range of labels: about the error
+    of the mean of a few raters."""
 
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     """``adam`` decays weights through its gradients; ``sgd`` has a momentum of 0.9."""
@@ -96,38 +97,38 @@ class Recipe:
     schedule: Literal["cosine", "step"] = "cosine"
     warmup_epochs: Rate = 1.0
     step_epochs: Count = 10
-    """For ``step``: every so many epochs ..."""
+    """Epochs between two drops of the rates in the ``step`` schedule."""
     step_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """... the rates are multiplied by this."""
+    """Factor of the rates at each drop."""
     clip_norm: Rate = 1.0
-    """0 does not clip."""
+    """Largest norm of the gradients; 0 does not clip."""
     ema_decay: Share = 0.998
     """The weights that are kept are a moving average over the steps; 0 keeps the last step's."""
     freeze_hyper_after_first_epoch: bool = False
-    """Train only the trunks from the second epoch on: what HyperIQA's released code does by an exhausted iterator."""
+    """Train only the trunks from the second epoch on, as HyperIQA's released code does by an exhausted iterator."""
     freeze_bn: bool = False
     """Keep the running statistics of batch norms, in the whole backbone."""
     frozen: tuple[str, ...] = ()
-    """Backbone parameters that are not trained, by the beginning of their names."""
+    """Prefixes of the names of backbone parameters that are not trained."""
 
     degraded: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the visits to a picture that also show its first crop degraded, twice, the second time more."""
     degraded_weight: Rate = 1.0
-    """Weight of the added hinge: each of the three must score below the one before."""
+    """Weight of the added hinge loss: each of these three crops must score below the one before."""
     degraded_margin: Rate = 0.02
-    """By so much of the range of labels for each level of ``training.distortions`` between them."""
+    """Margin of that hinge per level of ``training.distortions`` between two crops; a share of the range of labels."""
     blank: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the visits that also show a crop of nothing (noise, one colour), which must score the lowest label."""
+    """Share of the visits that also show a blank crop (noise, one colour), which must score the lowest label."""
 
     distil_weight: Rate = 0.0
-    """Weight of an added term: how far scores and feature maps are from a teacher's, see ``training.distillation``."""
+    """Weight of the added distance of scores and feature maps from a teacher's, see ``training.distillation``."""
 
     flip: bool = True
     """Mirror crops at random."""
     vertical_flip: bool = False
     """Turn them upside down at random."""
     color_jitter: Share = 0.0
-    """Largest random change of brightness, contrast and saturation; people's scores change with it too."""
+    """Largest random change of brightness, contrast and saturation. It changes quality, but not the label."""
     resize: Literal["fit", "exact", "none"] = "fit"
     width: Count = 512
     height: Count = 512
@@ -141,7 +142,7 @@ class Recipe:
     crops: Annotated[int, Field(ge=1, le=MAX_CROPS)] = 8
     """Crops per picture of the contract."""
     validation_crops: Annotated[int, Field(ge=1, le=MAX_CROPS)] = 4
-    """Crops per picture at the end of each epoch; the final figures use the contract's."""
+    """Crops per picture in the validation after each epoch; the final figures use the contract's."""
 
     def __post_init__(self) -> None:
         if self.batch_pictures % self.accumulate:
@@ -162,7 +163,7 @@ def load(file: Path, changes: Sequence[str] = ()) -> Recipe:
 
     Args:
         file: A TOML file; a bare name may also be one of the shipped recipes.
-        changes: Fields to set otherwise, as ``name=value`` with a TOML value; text needs no quotes.
+        changes: Fields to change, as ``name=value`` with a TOML value; text needs no quotes.
 
     Raises:
         ValueError: The file is not TOML, or a field is unknown, missing or out of range.
@@ -171,11 +172,11 @@ def load(file: Path, changes: Sequence[str] = ()) -> Recipe:
 
 
 def make(values: Mapping[str, Any], origin: str) -> Recipe:
-    """Make a recipe of fields.
+    """Make a recipe from fields by name.
 
     Args:
-        values: Fields by name.
-        origin: Where they are from, for the message.
+        values: The fields.
+        origin: Where they are from, for the message of an error.
 
     Raises:
         ValueError: A field is unknown, missing or out of range.
@@ -202,7 +203,7 @@ def fields(recipe: Recipe) -> dict[str, Any]:
 
 
 def _toml(value: Any) -> str:
-    """JSON's numbers, texts, booleans and lists are TOML too; its objects are not."""
+    """A value in TOML. JSON's numbers, texts, booleans and lists are TOML too; its objects are not."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{json.dumps(name)} = {_toml(one)}" for name, one in value.items()) + "}"
     return json.dumps(value)

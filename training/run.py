@@ -1,4 +1,15 @@
-"""The run folder: what a training run was, how far it is, and what came of it."""
+"""The run folder: everything that a training run writes.
+
+It holds
+
+    recipe.toml, split.json, origin.json      what the run is: recipe, pictures, digests of the first weights
+    state.pt                                  the state to resume from
+    metrics.jsonl, curves.png, tensorboard/   loss, rates and validation figures of each epoch
+    train.log                                 the same as text
+    candidate/, best/                         checkpoints of the last epoch, unless it is the best, and of the best one
+    checkpoint/                               the finished checkpoint
+    evaluation-validation/, evaluation-test/  its scores of the pictures of those parts
+"""
 
 import json
 import logging
@@ -32,7 +43,7 @@ CANDIDATE, BEST, CHECKPOINT = "candidate", "best", "checkpoint"
 
 
 class RunFolder:
-    """A run folder. Of several processes only the one that leads may write.
+    """A run folder. Of several processes only the leading one writes.
 
     Args:
         path: The folder; made if need be.
@@ -46,7 +57,7 @@ class RunFolder:
         self.log = logging.getLogger(f"smart_iqa.training.{id(self)}")
         self.log.setLevel(logging.INFO)
         self.log.propagate = False
-        self._board: SummaryWriter | None = None
+        self._tensorboard: SummaryWriter | None = None
 
     def __enter__(self) -> "RunFolder":
         if not self.leads:
@@ -60,19 +71,19 @@ class RunFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._board is not None:
-            self._board.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
         for handler in list(self.log.handlers):
             self.log.removeHandler(handler)
             handler.close()
 
     def claim(self, recipe: Recipe, origins: Mapping[str, str], split: Split) -> None:
-        """Say what the run is, or make sure that it is the one that the folder holds.
+        """Write what the run is; in the folder of a run that has begun, check that it is the same.
 
         Args:
-            recipe: What it does.
-            origins: Digests of its first weights, and of its teacher if it has one.
-            split: Its pictures.
+            recipe: The recipe.
+            origins: Digests of the first weights, and of the teacher if there is one.
+            split: The pictures.
 
         Raises:
             ValueError: The folder holds another run.
@@ -83,7 +94,7 @@ class RunFolder:
             self._claim(SPLIT, splits.dump(split), "on other pictures")
 
     def load_state(self) -> dict[str, Any] | None:
-        """Where an interrupted run stopped, with its tensors on the CPU; None for a new one."""
+        """Load the state of an interrupted run, with its tensors on the CPU; None for a new run."""
         file = self.path / STATE
         if not file.exists():
             return None
@@ -91,7 +102,7 @@ class RunFolder:
         return state
 
     def save_state(self, state: Mapping[str, Any]) -> None:
-        """Write where the run stands, if this process leads, in a single step: a failure leaves what was there.
+        """Write the state atomically, if this process leads: a failure leaves the state that was saved before.
 
         Raises:
             TrainingError: It cannot be written.
@@ -109,23 +120,23 @@ class RunFolder:
             ) from error
 
     def write_metrics(self, lines: Sequence[Mapping[str, float]]) -> None:
-        """Write the figures of all epochs so far, and draw them."""
+        """Write the figures of all epochs so far, and draw their curves."""
         if self.leads:
             _write(self.path / METRICS, "".join(json.dumps(line) + "\n" for line in lines))
             curves.draw(lines).savefig(self.path / CURVES, dpi=150)
 
-    def board(self, figures: Mapping[str, float], step: int) -> None:
-        """Show figures in TensorBoard."""
-        if self._board is None and self.leads:
-            self._board = SummaryWriter(self.path / TENSORBOARD, purge_step=step)
-        if self._board is not None:
+    def write_tensorboard(self, figures: Mapping[str, float], step: int) -> None:
+        """Write figures for TensorBoard."""
+        if self._tensorboard is None and self.leads:
+            self._tensorboard = SummaryWriter(self.path / TENSORBOARD, purge_step=step)
+        if self._tensorboard is not None:
             for name, value in figures.items():
-                self._board.add_scalar(name, value, step)
+                self._tensorboard.add_scalar(name, value, step)
 
     def _claim(self, name: str, text: str, other: str) -> None:
         file = self.path / name
         same = file.exists() and file.read_text(encoding="utf-8") == text
-        # Before the first state is saved there is no run yet that could be mixed up.
+        # Before the first state is saved, the folder holds no run that another one could be confused with.
         if not same and (self.path / STATE).exists():
             raise ValueError(f"{self.path} holds a run {other}; choose another folder")
         if not same:
@@ -133,15 +144,15 @@ class RunFolder:
 
 
 def evaluation_folder(run: Path, part: Part) -> Path:
-    """Where a finished run keeps what its checkpoint says of the pictures of a part."""
+    """The folder in which a finished run keeps its checkpoint's evaluation on a part."""
     return run / f"evaluation-{part}"
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """Figures of a run's epochs.
+    """Read the figures of a run's epochs.
 
     Raises:
-        ValueError: There are none.
+        ValueError: The folder holds none.
     """
     try:
         lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
@@ -151,7 +162,7 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
 
 
 def _write(file: Path, text: str) -> None:
-    """Write a file in a single step."""
+    """Write a file atomically."""
     partial = file.with_name(f"{file.name}.partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, file)

@@ -1,4 +1,4 @@
-"""What the scores of a checkpoint mean, told from a part of its training pictures."""
+"""Percentiles, grades and input domain of a checkpoint, from a sample of its training pictures."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,19 +12,20 @@ from training.datasets import Sample
 from training.evaluator import evaluate
 
 SCORED = 800
+"""Approximate number of pictures that are scored, for percentiles and grades."""
 DESCRIBED = 4000
-"""Training pictures whose scores, and whose pixels, are looked at, about."""
+"""Approximate number of pictures whose pixels are measured, for the domain."""
 GRADES_FROM = (10, 30, 70, 90)
-"""Percentiles of their scores from which on a picture is poor, fair, good and excellent."""
+"""Percentiles of the scores at which the grades poor, fair, good and excellent begin."""
 
 
 def describe(scorer: Scorer, samples: Sequence[Sample], contract: Contract) -> Contract:
     """Add percentiles, grades and domain to a contract.
 
     Args:
-        scorer: Of a checkpoint that gives the contract's scores.
-        samples: Pictures that it was trained on; the contract stays as it is if they are fewer than ``domain.LEAST``.
-        contract: The contract.
+        scorer: The checkpoint.
+        samples: Its training pictures; with fewer than ``domain.LEAST`` the contract stays as it is.
+        contract: Its contract.
 
     Raises:
         DatasetError: A picture cannot be decoded.

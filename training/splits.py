@@ -1,4 +1,4 @@
-"""Seeded splits, kept as JSON by file name, so that a figure can name the very pictures it was measured on."""
+"""Splits into training, validation and test pictures, drawn from a seed and kept as JSON by file name."""
 
 import json
 import random
@@ -51,14 +51,14 @@ def make(
 
     Args:
         dataset: The pictures.
-        kind: Draw the parts, or take the data set's own.
+        kind: ``random`` draws all parts, ``official`` takes the data set's own, ``folds`` is cross-validation.
         test_share: Share of the groups to draw for testing; official splits bring their own.
         validation_share: Share of the groups to draw for validation; of an official split that has none, of its
             training groups.
         train_share: Share of what is left to keep for training.
-        fold: For folds: the number of the one to test on, from 0, and how many there are. They are of the official
-            training pictures, if the data set says which those are.
-        seed: Of all draws.
+        fold: For folds: the number of the one to test on, from 0, and how many there are. They divide the official
+            training pictures, if the data set has an official split.
+        seed: Seed of all draws.
 
     Raises:
         DatasetError: There is no official split, or it leaks, or a part that was asked for is empty.
@@ -100,7 +100,7 @@ def make(
 
 
 def of(recipe: Recipe, dataset: Dataset, file: Path | None = None) -> tuple[Split, str]:
-    """The split of a run: a file's, or the one that its recipe makes; and where it is from, in words.
+    """The split of a run, from a file or by its recipe, and its origin in words.
 
     Raises:
         DatasetError: As for ``make`` and ``load``, or the file's split leaks.
@@ -128,7 +128,7 @@ def check_groups(dataset: Dataset, split: Split) -> None:
     """Make sure that no reference picture or prompt is on two sides of a split.
 
     Raises:
-        DatasetError: One is.
+        DatasetError: A group is on two sides.
     """
     groups = {sample.name: sample.group for sample in dataset.samples}
     places: dict[str, tuple[str, str]] = {}

@@ -35,7 +35,7 @@ class Variation:
 
     @property
     def folder(self) -> str:
-        """A name for its folder."""
+        """Name of its folder in the sweep's folder."""
         return re.sub(r"[^a-z0-9.]+", "-", self.name.lower()).strip("-")
 
 
@@ -79,14 +79,14 @@ def run(variations: Sequence[Variation], root: Path, out: Path, *, init: Path | 
     """Train all runs of a sweep, each in a folder of its own; finished ones are not trained again.
 
     Args:
-        variations: What to train.
+        variations: The runs.
         root: The data set.
         out: The sweep's folder.
         init: First weights, as for ``trainer.train``; they must fit all runs.
         decoders: Processes that decode.
 
     Raises:
-        DatasetError, ValueError, TrainingError: As ``trainer.train``.
+        DatasetError, ValueError, TrainingError: As for ``trainer.train``.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("a sweep runs in one process; start its runs by torchrun and smart-iqa train instead")

@@ -86,7 +86,7 @@ def train(
     with distributed.join() as team, RunFolder(out, leads=team.leads) as run:
         team.check_batch(recipe.batch_pictures // recipe.accumulate)
         run.claim(recipe, initial_weights.digests(init, teacher), data.split)
-        state = team.hand_out(run.load_state() if team.leads else None)
+        state = team.broadcast(run.load_state() if team.leads else None)
         if team.leads:
             datasets.check(data.samples, decode=state is None)
         _prepare_process(team.device, recipe.seed)
@@ -98,8 +98,8 @@ def train(
             trainer.resume(state)
 
         while not trainer.finished:
-            for batches_of_step in trainer.epoch_steps(decoders):
-                trainer.train_step(batches_of_step)
+            for accumulate in trainer.epoch_steps(decoders):
+                trainer.train_step(accumulate)
                 trainer.look_at_loss(save_seconds)
             trainer.end_epoch()
 
@@ -205,7 +205,7 @@ class Trainer:
         self._recipe, self._contract, self._data, self._team, self._run = recipe, contract, data, team, run
         self._crops = RandomCrops(data.train, contract, recipe)
         self._steps = len(self._crops.steps(epoch=1, processes=team.size))
-        self._learner = Learner(network, recipe, self._steps, beside=distiller)
+        self._learner = Learner(network, recipe, self._steps, extra=distiller)
         self._objective = Objective(recipe, contract, team, distiller)
         self._model = DistributedDataParallel(network) if team.size > 1 else network
         self._batches: Iterator[Batch] = iter(())
@@ -310,7 +310,7 @@ class Trainer:
         if due or progress.step % LOOK_EVERY == 0 or progress.step == self._steps:
             progress.loss = self._loss.item()
             done = (progress.epoch - 1) * self._steps + progress.step
-            self._run.board({"loss": progress.loss / progress.step}, done)
+            self._run.write_tensorboard({"loss": progress.loss / progress.step}, done)
             if due or not math.isfinite(progress.loss):
                 self.save()
 
@@ -325,7 +325,7 @@ class Trainer:
         line = {"epoch": progress.epoch, "loss": progress.loss / self._steps, **self._learner.learning_rates()}
         better = True
         if self._team.leads:
-            agreement = finalize.validate(run.path, self._learner.kept, recipe, self._contract, self._data.watched)
+            agreement = finalize.validate(run.path, self._learner.averaged, recipe, self._contract, self._data.watched)
             if agreement is not None:
                 line |= agreement.to_dict()
                 better = agreement.srcc > progress.best
@@ -336,7 +336,7 @@ class Trainer:
         progress.lines.append(line)
         figures = ", ".join(f"{name} {value:.5g}" for name, value in line.items())
         run.log.info("%s; trained at %.1f crops/s", figures, rate)
-        run.board(line, progress.epoch * self._steps)
+        run.write_tensorboard(line, progress.epoch * self._steps)
         progress.epoch, progress.step, progress.loss = progress.epoch + 1, 0, 0.0
         self.save()
         run.write_metrics(progress.lines)

@@ -51,10 +51,10 @@ class Wrapped(Exception):
 def test_what_would_come_again_ends_the_training(error: Exception) -> None:
     failures: dict[int, Any] = {0: Wrapped(RuntimeError("connection closed")), 1: Wrapped(error)}
     with pytest.raises(type(error)) as raised:
-        cluster._Judge().after_exception(None, failures)
+        cluster._StopOnFatalError().after_exception(None, failures)
     assert raised.value is error
 
 
 def test_losses_are_told_and_do_not_end_it(capsys: pytest.CaptureFixture[str]) -> None:
-    cluster._Judge().after_exception(None, {1: RuntimeError("the node died\nwith details")})
+    cluster._StopOnFatalError().after_exception(None, {1: RuntimeError("the node died\nwith details")})
     assert capsys.readouterr().err == "worker 1 was lost: the node died\n"

@@ -25,7 +25,7 @@ def test_a_student_that_is_its_teacher_is_no_distance_away(finished: Path) -> No
         assert layer.bias is not None
         torch.nn.init.zeros_(layer.bias)
     crops = torch.randint(0, 256, (2, 224, 224, 3), dtype=torch.uint8)
-    with distiller.watching() as maps, torch.no_grad():
+    with distiller.record_maps() as maps, torch.no_grad():
         answered = student(network_inputs(crops, mean_std(teacher.contract, "cpu"))).score
     assert distiller(crops, answered, maps[0]).item() == pytest.approx(0, abs=1e-5)
     # A score that is off by a tenth of the range costs a tenth.
@@ -59,7 +59,7 @@ def test_crops_of_another_size_than_the_teacher_learned_on(finished: Path, contr
     teacher, student = (checkpoint.load(finished / "checkpoint") for _ in range(2))
     distiller = Distiller(teacher, student.network, replace(contract, crop_size=192), torch.device("cpu"))
     crops = torch.randint(0, 256, (1, 192, 192, 3), dtype=torch.uint8)
-    with distiller.watching() as maps:
+    with distiller.record_maps() as maps:
         answered = student.network(network_inputs(crops, mean_std(contract, "cpu"))).score
     distiller(crops, answered, maps[0]).backward()
     assert [map_.shape[-1] for map_ in maps[0]] == [48, 24, 12, 6]

@@ -80,10 +80,10 @@ def test_a_checkpoint_that_was_trained_on_everything(
 
 def test_raw_scores_are_mapped_between_known_scales_alone() -> None:
     unit, five = Scale(dataset="biq2021", min=0, max=1), Scale(dataset="koniq10k", min=1, max=5)
-    assert evaluator._onto(0.25, unit, five) == 2
-    assert evaluator._onto(0.25, unit, unit) == 0.25
+    assert evaluator._to_scale(0.25, unit, five) == 2
+    assert evaluator._to_scale(0.25, unit, unit) == 0.25
     own, other = Scale(dataset="mine", min=1, max=5), Scale(dataset="mine too", min=1.2, max=4.8)
-    assert evaluator._onto(3.3, own, other) == 3.3
+    assert evaluator._to_scale(3.3, own, other) == 3.3
 
 
 def test_too_few_pictures_to_measure(scorer: Scorer, root: Path) -> None:

@@ -265,7 +265,7 @@ def test_backbones_of_swin_load_by_the_names_of_the_whole_network(tmp_path: Path
 def test_the_average_does_not_keep_the_first_weights_of_a_short_run() -> None:
     network = registry.build("smart-mobile", backbone="test_resnet")
     made = learner.Learner(network, replace(RECIPE, ema_decay=0.998), steps=30)
-    weight, kept = (one.get_parameter("hyper.last_weight.weight") for one in (network, made.kept))
+    weight, kept = (one.get_parameter("hyper.last_weight.weight") for one in (network, made.averaged))
     for step in range(30):
         with torch.no_grad():
             weight.fill_(float(step >= 5))

@@ -28,19 +28,19 @@ from training.datasets.base import Dataset, DatasetError, Part, Reader, Sample
 __all__ = ["READERS", "Dataset", "DatasetError", "Part", "Reader", "Sample"]
 
 COLUMN_MARK = "/"
-"""Between a data set's name and the name of scores that are not its usual ones."""
+"""Separates a data set's name from the name of a column that is not its usual one."""
 
 _MODULES = (koniq10k, spaq, clive, flive, biq2021, kadid10k, live, csiq, tid2013, agiqa3k, table)
 READERS: Mapping[str, Reader] = {module.READER.name: module.READER for module in _MODULES}
 
 
 def read(name: str, root: Path | str, column: str = "") -> Dataset:
-    """Read a data set's score file; whether its pictures are there is not looked at.
+    """Read a data set's score file, without looking for its pictures.
 
     Args:
         name: One of ``READERS``.
         root: Its folder; for ``csv``, the CSV file.
-        column: Which of its scores to take; "" takes the usual one.
+        column: Its column of scores; "" takes the usual one.
 
     Raises:
         DatasetError: The name or column is unknown, or the files are not as they should be.
@@ -55,30 +55,30 @@ def read(name: str, root: Path | str, column: str = "") -> Dataset:
     column = column or reader.columns[0]
     dataset = reader.read(Path(root), column)
     if column != reader.columns[0]:
-        # Another score is another scale, and a checkpoint remembers which one it learned.
+        # Another column is another scale, and a checkpoint's scale says which one it learned.
         scale = dataclasses.replace(dataset.scale, dataset=f"{dataset.scale.dataset}{COLUMN_MARK}{column}")
         dataset = dataclasses.replace(dataset, scale=scale)
     return dataset
 
 
 def base_name(dataset: Dataset) -> str:
-    """The name of a data set, whichever of its scores were read."""
+    """The name of a data set's reader, whichever column was read."""
     return dataset.scale.dataset.partition(COLUMN_MARK)[0]
 
 
 def learned_column(scale: Scale, name: str) -> str:
-    """Which scores of a data set a checkpoint's scale is of; "" for the usual ones, or where it is of another set."""
+    """The column of a data set that a checkpoint learned; "" for the usual one, and for another data set."""
     learned, _, column = scale.dataset.partition(COLUMN_MARK)
     return column if learned == name else ""
 
 
 def recognise(root: Path) -> str | None:
-    """Tell which data set a folder (or CSV file) holds, by its score file; None if none that we know."""
+    """The name of the data set that a folder (or CSV file) holds, by its score file; None if it is not known."""
     return next((name for name, reader in READERS.items() if reader.recognises(root)), None)
 
 
 def missing(samples: Sequence[Sample]) -> list[Path]:
-    """List the pictures that are not there."""
+    """List the pictures whose files do not exist."""
     return [sample.path for sample in samples if not sample.path.is_file()]
 
 
@@ -98,14 +98,14 @@ def unreadable(samples: Sequence[Sample], *, threads: int = 4) -> list[tuple[Pat
 
 
 def check(samples: Sequence[Sample], *, decode: bool = True) -> None:
-    """Make sure that every picture is there, and that it can be decoded.
+    """Check that every picture exists and can be decoded.
 
     Args:
         samples: The pictures.
         decode: Also decode each.
 
     Raises:
-        DatasetError: One is not; the message names it and counts the others.
+        DatasetError: One does not, or cannot; the message names it and counts the others.
     """
     if absent := missing(samples):
         raise DatasetError(f"{absent[0]}: no such picture{_others(len(absent))}")

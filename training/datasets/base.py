@@ -1,4 +1,4 @@
-"""What every reader gives."""
+"""Data sets, their samples and their readers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ class Sample:
 
     Attributes:
         path: Where the picture is.
-        name: By which splits know it: its file name, with folders where file names repeat.
+        name: Its name in splits: the file name, with folders where file names repeat.
         mos: On the data set's scale; higher is better, whatever the score file says.
-        group: What it shares with others that must not be torn apart by a split: the reference picture, the prompt.
-        part: Where the data set's own split puts it; "" if nowhere.
+        group: The reference picture or prompt that it shares with others; a split keeps a group together.
+        part: Its part in the data set's official split; "" if it has none.
     """
 
     path: Path
@@ -35,12 +35,12 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A data set in its file's order.
+    """A data set, in the order of its score file.
 
     Attributes:
         scale: The scale of its labels, as ``Sample.mos`` has them.
         samples: Its pictures.
-        note: What was done to the labels, for people; "" if nothing.
+        note: How the labels were changed, for people; "" if they were not.
 
     Raises:
         DatasetError: It is empty, its labels are all the same, or two pictures share a name.
@@ -66,14 +66,14 @@ class Reader:
     """How to read a data set.
 
     Attributes:
-        name: By which recipes know it.
+        name: Its name in recipes.
         title: Its full name and source.
-        pictures: How many there are when it is whole; 0 for anybody's own.
-        layout: What its folder holds, in one line.
+        pictures: Number of pictures of the complete data set; 0 for users' own.
+        layout: The files in its folder, in one line.
         columns: The scores to choose from, the usual one first.
         scale: Scale of the usual scores; None where the labels themselves decide it.
-        recognises: Whether a folder looks like it.
-        read: From its folder and the chosen column to samples whose files need not exist.
+        recognises: Whether a folder holds this data set.
+        read: Reads its folder and a column; the pictures need not exist.
     """
 
     name: str

@@ -1,11 +1,11 @@
-"""Pictures on disk, found whatever the case of their names."""
+"""Files of data sets, found whatever the case of their names."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 
 class Folder:
-    """A folder below which pictures are looked up by relative path.
+    """A folder below which files are looked up by relative path.
 
     Data sets were made on systems that do not tell ``I01.BMP`` from ``i01.bmp``, and their lists mix both.
 
@@ -18,7 +18,7 @@ class Folder:
         self._listed: dict[Path, dict[str, Path]] = {}
 
     def find(self, name: str) -> Path:
-        """The file of a relative path; if there is none, the path where it should be."""
+        """The file at a relative path, in any case of letters; if there is none, the path itself."""
         path = self.root
         for part in name.split("/"):
             exact = path / part
@@ -43,5 +43,5 @@ def first_folder(root: Path, *names: str) -> Path:
 
 
 def any_file(*names: str) -> Callable[[Path], bool]:
-    """A test of a folder: does it hold one of these files?"""
+    """A function that tells whether a folder holds one of these files."""
     return lambda root: any(Folder(root).find(name).is_file() for name in names)

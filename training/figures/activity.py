@@ -13,8 +13,8 @@ def maps(checkpoint: Checkpoint, pictures: Sequence[tuple[Path, str]]) -> Figure
     """Draw pictures, a row each, beside the activity of the four stages (SMART-IQA, Eq. 18; viridis).
 
     Args:
-        checkpoint: Whose backbone.
-        pictures: Paths and captions.
+        checkpoint: The checkpoint whose backbone is shown.
+        pictures: Paths and captions, a row each.
     """
     figure = Figure(figsize=(12.5, 2.6 * len(pictures) + 0.5), layout="constrained")
     grid = figure.subplots(len(pictures), 5, squeeze=False)

@@ -1,4 +1,4 @@
-"""Predictions against what people said."""
+"""Scatter plot of labels over predictions."""
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ def scatter(predictions: pd.DataFrame, title: str) -> Figure:
 
     Args:
         predictions: Columns ``prediction`` and ``mos``.
-        title: What was measured on what.
+        title: Title of the figure.
     """
     figure, axes = style.new(5.6, 5.2)
     x, y = predictions["prediction"].to_numpy(float), predictions["mos"].to_numpy(float)

@@ -1,4 +1,4 @@
-"""The runs of a sweep side by side, and what accuracy costs."""
+"""Bars of a sweep's runs, and their accuracy over their cost."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ def bars(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
 
     Args:
         rows: As ``sweep_results.read`` gives them.
-        title: What was swept.
+        title: Title of the figure.
     """
     figure, axes = style.new(max(5.0, 1.1 * len(rows) + 1.5), 4.2)
     figures = [sweep_results.judged(row)[1] for row in rows]
@@ -24,7 +24,7 @@ def bars(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
         drawn = axes.bar(at + shift, [values[name] for values in figures], 0.38, color=colour, label=name.upper())
         axes.bar_label(drawn, fmt="%.3f", fontsize=7, padding=2)
     values = [figure[name] for figure in figures for name in ("srcc", "plcc")]
-    # The axis begins where differences can be seen, and says so.
+    # The axis does not begin at 0, so that differences can be seen; its label says so.
     low = max(min(values) - 0.5 * (max(values) - min(values)) - 0.01, -1)
     axes.set_ylim(low, max(values) + 0.15 * (max(values) - low))
     axes.set_xticks(at, [str(row["name"]) for row in rows], rotation=30 if len(rows) > 4 else 0, ha="center")
@@ -38,7 +38,7 @@ def cost(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
 
     Args:
         rows: As ``sweep_results.read`` gives them.
-        title: What was swept.
+        title: Title of the figure.
     """
     figure, axes = style.new()
     for row in rows:

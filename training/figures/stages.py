@@ -1,4 +1,4 @@
-"""How much the stages weigh, by quality: over all pictures of an evaluation, not over three chosen ones."""
+"""Mean weights of the backbone's stages by quality, over all pictures of an evaluation."""
 
 import numpy as np
 import pandas as pd
@@ -10,11 +10,11 @@ LEVELS = 5
 
 
 def by_quality(predictions: pd.DataFrame, title: str) -> Figure | None:
-    """Draw the mean stage weights of equally many pictures at each level of quality; whiskers are standard deviations.
+    """Draw the mean stage weights of five equal groups of pictures, by label; whiskers are standard deviations.
 
     Args:
         predictions: Columns ``mos`` and ``stage1`` to ``stage4``.
-        title: What was measured on what.
+        title: Title of the figure.
 
     Returns:
         The figure, or None where the network has no stage weights.
@@ -30,7 +30,7 @@ def by_quality(predictions: pd.DataFrame, title: str) -> Figure | None:
     for place, (stage, colour) in enumerate(zip(stages, style.STAGES, strict=True)):
         at = np.arange(groups.ngroups) + (place - (len(stages) - 1) / 2) * width
         means, spreads = groups[stage].mean() * 100, groups[stage].std(ddof=0).fillna(0) * 100
-        # A weight is never negative, so its whisker does not go there.
+        # Weights are not negative, so whiskers end at 0.
         below = np.minimum(spreads, means)
         axes.bar(at, means, width * 0.92, color=colour, label=f"stage {place + 1}")
         axes.errorbar(at, means, yerr=[below, spreads], fmt="none", ecolor=style.GREY, elinewidth=1, capsize=2)

@@ -1,4 +1,4 @@
-"""What all figures share: colours, and how they are written."""
+"""Colours, axes and file formats of all figures."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def new(width: float = 6.4, height: float = 4.2) -> tuple[Figure, Axes]:
 
 
 def save(figure: Figure, folder: Path, name: str) -> Path:
-    """Write a figure as PNG and as SVG; the PNG's path."""
+    """Write a figure as PNG and as SVG; returns the PNG's path."""
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
     file = folder / f"{name}.png"
