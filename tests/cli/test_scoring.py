@@ -182,7 +182,7 @@ def test_columns_have_their_types(columns: tuple[str, ...]) -> None:
     assert [(field.name, str(field.type)) for field in schema] == [(name, TYPES[name]) for name in columns]
 
 
-RECORDS = [
+RECORDS: list[dict[str, Any]] = [
     {"path": "a\udcff.jpg", "score": 1.5, "image": {"width": 3, "height": 2}, "warnings": ["grayscale"]},
     {"path": "b.jpg", "error": "broken"},
     {"path": "c.jpg", "score": 2.5, "stage_weights": [0.25, 0.75], "crops": 4, "warnings": []},
