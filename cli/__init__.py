@@ -1,10 +1,13 @@
-"""The command line. ``main.py`` lists the commands; heavy packages are imported only inside them.
+"""The command line. ``main`` lists the commands; they import torch and other heavy packages only when they run.
 
     pictures   finding pictures: files, folders, globs, archives, lists
-    scoring    what score, score-bulk and evaluate share: the scorer, records, signals, files
+    scoring    what commands that score share: the scorer, records, signals, files
     score      smart-iqa score
     bulk       smart-iqa score-bulk
+    benchmark  smart-iqa benchmark
     models     smart-iqa models
+    options    options of several commands, and their checks
+    console    output to stdout and stderr
 
-Other commands are a module each. Nothing imports this package.
+Other commands are a module each. This package may import ``app``, ``model`` and ``training``; nothing imports it.
 """

@@ -8,7 +8,8 @@ import typer
 
 app = typer.Typer(help="Data sets with human scores: what can be read, and what a folder holds.", no_args_is_help=True)
 
-LISTED = 10
+LISTED_FAULTS = 10
+"""Missing and broken pictures that are listed; the others are only counted."""
 
 
 @app.command("list")
@@ -50,8 +51,8 @@ def check(
     data = datasets.read(name, root, labels)
     reader = datasets.READERS[name]
     missing = datasets.missing(data.samples)
-    gone = set(missing)
-    present = [sample for sample in data.samples if sample.path not in gone]
+    missing_paths = set(missing)
+    present = [sample for sample in data.samples if sample.path not in missing_paths]
     broken = [] if quick else datasets.unreadable(present)
     values = [sample.mos for sample in data.samples]
     groups = len({sample.group for sample in data.samples})
@@ -74,9 +75,9 @@ def check(
         table.add_row(title, text)
     results.print(table)
     faults = [(path, "no such picture") for path in missing] + broken
-    for path, reason in faults[:LISTED]:
+    for path, reason in faults[:LISTED_FAULTS]:
         notes.print(f"{path}: {reason}", markup=False, soft_wrap=True)
-    if len(faults) > LISTED:
-        notes.print(f"... and {len(faults) - LISTED:,} others", markup=False)
+    if len(faults) > LISTED_FAULTS:
+        notes.print(f"... and {len(faults) - LISTED_FAULTS:,} others", markup=False)
     if faults:
         raise typer.Exit(SOME_FAILED)

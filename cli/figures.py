@@ -13,5 +13,5 @@ def figures(
     from cli.console import results
     from training.figures import report
 
-    for one in folder:
-        results.print(str(report.make(one)), markup=False, soft_wrap=True)
+    for run_folder in folder:
+        results.print(str(report.make(run_folder)), markup=False, soft_wrap=True)

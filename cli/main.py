@@ -1,7 +1,6 @@
-"""The ``smart-iqa`` command.
+"""The ``smart-iqa`` command and its list of commands.
 
-This room stands above the other three: it is the only one that may import them all. Commands import what they need
-when they run, so that ``--help`` does not wait for torch.
+Commands import what they need when they run, so that ``--help`` does not wait for torch.
 """
 
 import errno
@@ -22,6 +21,7 @@ from model.images import ImageError
 from training.errors import TrainingError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of the disk that end with the status for failed work, not for wrong usage."""
 EXTRAS = {
     "train": ("matplotlib", "openpyxl", "pandas", "scipy", "tensorboard"),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
@@ -29,6 +29,7 @@ EXTRAS = {
     "parquet": ("pyarrow",),
     "otel": ("opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.exporter.otlp"),
 }
+"""Packages of each extra, for the advice when one of them is not installed."""
 
 app = typer.Typer(
     name="smart-iqa",
@@ -38,8 +39,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         for name in ("smart-iqa", "torch"):
             results.print(f"{name} {metadata.version(name)}")
         raise typer.Exit
@@ -74,8 +75,8 @@ app.add_typer(models.app, name="models")
 
 
 def main() -> None:
-    """Run the command line; errors that a user can cause end with one sentence."""
-    # File names may hold bytes that are no text.
+    """Run the command line; errors that a user can cause end it with one sentence on stderr."""
+    # File names may hold bytes that are no text; they are written as they are.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")

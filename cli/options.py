@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Checks and completions of options that several commands share."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def device_option(value: str) -> "DeviceName":
-    """Check a device name.
+    """Check the value of ``--device``.
 
     Raises:
-        BadParameter: There is no such device.
+        BadParameter: It is no device name.
     """
     from model.options import DeviceName
 
@@ -24,10 +24,10 @@ def device_option(value: str) -> "DeviceName":
 
 
 def precision_option(value: str) -> "Precision":
-    """Check a precision.
+    """Check the value of ``--precision``.
 
     Raises:
-        BadParameter: There is no such precision.
+        BadParameter: It is no precision.
     """
     from model.options import Precision
 
@@ -35,10 +35,13 @@ def precision_option(value: str) -> "Precision":
 
 
 def crops_option(value: str | None) -> "Crops | None":
-    """Check a number of crops.
+    """Check the value of ``--crops``.
+
+    Returns:
+        The number of crops, or ``auto``; None for the contract's number.
 
     Raises:
-        BadParameter: It is no number of crops and not ``auto``.
+        BadParameter: It is neither a number of crops nor ``auto``.
     """
     from model.contract import MAX_CROPS
     from model.crop_rounds import AUTO
@@ -61,7 +64,7 @@ def shipped_sweeps(incomplete: str) -> list[str]:
 
 
 def _shipped(pattern: str, incomplete: str) -> list[str]:
-    # Without training.recipe, which waits for torch.
+    # Not by training.recipe, which imports torch.
     files = Path(training.__path__[0], "recipes").glob(pattern)
     return sorted(file.stem for file in files if file.stem.startswith(incomplete))
 

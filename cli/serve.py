@@ -43,7 +43,7 @@ def serve(
         first = error.errors()[0]
         name = "_".join(str(part) for part in first["loc"][:1]) or "settings"
         fail(f"SMARTIQA_{name.upper()}: {first['msg']}")
-    # A folder that cannot be served should be told now, not by a probe that stays red.
+    # Checked here, so that an unusable folder ends the command at once, not by a readiness probe that never passes.
     for folder in settings.checkpoints:
         checkpoints.inspect(folder)
     logs.configure(settings)
@@ -52,11 +52,11 @@ def serve(
 
         launch.run(settings, os.environ.get("RAY_ADDRESS"))
         return
-    lost = False
+    device_lost = False
 
     def stop() -> None:
-        nonlocal lost
-        lost = True
+        nonlocal device_lost
+        device_lost = True
         server.give_up()
 
     app = create_app(settings, on_loss=stop)
@@ -77,8 +77,8 @@ def serve(
     except SystemExit as error:
         fail(f"the service could not start on {settings.host} port {settings.port}: exit status {error.code}")
     except KeyboardInterrupt:
-        # uvicorn has shut down and hands on the signal that asked for it.
+        # uvicorn has shut down, and raises again the signal that ended it.
         pass
-    if lost:
-        # So that whoever watches over the process starts another one.
+    if device_lost:
+        # An error status, so that a supervisor starts the service again.
         fail("the device is lost", status=SOME_FAILED)

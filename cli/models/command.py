@@ -22,17 +22,17 @@ def list_(
     from model.options import DEFAULT_CHECKPOINT
 
     folder = folder or DEFAULT_CHECKPOINT.parent
-    found = Table(box=box.SIMPLE_HEAD, title=f"checkpoints in {folder}", title_justify="left")
+    checkpoints = Table(box=box.SIMPLE_HEAD, title=f"checkpoints in {folder}", title_justify="left")
     for column in ("folder", "name", "trained on", "figures"):
-        found.add_column(column, overflow="fold")
+        checkpoints.add_column(column, overflow="fold")
     for config_file in sorted(folder.glob(f"*/{checkpoint.CONFIG}")):
         config, _ = checkpoint.inspect(config_file.parent)
         figures = "; ".join(
             f"{split}: " + ", ".join(f"{name} {value:g}" for name, value in values.items())
             for split, values in config.figures.items()
         )
-        found.add_row(config_file.parent.name, config.name, config.trained_on, figures)
-    results.print(found)
+        checkpoints.add_row(config_file.parent.name, config.name, config.trained_on, figures)
+    results.print(checkpoints)
     networks = Table(box=box.SIMPLE_HEAD, title="networks", title_justify="left")
     networks.add_column("name")
     networks.add_column("backbone")

@@ -1,6 +1,6 @@
 """Checkpoints as single files for other runtimes: ONNX, or PyTorch's own ``torch.export``.
 
-A file holds what the engine computes in fp32 between pixels and raw scores, normalisation and calibration included, and
+A file computes raw scores from pixels as the engine does in fp32, normalisation and calibration included. It also holds
 the contract as text, which says how pictures become its input.
 """
 
@@ -27,26 +27,26 @@ from model.inference.engine import Engine, mean_std, network_inputs
 from model.networks.hyper import TargetNetwork
 
 TOLERANCE = 1e-4
-"""Largest difference from the engine, relative to the answer or the length of the scale, whichever is larger."""
+"""Largest difference from the engine, relative to the output or the length of the scale, whichever is larger."""
 BATCHES = (1, 3)
-"""Numbers of items that a finished file is tried with."""
+"""Batch sizes with which a finished file is checked."""
 EXAMPLES = 2
-"""Items that the network is traced with: of 0 and 1 tracing would make constants."""
+"""Batch size with which the network is traced: tracing would take 0 and 1 for constants."""
 LARGEST = 2 * 10**9
-"""Bytes that fit an ONNX file."""
+"""Largest size of an ONNX file in bytes."""
 
-Answers = tuple[NDArray[np.float32], ...]
-Run = Callable[[Items], Answers]
+Outputs = tuple[NDArray[np.float32], ...]
+Run = Callable[[Items], Outputs]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """How to write a file, and how to run it again for proof.
+    """How to write a file, and how to run it, which proves it.
 
     Attributes:
-        suffix: What its file names end in.
-        write: Writes a module, given examples of its input, their dynamic shapes and the texts to keep.
-        open: From a file to a function of items.
+        suffix: Suffix of its files.
+        write: Writes a module, given example inputs, their dynamic shapes, the texts to keep and the file.
+        open: Opens a file as a function from items to outputs.
     """
 
     suffix: str
@@ -55,10 +55,10 @@ class Format:
 
 
 class Scores(nn.Module):
-    """A checkpoint from work items to raw scores.
+    """The module that is exported: from work items to raw scores.
 
     Args:
-        loaded: The checkpoint. Its network is changed: it computes in fp32 throughout.
+        loaded: The checkpoint. Its network is changed to compute in fp32 throughout.
     """
 
     def __init__(self, loaded: Checkpoint) -> None:
@@ -86,20 +86,21 @@ class Scores(nn.Module):
 
 
 def export(folder: Path, format_: str, out: Path | None, *, replace: bool) -> tuple[Path, float]:
-    """Write a checkpoint as one file, and prove the file against the engine.
+    """Write a checkpoint as one file, and compare the file's outputs with the engine's.
 
     Args:
         folder: The checkpoint.
-        format_: One of ``FORMATS``.
+        format_: A name in ``FORMATS``.
         out: The file; the checkpoint's name in the working folder if None.
-        replace: Whether it may exist.
+        replace: Whether an existing file is replaced.
 
     Returns:
-        The file, and its largest difference from the engine, see ``TOLERANCE``.
+        The file, and its largest difference from the engine, in the measure of ``TOLERANCE``.
 
     Raises:
         CheckpointError: The folder is not a checkpoint.
-        ValueError: The format is unknown, the file exists or cannot be proven. Nothing is left of it then.
+        ValueError: The format is unknown, the file exists, or it cannot be made or is too far from the engine; then
+            nothing is left of it.
     """
     if format_ not in FORMATS:
         raise ValueError(f"no format is called {format_!r}; there are {', '.join(FORMATS)}")
@@ -145,10 +146,10 @@ def export(folder: Path, format_: str, out: Path | None, *, replace: bool) -> tu
     return out, difference
 
 
-def _expected(loaded: Checkpoint) -> list[tuple[Items, Answers]]:
-    """Items of two shapes, where there are two, and what the engine answers to them."""
+def _expected(loaded: Checkpoint) -> list[tuple[Items, Outputs]]:
+    """Items of up to two shapes, and the engine's outputs for them."""
     engine = Engine(loaded.network, loaded.contract, device="cpu", precision="fp32")
-    pairs: list[tuple[Items, Answers]] = []
+    pairs: list[tuple[Items, Outputs]] = []
     for shape in loaded.contract.item_shapes()[:2]:
         for count in BATCHES:
             items = loaded.contract.probe(count, shape)
@@ -158,18 +159,18 @@ def _expected(loaded: Checkpoint) -> list[tuple[Items, Answers]]:
     return pairs
 
 
-def _difference(run: Run, expected: list[tuple[Items, Answers]], scale: float) -> float:
+def _difference(run: Run, expected: list[tuple[Items, Outputs]], scale: float) -> float:
     differences = []
-    for items, answers in expected:
-        for found, answer, unit in zip(run(items), answers, (scale, 1.0)[: len(answers)], strict=True):
-            size = np.maximum(np.abs(answer), unit)
-            differences.append(np.max(np.abs(found - answer) / size) if found.shape == answer.shape else np.inf)
+    for items, outputs in expected:
+        for output, wanted, unit in zip(run(items), outputs, (scale, 1.0)[: len(outputs)], strict=True):
+            size = np.maximum(np.abs(wanted), unit)
+            differences.append(np.max(np.abs(output - wanted) / size) if output.shape == wanted.shape else np.inf)
     return float(np.max(differences))
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporters' talk to themselves: progress on stdout, advice to their own developers as warnings."""
+    """Silence the exporters: their progress on stdout, and warnings that are meant for their developers."""
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -180,7 +181,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _write_onnx(module: Scores, example: Tensor, dynamic: dict[int, Any], texts: dict[str, str], out: Path) -> None:
-    import onnxruntime  # noqa: F401 -- without it nothing could be proven, so it is missed before the work
+    import onnxruntime  # noqa: F401 -- the check needs it, so its absence shows before the export
     import onnxscript  # noqa: F401
 
     program = torch.onnx.export(
@@ -201,8 +202,8 @@ def _open_onnx(file: Path) -> Run:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    (name,) = (one.name for one in session.get_inputs())
-    return lambda items: tuple(session.run(None, {name: items}))
+    [graph_input] = session.get_inputs()
+    return lambda items: tuple(session.run(None, {graph_input.name: items}))
 
 
 def _write_program(module: Scores, example: Tensor, dynamic: dict[int, Any], texts: dict[str, str], out: Path) -> None:
@@ -214,8 +215,8 @@ def _open_program(file: Path) -> Run:
     module = torch.export.load(file).module()
 
     @torch.inference_mode()
-    def run(items: Items) -> Answers:
-        return tuple(answer.numpy() for answer in module(torch.from_numpy(items)))
+    def run(items: Items) -> Outputs:
+        return tuple(output.numpy() for output in module(torch.from_numpy(items)))
 
     return run
 

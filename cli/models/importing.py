@@ -1,10 +1,11 @@
-"""Checkpoints of other projects, made into ours.
+"""Checkpoint folders from the weights of other projects.
 
-A format is told from its keys. Weights are read with ``weights_only=True``: nothing in a file is run.
+The format is detected by the names of the weights. Files are read with ``weights_only=True``, so no code in them runs.
 """
 
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ from model.scorer import Scorer
 
 
 def read(file: Path) -> dict[str, Tensor]:
-    """Read the tensors of a foreign checkpoint, whatever wraps them.
+    """Read the tensors of another project's checkpoint, out of the dictionaries that may wrap them.
+
+    Returns:
+        The tensors by name.
 
     Raises:
         ValueError: The file is missing, damaged, or holds more than tensors and plain values.
@@ -32,18 +36,18 @@ def read(file: Path) -> dict[str, Tensor]:
     try:
         if file.suffix == ".npz":
             return _read_arrays(file)
-        found: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # of damaged files: struct.error, IndexError, AssertionError ...
+        content: Any = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged files raise struct.error, IndexError, AssertionError ...
         kind = "NumPy file of plain arrays" if file.suffix == ".npz" else "PyTorch file of plain tensors"
-        # The text of torch's error is left out: it advises to load the file without the check.
+        # Without the text of torch's error, which advises to load the file without the check.
         raise ValueError(f"{file}: not a {kind} ({type(error).__name__})") from error
     for wrapper in ("params", "learner", "model", "state_dict"):
-        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
-            buffers = found.get("bn_buffer")
-            found = found[wrapper]
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            buffers = content.get("bn_buffer")
+            content = content[wrapper]
             if isinstance(buffers, dict):
-                found = found | {f"bn_buffer.{name}": value for name, value in buffers.items()}
-    weights = {str(key): value for key, value in found.items()} if isinstance(found, dict) else {}
+                content = content | {f"bn_buffer.{name}": value for name, value in buffers.items()}
+    weights = {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}
     weights = {key.removeprefix("module."): value for key, value in weights.items() if isinstance(value, Tensor)}
     if not weights:
         raise ValueError(f"{file}: holds no tensors by name")
@@ -58,10 +62,13 @@ def _read_arrays(file: Path) -> dict[str, Tensor]:
 
 
 def detect(weights: Weights) -> str:
-    """Tell a format from the keys.
+    """Detect the format of weights by their keys.
+
+    Returns:
+        A name in ``FORMATS``.
 
     Raises:
-        ValueError: It is none that is known.
+        ValueError: The keys are of no known format.
     """
     for name, format_ in FORMATS.items():
         if format_.mark in weights:
@@ -73,17 +80,34 @@ def detect(weights: Weights) -> str:
 
 
 def convert(weights: Weights, format_: Format, dataset: str = "") -> tuple[registry.Network, Contract]:
-    """Make a network of foreign weights, and the contract that they were trained by.
+    """Make a network of another project's weights, and the contract that they were trained by.
 
     Args:
-        weights: As ``read`` gives them.
-        format_: What they are of.
-        dataset: What they were trained on; "" is KonIQ-10k, or AVA where the head grades 1 to 10.
+        weights: As ``read`` returns them.
+        format_: Their format.
+        dataset: The data set they were trained on; "" is KonIQ-10k, or AVA if the head grades 1 to 10.
 
     Raises:
-        ValueError: Keys are missing or unexpected, or a tensor has another shape; the message lists them. Or it is not
-            known how pictures of that data set were looked at.
+        ValueError: Keys are missing or unexpected, or a tensor has another shape; the message lists them. Or no
+            contract is known for that data set.
     """
+    renamed = _rename(weights, format_)
+    try:
+        renamed = format_.convert(renamed)
+        name, changes = format_.network(renamed)
+    except KeyError as error:
+        raise ValueError(_listed("missing keys", [str(error.args[0])], format_)) from error
+    dataset = dataset or ("ava" if changes.get("classes", 1) == 10 else "koniq10k")
+    contract = format_.contract(dataset, registry.view(name, **changes))
+    network = registry.build(name, pretrained=format_.partial, **changes)
+    own = network.state_dict()
+    _check(renamed, own, format_, optional=network.trunks() if format_.partial else ())
+    network.load_state_dict(own | renamed)
+    return network, contract
+
+
+def _rename(weights: Weights, format_: Format) -> dict[str, Tensor]:
+    """Rename weights to the keys of our networks, by the format's rules."""
     renamed: dict[str, Tensor] = {}
     unexpected = []
     for key, value in weights.items():
@@ -97,34 +121,35 @@ def convert(weights: Weights, format_: Format, dataset: str = "") -> tuple[regis
             unexpected.append(key)
     if unexpected:
         raise ValueError(_listed("unexpected keys", unexpected, format_))
-    try:
-        renamed = format_.convert(renamed)
-        name, changes = format_.network(renamed)
-    except KeyError as error:
-        raise ValueError(_listed("missing keys", [str(error.args[0])], format_)) from error
-    dataset = dataset or ("ava" if changes.get("classes", 1) == 10 else "koniq10k")
-    contract = format_.contract(dataset, registry.view(name, **changes))
-    network = registry.build(name, pretrained=format_.partial, **changes)
-    own = network.state_dict()
-    trunks = tuple(f"{name}." for name in network.trunks()) if format_.partial else ()
+    return renamed
+
+
+def _check(weights: Weights, own: Weights, format_: Format, *, optional: Iterable[str]) -> None:
+    """Check that weights have the keys and shapes of a network.
+
+    Args:
+        weights: The weights.
+        own: Those of the network.
+        format_: Their format, for the message.
+        optional: Modules of the network whose weights may be missing.
+    """
+    prefixes = tuple(f"{module}." for module in optional)
     missing = [
         key
         for key in own
-        if key not in renamed and not key.endswith("num_batches_tracked") and not key.startswith(trunks or ("\0",))
+        if key not in weights and not key.endswith("num_batches_tracked") and not key.startswith(prefixes)
     ]
     if missing:
         raise ValueError(_listed("missing keys", missing, format_))
-    if unexpected := [key for key in renamed if key not in own]:
+    if unexpected := [key for key in weights if key not in own]:
         raise ValueError(_listed("unexpected keys", unexpected, format_))
     shapes = [
         f"{key} {tuple(value.shape)} instead of {tuple(own[key].shape)}"
-        for key, value in renamed.items()
+        for key, value in weights.items()
         if value.shape != own[key].shape
     ]
     if shapes:
         raise ValueError(_listed("tensors of another shape", shapes, format_))
-    network.load_state_dict(own | renamed)
-    return network, contract
 
 
 def _listed(what: str, names: list[str], format_: Format) -> str:
@@ -133,14 +158,14 @@ def _listed(what: str, names: list[str], format_: Format) -> str:
 
 
 def write(weights: Weights, format_: Format, out: Path, *, name: str, origin: str, dataset: str = "") -> None:
-    """Make a checkpoint folder with golden scores; nothing is left of it if that fails.
+    """Make a checkpoint folder with golden scores; if that fails, nothing is left of it.
 
     Args:
-        weights: As ``read`` gives them.
-        format_: What they are of.
+        weights: As ``read`` returns them.
+        format_: Their format.
         out: The folder; it must not exist.
-        name: Name that requests will choose the model by.
-        origin: Name of the file, for the card.
+        name: Name by which requests choose the model.
+        origin: Name of the file, for the model card.
         dataset: As for ``convert``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What precisions do to a checkpoint's scores: the ranges of int8, and the differences of all of them."""
+"""Precisions of a checkpoint: choosing the layers for int8, and the differences of scores from those of fp32."""
 
 import statistics
 import time
@@ -19,16 +19,16 @@ from model.options import Precision
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A precision against fp32, over pictures.
+    """The scores of a precision compared with those of fp32.
 
     Attributes:
-        precision: Its name.
-        pictures: How many.
+        precision: Name of the precision.
+        pictures: Number of pictures.
         mean: Mean absolute difference of the scores, in points of 100.
-        most: The largest difference.
+        most: Largest absolute difference.
         bias: Mean difference, with its sign.
-        seconds: Time of the engine for a crop, the median over pictures.
-        speed: That of fp32 divided by it.
+        seconds: The engine's time for a crop, the median over pictures.
+        speed: The seconds of fp32 divided by these.
     """
 
     precision: str
@@ -41,15 +41,24 @@ class Difference:
 
 
 def some(files: Sequence[Path], count: int) -> list[Path]:
-    """That many of the files, evenly spread over the list."""
-    places = np.linspace(0, len(files) - 1, min(count, len(files))).round().astype(int)
-    return [files[place] for place in places]
+    """At most ``count`` of the files, evenly spread over the list."""
+    indices = np.linspace(0, len(files) - 1, min(count, len(files))).round().astype(int)
+    return [files[index] for index in indices]
 
 
 def quantise(
     loaded: Checkpoint, files: Sequence[Path], *, tolerance: float, progress: Callable[[Iterable[str]], Iterable[str]]
 ) -> tuple[Selection, Difference]:
-    """Choose the layers of a checkpoint that compute in int8 on every other picture, and measure them on the rest.
+    """Choose the layers that compute in int8 by every other picture, and measure the error on the rest.
+
+    Args:
+        loaded: The checkpoint.
+        files: The pictures.
+        tolerance: How far scores may move in the mean, in points of 100.
+        progress: Wraps the names of the layers while they are tried.
+
+    Returns:
+        The layers, and the difference that they make.
 
     Raises:
         ImageError: A picture cannot be scored.
@@ -66,19 +75,19 @@ def quantise(
 
 
 def engines(loaded: Checkpoint) -> dict[str, Engine]:
-    """The engines of all precisions that a checkpoint can be computed in on a CPU; fp32 first."""
+    """Make the engines of all precisions in which a checkpoint can be computed on a CPU; fp32 first."""
     names: list[Precision] = ["fp32", "bf16", "int8"]
-    found = {}
+    made = {}
     for name in names:
         try:
-            found[str(name)] = Engine.of(loaded, device="cpu", precision=name)
-        except CheckpointError:  # it has no ranges
+            made[str(name)] = Engine.of(loaded, device="cpu", precision=name)
+        except CheckpointError:  # not prepared for int8
             continue
-    return found
+    return made
 
 
 def differences(loaded: Checkpoint, engines: dict[str, Engine], files: Iterable[Path]) -> list[Difference]:
-    """Score pictures in all precisions, by turns.
+    """Score each picture in all precisions, and compare.
 
     Args:
         loaded: The checkpoint.

@@ -75,19 +75,21 @@ def _walk(folder: Path, excluded: str | None) -> Iterator[PictureRef]:
     """The pictures in a folder, at any depth. Links to folders are not followed: they may form a loop."""
     if excluded is not None and os.path.abspath(folder) == excluded:
         return
-    names: list[tuple[str, bool]] = []
+    names: list[str] = []
+    folders: set[str] = set()
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                is_folder = entry.is_dir(follow_symlinks=False)
-                if is_folder or (is_picture(entry.name) and entry.is_file()):
-                    names.append((entry.name, is_folder))
+                if entry.is_dir(follow_symlinks=False):
+                    folders.add(entry.name)
+                elif is_picture(entry.name) and entry.is_file():
+                    names.append(entry.name)
     except OSError as error:
         yield PictureRef(str(folder), error)
         return
-    for name, is_folder in sorted(names):
+    for name in sorted([*names, *folders]):
         path = folder / name
-        if is_folder:
+        if name in folders:
             yield from _walk(path, excluded)
         else:
             yield PictureRef(str(path), path)
