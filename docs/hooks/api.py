@@ -28,7 +28,7 @@ def on_page_markdown(markdown: str, *, page: "Page", **_: object) -> str:
 
 
 def reference(document: Json) -> str:
-    """Describe routes, problems and JSON objects as Markdown.
+    """Describe routes and JSON objects as Markdown.
 
     Args:
         document: An OpenAPI document of the service.
@@ -37,9 +37,7 @@ def reference(document: Json) -> str:
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             lines += _route(f"{method.upper()} {path}", operation)
-    lines += ["### Problems", "", "| status | code | meaning |", "|---|---|---|"]
-    lines += [f"| {status} | `{code}` | {title} |" for status, code, title in _problems(document)]
-    lines += ["", "### Objects", ""]
+    lines += ["### Objects", ""]
     for name, schema in document["components"]["schemas"].items():
         lines += [f"#### {name}", "", schema.get("description", ""), "", *_fields(schema), ""]
     return "\n".join(lines)
@@ -77,17 +75,6 @@ def _object(schema: Json) -> str:
     """Link to the object that a schema is, if it is one."""
     name = schema.get("$ref", "").rpartition("/")[2]
     return f" ([{name}](#{name.lower()}))" if name else ""
-
-
-def _problems(document: Json) -> list[tuple[str, str, str]]:
-    found = {
-        (status, code, title)
-        for operations in document["paths"].values()
-        for operation in operations.values()
-        for status, answer in operation["responses"].items()
-        for code, title in CODE.findall(answer["description"])
-    }
-    return sorted(found)
 
 
 def _fields(schema: Json) -> Iterator[str]:
