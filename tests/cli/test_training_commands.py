@@ -108,7 +108,7 @@ def test_benchmark_models() -> None:
 def test_a_network_that_fails_leaves_the_others(tmp_path: Path) -> None:
     # The network is known to this process, not to the one that measures it.
     code = (
-        "from model import registry; registry.PRESETS['broken'] = registry.PRESETS['smart-mobile']\n"
+        "from model.networks import registry; registry.PRESETS['broken'] = registry.PRESETS['smart-mobile']\n"
         "from cli.main import main; main()"
     )
     arguments = ["broken", "smart-mobile", "loda-ti", "--batch", "1", "--rounds", "1", "--checkpoints", str(tmp_path)]
