@@ -50,7 +50,7 @@ def nothing_is_held(client: TestClient) -> None:
         assert metric(client, f"smartiqa_{name}") == 0, name
     service = client.app.state.service  # type: ignore[attr-defined]
     assert not service.manager.batcher._capacity.reservations
-    assert service.pipeline.uploads._held == 0
+    assert client.app.state.uploads._held == 0  # type: ignore[attr-defined]
 
 
 def eventually(check: Callable[[], None]) -> None:

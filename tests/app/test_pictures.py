@@ -200,7 +200,7 @@ def test_uploads_share_a_budget(load: Any, jpeg: bytes) -> None:
     settings = Settings(max_body_bytes=len(jpeg) + 2000, max_upload_bytes=len(jpeg) + 2000)
     with TestClient(create_app(settings, load=load)) as client:
         wait_ready(client)
-        budget = client.app.state.service.pipeline.uploads  # type: ignore[attr-defined]
+        budget = client.app.state.uploads  # type: ignore[attr-defined]
         with budget.hold() as take:
             take(2500)
             response = post(client, jpeg)
