@@ -43,7 +43,7 @@ def create_app(
     Raises:
         ValueError: A key's entry is malformed.
         OSError: A file of keys cannot be read.
-        ModuleNotFoundError: Traces are asked for, but OpenTelemetry's SDK is not installed.
+        ModuleNotFoundError: Traces are enabled, but OpenTelemetry's SDK is not installed.
     """
     measured = Metrics()
     measured.build_info.labels(version("smart-iqa")).set(1)

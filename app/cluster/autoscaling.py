@@ -70,7 +70,7 @@ def wanted(
     crops = sum(load.queued_crops for load in timed)
     seconds_per_crop = sum(load.drain_seconds for load in timed) / crops if crops else 0.0
     waiting = seconds_per_crop * sum(load.queued_crops for load in loads)
-    # Rounded first: in floating point, (0.7 + 0.7 + 0.7) / 0.7 is slightly above 3.
+    # Rounded first, so that a floating-point error just above a whole number does not add a replica.
     return math.ceil(round(computing / target_busy + waiting / drain_within, 6))
 
 

@@ -80,7 +80,7 @@ class _Answering(asyncio.Transport):
         self._connection = connection
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        # uvloop raises on a write to a client that has just left.
+        # uvloop reports a write to a client that has just left as an error.
         if not self.is_closing():
             self._connection.transport.write(data)
 
@@ -214,18 +214,18 @@ class Connection(HttpToolsProtocol):
             self._write_refusal(self._refusal, self.bounds.head_seconds)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002
-        """Refuse what is not HTTP."""
+        """Refuse a request that is not valid HTTP, or whose head is too large."""
         if self._too_large:
             self._refuse_size()
         else:
             self._refuse(Problem("malformed_request", "this is not HTTP/1.1"), self.bounds.head_seconds)
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close a connection that nobody uses."""
+        """Close an idle connection."""
         self._close()
 
     def shutdown(self) -> None:
-        """End, after the answer that is under way."""
+        """Close the connection, after the current answer if there is one."""
         super().shutdown()
         if self.transport.is_closing():
             self._arm("close", self.bounds.unread_seconds, self.transport.abort)
