@@ -1,4 +1,4 @@
-"""Wiring: settings in, application out."""
+"""Builds the application from its settings: routes, middleware, models, pipeline."""
 
 import time
 from collections.abc import AsyncIterator, Callable
@@ -35,15 +35,15 @@ def create_app(
 
     Args:
         settings: How to run.
-        load: Makes the models; called on a worker thread, after the start and when models are exchanged.
-        clock: Seconds from a monotonic clock.
-        on_loss: Called once when the device is lost, which only a new process will have again.
-        manager: Makes what holds the models, once the event loop runs; if left out, this process does, by ``load``.
+        load: Loads the models; called on a worker thread, after the start and when models are exchanged.
+        clock: Returns seconds of a monotonic clock.
+        on_loss: Called once when the device is lost; only a new process can use it again.
+        manager: Makes the model manager, once the event loop runs; by default a ``LocalModelManager`` with ``load``.
 
     Raises:
         ValueError: A key's entry is malformed.
         OSError: A file of keys cannot be read.
-        ModuleNotFoundError: Traces are asked for, but OpenTelemetry's SDK is not installed.
+        ModuleNotFoundError: Traces are enabled, but OpenTelemetry's SDK is not installed.
     """
     measured = Metrics()
     measured.build_info.labels(version("smart-iqa")).set(1)
@@ -57,7 +57,7 @@ def create_app(
             models = LocalModelManager(settings, measured, load=load, clock=clock, on_loss=on_loss)
         service = Service(settings, measured, models, clock=clock, tracer=tracing.tracer(telemetry))
         app.state.service = service
-        # In the background: probes get their answers while a large model loads.
+        # Models load in the background, so that probes are answered while a large one loads.
         service.start()
         yield
         service.close()
@@ -86,7 +86,8 @@ def create_app(
         )
     app.add_middleware(RequestMiddleware, metrics=measured)
     problems.install(app)
-    # In this order: a request without a key is told nothing; one that is admitted is counted before its body is read.
+    # The key is checked first, so that a request without one learns nothing about the service. Admission comes second:
+    # it keeps the current models for the request, before its body is read.
     for routes in (score, batch, attention):
         app.include_router(
             routes.router,

@@ -1,4 +1,4 @@
-"""uvicorn, taught to drain before it closes its doors, and to load checkpoints again on SIGHUP."""
+"""The uvicorn server: it drains before it closes the listener, and reloads the checkpoints on SIGHUP."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ class Server(uvicorn.Server):
 
     Args:
         app: The application.
-        config: uvicorn's settings for it.
+        config: uvicorn's settings for the application.
         drain_seconds: Time after SIGTERM in which the listener stays open, with readiness off.
     """
 
@@ -36,19 +36,19 @@ class Server(uvicorn.Server):
         return service
 
     def give_up(self) -> None:
-        """Stop at once, with what is there to answer: new requests could not be served."""
+        """Stop without a drain period; accepted requests are still answered. For when new ones cannot be served."""
         self._drain_seconds = 0.0
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and listen to SIGHUP from then on."""
+        """Start serving, and handle SIGHUP from then on."""
         await super().startup(sockets)
-        # In a terminal SIGHUP says that the window was closed: whoever sits there wants the service to end with it.
+        # In a terminal SIGHUP means that the window was closed: the service should end with it, not reload.
         if self.started and hasattr(signal, "SIGHUP") and not os.isatty(0):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Turn readiness off, give those who ask for it time to see that, then close the listener and finish."""
+        """Turn readiness off, wait so that load balancers notice, then close the listener and finish open requests."""
         self._service.drain()
         ticks = round(self._drain_seconds / TICK_SECONDS)
         while ticks > 0 and not self.force_exit:
@@ -57,12 +57,12 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     def _hang_up(self) -> None:
-        # The event loop itself keeps only weak references to tasks.
+        # A reference of our own: the event loop keeps only weak references to tasks.
         task = asyncio.get_running_loop().create_task(self._load_again())
         self._reloads.add(task)
         task.add_done_callback(self._reloads.discard)
 
     async def _load_again(self) -> None:
-        # The service has said in the log what went wrong.
+        # The service has already logged the error.
         with contextlib.suppress(ReloadFailed, DeviceLost):
             await self._service.reload()

@@ -11,7 +11,7 @@ from model.options import DEFAULT_CHECKPOINT, Precision
 
 
 class Settings(BaseSettings):
-    """How the service runs; how pictures are scored is the checkpoint's affair."""
+    """How the service runs. How pictures are scored is defined by the checkpoint instead."""
 
     model_config = SettingsConfigDict(env_prefix="SMARTIQA_", frozen=True, extra="forbid")
 

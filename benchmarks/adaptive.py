@@ -1,7 +1,7 @@
-"""What ``crops=auto`` costs and gains beside fixed numbers of crops, on photos that a checkpoint was not trained on.
+"""Cost and accuracy of ``crops=auto`` against fixed numbers of crops, on photos that a checkpoint was not trained on.
 
-Every crop that any plan needs is scored once; the plans are then put together from those scores, ``auto`` by the code
-that serves it. It prints a table and writes ``benchmarks/results/crop_rounds.json``.
+Every crop that any plan needs is scored once; the plans are then computed from those scores, ``auto`` by the code of
+the service. It prints a table and writes ``benchmarks/results/crop_rounds.json``.
 
     srcc     rank correlation with the human scores, of all photos and of every other one (how much of it is chance)
     +-srcc   srcc less that of the checkpoint's own number of crops, 95 % interval over resampled photos
@@ -11,7 +11,7 @@ that serves it. It prints a table and writes ``benchmarks/results/crop_rounds.js
     |25|     mean difference from 25 crops
     ms       of fixed numbers of crops: what the engine takes for a picture that comes alone, median
 
-The first crops of the order that ``auto`` goes by are told as well, without its rule: ``first 4``.
+Rows such as ``first 4`` are fixed numbers of crops in the order of ``auto``, without its stopping rule.
 """
 
 import argparse
@@ -113,7 +113,7 @@ def timed(scorer: Scorer, samples: Sequence[Sample]) -> dict[str, float]:
 def plans(
     cut: dict[int, Views], rows: dict[bytes, float], contract: Contract
 ) -> Iterator[tuple[str, tuple[float, int, int]]]:
-    """What each plan makes of a photo."""
+    """The score of a photo by each plan."""
     for count in sorted(cut):
         yield f"{count}", played(cut[count], rows, contract, count)
     own = cut[contract.crops]
@@ -130,7 +130,7 @@ def plans(
 
 
 def played(views: Views, rows: dict[bytes, float], contract: Contract, crops: Crops) -> tuple[float, int, int]:
-    """Go through the rounds of a plan with scores that are known."""
+    """Run the rounds of a plan with crop scores computed before."""
     rounds = CropRounds(views, contract, crops)
     batches = 0
     while (items := rounds.items) is not None:

@@ -1,4 +1,4 @@
-"""A day of the autoscaler: a load that rises and falls, and for ten minutes ten times of it.
+"""Simulates a day of the autoscaler: a load that rises and falls, with a ten-minute spike of ten times the load.
 
 Fleets that differ in where their replicas come from, and in the settings of the policy, take the same day
 (``benchmarks/fleet.py``). It prints a table, writes ``benchmarks/results/autoscaling.json`` and draws
@@ -26,12 +26,12 @@ DRAWN = ("warm nodes", "cold nodes")
 
 
 def measured(file: str) -> Any:
-    """What another benchmark found."""
+    """Figures from the result file of another benchmark."""
     return json.loads((FOLDER / f"{file}.json").read_text(encoding="utf-8"))
 
 
 def cases() -> Iterator[tuple[str, Fleet, World]]:
-    """What is compared; the first four differ in where replicas come from, the others in one thing each."""
+    """The compared fleets: the first four differ in where replicas come from, the others in one setting each."""
     sizing, scaling, startup = (measured(file) for file in ("sizing", "scaling", "startup"))
     # A replica of two cores, with what the service leaves of the engine's rate.
     rate = 2e3 / sizing["engine_core_ms_per_crop"] * scaling["cores"][1]["ratio"]
@@ -58,7 +58,7 @@ def cases() -> Iterator[tuple[str, Fleet, World]]:
 
 
 def row(result: Result, world: World) -> dict[str, float]:
-    """What is told of a case."""
+    """The figures of a case."""
     shedding = [now for now, _, _, shed in result.rows if shed]
     return {
         "shed_spike_percent": round(100 * result.spike.shed_share, 1),

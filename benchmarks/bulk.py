@@ -7,7 +7,7 @@ All ways score links to the photos of ``examples/`` with the default checkpoint,
 turns, and each is compared with the ``score`` of its round. Rates count from the first fifth of the pictures to the
 last one, so that loading and starting a cluster do not count; ``start`` has the seconds before. ``core_ms`` is the time
 of cores that a picture took meanwhile, of all processes together, Ray's own included: where others use the machine,
-that tells more than rates, which also depend on how many processes ask for a share.
+this is more reliable than rates, which also depend on how many processes compete.
 
     score      smart-iqa score with one thread
     threads    the same, with a thread for each core, as PyTorch has it by itself
@@ -152,7 +152,7 @@ def bulk(photos: Path, out: Path, way: str) -> Turn:
 
 
 def turn_of(done: list[tuple[float, int]], used: list[tuple[float, float]], began: float) -> Turn:
-    """Figures of a turn, from what was done when, and the core seconds used until when."""
+    """Figures of a turn, from the times of the pictures done and of the core seconds used."""
     after = int(STARTED * len(done))
     first, last = done[after][0], done[-1][0]
     count = sum(pictures for _, pictures in done[after + 1 :])
@@ -191,7 +191,7 @@ def cores() -> Iterator[list[tuple[float, float]]]:
 
 
 def stat(entry: Path) -> list[str]:
-    """What the kernel tells of a process, after its name; nothing if it has ended."""
+    """Fields of a process in ``/proc/PID/stat``, after its name; empty if it has ended."""
     try:
         # The name stands in brackets and may hold spaces.
         return (entry / "stat").read_text().rpartition(")")[2].split()

@@ -1,4 +1,4 @@
-"""A service under fire: ``make chaos``, or ``python -m benchmarks.chaos --seconds 60``.
+"""Chaos test of the service: ``make chaos``, or ``python -m benchmarks.chaos --seconds 60``.
 
 A real service process with an engine that fails now and then gets three times what it can do, from good, repeating,
 bulk, broken, leaving and slow clients mixed. Its checkpoint is exchanged meanwhile, and half-way SIGTERM ends it
@@ -191,7 +191,7 @@ class Chaos:
         raise RuntimeError("the service has ended")
 
     async def measure_capacity(self, seconds: float) -> float:
-        """Requests per second that sixteen patient clients get answered."""
+        """Answered requests per second with sixteen clients that each wait for their answers."""
         until = time.monotonic() + seconds
 
         async def ask() -> None:
@@ -256,7 +256,7 @@ class Chaos:
                 await self.score(kind, place)
 
     def fresh(self, place: int) -> bytes:
-        """A picture in bytes that were not sent before: after the end of a JPEG there may be anything."""
+        """The picture with unique bytes, which no cache knows: a JPEG may have any bytes after its end."""
         return self.pictures[place] + self.chance.randbytes(8)
 
     async def score(self, kind: str, place: int) -> int:
@@ -297,7 +297,7 @@ class Chaos:
             self.tally.judge(self.expected, "batch", places[item["index"]], item["status"], body, seconds)
 
     async def send_broken(self, place: int) -> None:
-        """Send what is no picture any more."""
+        """Send a damaged picture."""
         data = bytearray(self.pictures[place])
         how = place % 3
         if how == 0:
@@ -316,7 +316,7 @@ class Chaos:
             self.tally.unexplained.append(f"broken: {answer.status_code} {answer.text[:200]}")
 
     async def leave(self, place: int) -> None:
-        """Ask, and hang up after a while."""
+        """Send a picture and disconnect before the answer."""
         task = asyncio.ensure_future(self.client.post(f"{self.url}/score", content=self.pictures[place], headers=JPEG))
         await asyncio.wait([task], timeout=self.chance.random())
         self.tally.statuses["leaving " + ("answered" if task.done() else "left")] += 1
@@ -325,7 +325,7 @@ class Chaos:
             await task
 
     async def dawdle(self, place: int) -> None:
-        """Send a byte a second until the service has had enough."""
+        """Send a byte a second until the service cuts the connection."""
         length = len(self.pictures[place])
         head = f"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: {length}\r\n\r\n"
         try:
@@ -356,7 +356,7 @@ class Chaos:
             self.tally.unexplained.append(f"reload: {answer.status_code} {answer.text[:200]}")
 
     def shed_by_log(self) -> dict[str, list[float]]:
-        """Seconds that the service took to say 429, by route: clients here take their part of the same cores."""
+        """Seconds until a 429 by route, from the service's log: the clients here compete with it for the cores."""
         lines = [json.loads(line) for line in (self.folder / "log").read_text().splitlines() if line.startswith("{")]
         seconds: dict[str, list[float]] = {}
         for line in lines:

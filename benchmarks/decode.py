@@ -1,4 +1,4 @@
-"""What it costs to bring a picture from its bytes to the size that crops are cut from, beside other decoders.
+"""Cost of decoding and resizing a picture to the size that crops are cut from, beside other decoders.
 
 All ways take turns in one run. Peers that are not installed are listed as missing (simplejpeg,
 opencv-python-headless; nothing else here needs them). It prints three tables and writes
@@ -162,7 +162,7 @@ def mosaic(photos: Iterator[Image.Image]) -> Image.Image:
 
 
 def score(scorer: Scorer, way: Way, data: bytes) -> float:
-    """The score that the default checkpoint gives to what a way makes of a picture, not rounded."""
+    """Unrounded score of the default checkpoint for a picture that was decoded by one of the ways."""
     contract = scorer.checkpoint.contract
     with Image.open(io.BytesIO(data)) as image:
         views = contract.cut(way(data, contract), image.size, contract.crops)

@@ -1,4 +1,4 @@
-"""What decoding in processes costs over decoding in threads.
+"""Cost of decoding in processes, compared with decoding in threads.
 
 Both are set up as the service does it, with as many processes as threads, and take turns in one run. It prints a table
 and writes ``benchmarks/results/decoders.json``.

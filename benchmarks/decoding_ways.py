@@ -1,4 +1,4 @@
-"""Ways from a picture's bytes to the size that crops are cut from: ours, and what others would write."""
+"""Ways from a picture's bytes to the size that crops are cut from: ours, and alternatives with other libraries."""
 
 import importlib
 import io

@@ -1,4 +1,4 @@
-"""What it is worth to learn from an ensemble of folds, beside people's labels alone.
+"""Accuracy of a student distilled from an ensemble of folds, against training on people's labels alone.
 
 The training photos of a recipe's fold are cut in three. Three teachers learn from two thirds each and score the last
 third, so every photo gets an opinion that its own label had no part in. A student then learns the mean of label and
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def thirds(whole: Split, seed: int) -> list[Split]:
-    """Cut the training photos of a split: each part is once what a teacher has not seen."""
+    """Cut the training photos of a split in three; each part is held out from one teacher."""
     order = np.random.default_rng(seed).permutation(sorted(whole.train))
     parts = [tuple(sorted(map(str, order[number::TEACHERS]))) for number in range(TEACHERS)]
     return [
@@ -97,7 +97,7 @@ def blended(data: Dataset, whole: Split, opinions: dict[str, float], file: Path)
 
 
 def teacher_folder(out: Path, number: int) -> Path:
-    """Where a teacher's run is."""
+    """Run folder of a teacher."""
     return out / f"teacher-{number}"
 
 

@@ -1,4 +1,4 @@
-"""How often a checkpoint warns of ``out_of_domain``: on photos that it was not trained on, and on what is no photo.
+"""Rate of ``out_of_domain`` warnings: on photos that the checkpoint was not trained on, and on other pictures.
 
 The photos are those of the checkpoint's split that it was not trained on. Everything else is drawn here, by seed: blank
 pictures, noise, screenshots of made-up windows, drawings and charts; as they are, and as JPEG files of quality 85. It

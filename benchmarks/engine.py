@@ -98,7 +98,7 @@ def line(name: str, row: dict[str, Any]) -> str:
 
 
 def serve(side: Connection, build: Callable[[str, int], dict[str, Step]], name: str, most: int) -> None:
-    """Measure what the other end asks for, until it is ended."""
+    """Measure the networks that the parent process requests, until this process is ended."""
     steps = build(name, most)
     while True:
         kind, batch, seconds = side.recv()

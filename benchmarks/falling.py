@@ -1,4 +1,4 @@
-"""How scores fall as photos get worse: the plot of the README.
+"""Plots scores of photos with growing distortions, for the README.
 
     python -m benchmarks.falling
 

@@ -1,6 +1,6 @@
 """``smart-iqa serve`` with an engine that fails in three of a hundred batches, for ``benchmarks/chaos.py``.
 
-It never fails while a checkpoint is warmed and proven: what is loaded is sound.
+It never fails while a checkpoint is warmed up and checked against its golden scores.
 """
 
 import random

@@ -2,8 +2,8 @@
 
 Its size is decided by ``app/cluster/autoscaling.py``, delays included; what surrounds that is simulated. Pictures
 come at random (Poisson); Ray Serve sends each to the replica with the shortest queue; a replica computes at a constant
-rate and refuses what its queue has no room for; reports reach the controller every ten seconds; a replica that is
-asked for comes some time later.
+rate and refuses crops that its queue has no capacity for; reports reach the controller every ten seconds; a requested
+replica becomes ready some time later.
 """
 
 import math
@@ -30,7 +30,7 @@ BIN_SECONDS = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """What the fleet has to live with.
+    """Load and capacities of a simulated fleet.
 
     Attributes:
         crops_per_second: What one replica computes.
@@ -63,7 +63,7 @@ class World:
 
 @dataclass(frozen=True, kw_only=True)
 class Fleet:
-    """How replicas are kept; ``start_seconds`` is from being asked for to ready."""
+    """Settings of the autoscaling; ``start_seconds`` is the time from the request of a replica until it is ready."""
 
     least: int
     most: int
@@ -98,7 +98,7 @@ class Autoscaler:
 
 @dataclass
 class Tally:
-    """Crops over some time: what was asked for, what became of it, and how long it took."""
+    """Crops over some time: how many were offered, their outcomes and their waiting times."""
 
     offered: float = 0.0
     shed: float = 0.0
@@ -117,7 +117,7 @@ class Tally:
         self.answered += answered
 
     def wait(self, seconds: NDArray[np.float64], crops: NDArray[np.float64]) -> None:
-        """Count what will wait so long."""
+        """Count crops by their waiting time."""
         bins = np.minimum((seconds / BIN_SECONDS).astype(int), len(self.waits) - 1)
         np.add.at(self.waits, bins, crops)
 
@@ -128,7 +128,7 @@ class Tally:
 
 @dataclass
 class Result:
-    """What came of a day: all of it, its spike; every ten seconds: time, load in replicas, replicas, share shed."""
+    """Tallies of a day and of its spike; every ten seconds: time, load in replicas, replicas, share shed."""
 
     day: Tally
     spike: Tally
@@ -165,7 +165,7 @@ def simulate(fleet: Fleet, world: World, seed: int = 0) -> Result:
         done = np.minimum(queues + taken, rate)
         shed = max(offered - float(taken.sum()), 0.0)
         tallies = [since, result.day, result.spike] if world.spike[0] <= now < world.spike[1] else [since, result.day]
-        # The first that comes in this second meets the queue; the last one what is left of it and of the others.
+        # The first crop of this second waits for the queue; the last one for the rest of it and of the second's crops.
         waits = queues / rate, np.maximum(queues + taken - rate, 0.0) / rate
         calm = not waits[0].any() and not waits[1].any()
         for tally in tallies:

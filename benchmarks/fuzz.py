@@ -49,7 +49,7 @@ def damaged(index: int) -> tuple[str, bytes]:
 
 
 def outcome(data: bytes) -> str:
-    """Decode a file and name what came of it; what no user should see is named with its exception."""
+    """Decode a file and name the outcome; an undocumented exception is a finding, named by its class."""
     try:
         picture = images.decode(data, LIMITS)
     except images.ImageError as error:
@@ -79,7 +79,7 @@ class Shard:
         self._start()
 
     def check(self) -> bool:
-        """Tell whether the shard still works; put another in place of one that died or hangs."""
+        """Whether the shard is still running; replaces its process if that died or hangs."""
         at, now = self.at.value, time.monotonic()
         if at != self._seen:
             self._seen, self._since = at, now

@@ -152,7 +152,7 @@ async def closed_loop(client: Client, clients: int, seconds: float) -> dict[str,
 
 
 def main() -> None:
-    """Carry out the plan of the command line with the picture on stdin, and print what came of it."""
+    """Carry out the plan of the command line with the picture on stdin, and print the results."""
     plan = json.loads(sys.argv[1])
     client = Client(plan["port"], plan["path"], plan["field"], sys.stdin.buffer.read())
     if "due" in plan:

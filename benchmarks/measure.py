@@ -1,4 +1,4 @@
-"""What several benchmarks measure with; it imports nothing heavy."""
+"""Measuring functions that several benchmarks share; imports nothing heavy."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def machine() -> str:
-    """Where it is measured, in one line."""
+    """Description of the machine in one line."""
     return f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, torch {version('torch')}"
 
 

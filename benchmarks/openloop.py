@@ -1,4 +1,4 @@
-"""Open-loop load: requests come when they come, and wait at the server's cost.
+"""Open-loop load: requests arrive at fixed times, whether or not earlier ones have been answered.
 
 A client that asks again only after its answer slows down with the server, and so does not see the queue that others
 would stand in ("coordinated omission"). Here arrivals are drawn beforehand, and a request's latency counts from the
@@ -16,7 +16,7 @@ LIMIT_SECONDS = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What became of one request, in seconds from the start of the load.
+    """The times of one request, in seconds from the start of the load.
 
     Attributes:
         due: When it was to be sent.
@@ -71,7 +71,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def judge(rate: float, requests: Sequence[Request]) -> Trial:
-    """Say what came of a rate."""
+    """Evaluate the requests of a rate."""
     waited = latencies(requests)
     p50, p99 = percentile(waited, 0.5), percentile(waited, 0.99)
     late = [request.sent - request.due for request in requests if request.sent is not None]

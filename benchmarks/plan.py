@@ -26,7 +26,7 @@ QUEUE_CROPS = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is assumed.
+    """Assumptions of the plan.
 
     Attributes:
         pictures_per_day: The load.

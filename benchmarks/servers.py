@@ -1,4 +1,4 @@
-"""The servers that are measured side by side: ours and two that users would pick instead."""
+"""The servers that are measured side by side: ours and two common alternatives."""
 
 import http.client
 import json

@@ -1,4 +1,4 @@
-"""The service against the bare engine, and against what users would pick instead: ``make bench``.
+"""The service compared with the bare engine and with two alternative servers: ``make bench``.
 
 The same checkpoint and crops are served by ``smart-iqa serve``, by a plain FastAPI endpoint and by LitServe with
 batching (``benchmarks/peers``; without the package it is reported as missing). All run at once and take turns: those
@@ -42,7 +42,7 @@ SAME_SCORE = 1e-3
 
 @dataclass(kw_only=True)
 class Row:
-    """What one server does with one picture."""
+    """Figures of one server and one picture."""
 
     idle_ms: list[float] = field(default_factory=list)
     saturated: list[float] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What one picture costs in core seconds: the figures that ``docs/scale.md`` is reckoned from.
+"""Measures the cost of one picture in core seconds: the input of ``docs/scale.md``.
 
 All are processor time, not time by the clock, as the machine may do other things as well. It prints them and
 writes ``benchmarks/results/sizing.json``.
@@ -89,7 +89,7 @@ def mosaic(width: int, height: int) -> Image.Image:
 
 
 def crops(contract: Contract, data: bytes) -> Items:
-    """What the engine sees of a picture."""
+    """The crops of a picture."""
     return contract.views(contract.decode(data)).items
 
 
@@ -160,7 +160,7 @@ def ray_costs(seconds: float, size: int) -> dict[str, float]:
 
 @contextmanager
 def cluster() -> Iterator[None]:
-    """A cluster of this machine alone, that tells nobody and leaves nothing."""
+    """A cluster of this machine alone, without usage statistics, whose files are removed at the end."""
     import ray
     from ray import serve
 
@@ -181,7 +181,7 @@ def cluster() -> Iterator[None]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on, below those that Ray's own processes are given."""
+    """A free port, below the range of Ray's own processes."""
     for port in range(18700, 18800):
         with socket.socket() as one, suppress(OSError):
             one.bind(("127.0.0.1", port))
@@ -190,7 +190,7 @@ def free_port() -> int:
 
 
 def wait_for(port: int) -> None:
-    """Wait until somebody listens, for five minutes at most."""
+    """Wait until a server listens, for five minutes at most."""
     until = time.monotonic() + 300
     while True:
         try:

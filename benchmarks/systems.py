@@ -1,4 +1,4 @@
-"""Every system, trained for a moment and served.
+"""Trains every system for a few minutes and serves it.
 
     python -m benchmarks.systems --root BIQ2021 --init mobilenetv2_100.safetensors
 

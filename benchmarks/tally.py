@@ -1,4 +1,4 @@
-"""What became of the requests of ``benchmarks/chaos.py``."""
+"""Outcomes of the requests of ``benchmarks/chaos.py``."""
 
 import statistics
 from collections import Counter
@@ -12,7 +12,7 @@ EXPLAINED = ("engine_failed", "image_quarantined", "deadline_exceeded", "drainin
 
 @dataclass
 class Tally:
-    """What became of the requests.
+    """Outcomes of the requests.
 
     Attributes:
         statuses: By kind of client and status (or what else happened).
@@ -39,7 +39,7 @@ class Tally:
         body: Mapping[str, Any],
         seconds: float,
     ) -> None:
-        """Note what became of a sound picture.
+        """Check and count the answer to an undamaged picture.
 
         Args:
             expected: Scores by digest of the checkpoint and place of the picture.

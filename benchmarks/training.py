@@ -1,4 +1,4 @@
-"""What training costs over a bare loop: ``python -m benchmarks.training``.
+"""Overhead of training over a bare loop: ``python -m benchmarks.training``.
 
 Everything is measured in one run, by turns, with the default recipe's network and steps on pictures that are drawn for
 it. It prints a table and writes ``benchmarks/results/training.json``.

@@ -1,13 +1,13 @@
 """The dynamic micro-batcher: crops of many requests, grouped into batches for the worker threads of the devices.
 
-It is work-conserving, without a timer. A batch goes out as soon as a worker thread is free, with whatever waits then.
-While all are busy only a full batch is formed, and staged for the thread that is free first, so that late arrivals can
-still join any other.
+It is work-conserving and has no timer. As soon as a worker thread is free, a batch is formed of the crops that wait,
+however few. While all threads are busy, only a full batch is formed, and staged for the thread that is free first;
+crops that do not fill a batch stay in the queue, where later ones can join them.
 
     submit --> FairQueue (fair_queue.py) --> _next_batch --> WorkerThreads (workers.py) --> _finish --> caller's future
 
-Everything but the engine's ``run`` happens on the event loop, in plain functions; there is no task that could die.
-The engine and the clock are injected.
+Everything but the engine's ``run`` happens on the event loop, in plain functions; there is no background task that
+could die. The engine and the clock are injected.
 """
 
 import asyncio
@@ -27,27 +27,27 @@ from app.batching.workers import BatchResult, WorkerThreads
 from app.observability.metrics import Metrics
 
 STAGED = 1
-"""Batches handed over beyond those that the worker threads run."""
+"""Batches that wait at the worker threads, beyond those that they run."""
 ATTEMPTS = 2
-"""How often a crop is given to the engine: with others, and alone."""
+"""Attempts for a crop whose batch fails: once with others, once with its own job alone."""
 FAILURES_TO_UNHEALTHY = 3
 RECOVERY_SECONDS = 30.0
-"""An unhealthy engine gets another try after this long without a failure."""
+"""Time without a failure after which an unhealthy engine counts as healthy again."""
 
 
 class Batcher:
-    """Groups crops of concurrent requests; made and used on one event loop.
+    """Groups crops of concurrent requests into batches; created and used on one event loop.
 
     Args:
-        engines: The replicas behind each key that requests may name, one for each worker thread.
-        workers: The threads that run them, shared by all keys.
-        metrics: Where it reports.
-        clock: Seconds from a monotonic clock.
+        engines: Engine replicas by key, one for each worker thread.
+        workers: The threads that run the batches of all keys.
+        metrics: Counts batches, failures and queued crops.
+        clock: Returns seconds of a monotonic clock.
         max_queue_crops: Bound on the crops that wait.
         max_queue_bytes: Bound on their memory.
 
     Attributes:
-        computed_seconds: Time of all batches on the device so far.
+        computed_seconds: Device time of all batches so far.
     """
 
     def __init__(
@@ -96,19 +96,19 @@ class Batcher:
 
     @property
     def healthy(self) -> bool:
-        """Whether requests are worth sending: false for a while once three have failed in a row."""
+        """False after three failures in a row, until a batch succeeds or ``RECOVERY_SECONDS`` pass without one."""
         rested = self._clock() - self._last_failure > RECOVERY_SECONDS
         return self.alive and (self._failures < FAILURES_TO_UNHEALTHY or rested)
 
     def give_up(self) -> None:
-        """Answer whoever waits with ``DeviceLost``, and take nothing further."""
+        """Fail all waiting jobs with ``DeviceLost``, and refuse new ones."""
         self._lose_device()
 
     def put_engine(self, key: str, replicas: Sequence[Engine]) -> None:
-        """Make a further key known, or exchange all that is behind one.
+        """Add a key, or replace the engines of one.
 
         Args:
-            key: Its name.
+            key: Names the engine in submissions.
             replicas: An engine for each worker thread, as many for every key; missing threads are started.
         """
         self._workers.open(len(replicas))
@@ -117,11 +117,11 @@ class Batcher:
         self._engines[key] = replicas
 
     def _cap(self, key: str) -> int:
-        # A batch may go to any thread, also to one whose device is short of memory.
+        # Any thread may get the batch, also the one whose device has the least memory.
         return min(engine.cap for engine in self._engines[key])
 
     def drop_engine(self, key: str) -> None:
-        """Forget a key, now or once none of its jobs waits or runs. Nothing may be submitted for it any more."""
+        """Drop the engines of a key once none of its jobs waits or runs. Nothing may be submitted for it any more."""
         self._leaving.add(key)
         self._report()
 
@@ -134,29 +134,29 @@ class Batcher:
 
     @property
     def keys(self) -> Set[str]:
-        """What may be submitted for."""
+        """Keys that submissions may name."""
         return self._engines.keys() - self._leaving
 
     @property
     def waiting_crops(self) -> int:
-        """Crops that wait."""
+        """Number of crops in the queue."""
         return self._queue.crops
 
     @property
     def drain_seconds(self) -> float:
-        """How long what waits will take, by what its models took lately."""
+        """Estimated seconds until the queue is empty, from the recent batch times of each model."""
         return self._queue.drain_seconds / len(self._workers)
 
     def check(self, crops: int, size: int) -> None:
-        """Raise what a request of that many crops would be refused with now.
+        """Raise an error if a submission of that many crops would be refused now.
 
         Args:
-            crops: How many.
-            size: Their bytes, as far as they are known.
+            crops: Number of crops.
+            size: Their bytes, or a lower bound.
 
         Raises:
-            QueueFull: Too much waits already.
-            DeviceLost: Nothing will be taken any more.
+            QueueFull: The queue has no capacity for them.
+            DeviceLost: A worker thread has ended or hangs.
         """
         self._check_alive()
         self._capacity.check(crops, size)
@@ -165,21 +165,21 @@ class Batcher:
         """Reserve capacity for crops of one picture that will be submitted later, in one part or several.
 
         Args:
-            crops: How many.
+            crops: Number of crops.
             size: Their bytes, at most.
 
         Raises:
-            QueueFull: They do not fit.
-            DeviceLost: Nothing will be taken any more.
+            QueueFull: The queue has no capacity for them.
+            DeviceLost: A worker thread has ended or hangs.
         """
         self._check_alive()
         return self._capacity.reserve(crops, size)
 
     async def submit(self, submission: Submission) -> Answer:
-        """Have work items computed. Cancelling the call takes what still waits out of the queue.
+        """Compute the rows of work items. Cancelling the call removes its waiting items from the queue.
 
         Raises:
-            QueueFull: Too much waits already; never where capacity was reserved.
+            QueueFull: The queue has no capacity for them; never with a reservation.
             DeadlineExceeded: The deadline passed.
             EngineFailed: The engine failed on these items.
             DeviceLost: A worker thread has ended or hangs.
@@ -193,14 +193,14 @@ class Batcher:
         except asyncio.CancelledError:
             self._metrics.dropped.labels("disconnect").inc()
             self._queue.remove(job)
-            # It may have been its turn, with too few crops for a batch to be staged.
+            # This job may have been next, with too few crops for a full batch; the job after it may have enough.
             self._pump()
             raise
         finally:
             expiry.cancel()
 
     def _job(self, submission: Submission) -> Job:
-        """Admit a submission: against its reservation if it has one, else against the capacity that is left."""
+        """Admit a submission: charged to its reservation if it has one, else to the free capacity."""
         items, reservation, now = submission.items, submission.reservation, self._clock()
         self._check_alive()
         if reservation is None:
@@ -225,7 +225,7 @@ class Batcher:
             raise DeviceLost
 
     def _pump(self) -> None:
-        """Hand batches to the worker threads while there is a slot for them."""
+        """Hand batches to the worker threads, up to ``STAGED`` more than there are threads."""
         while len(self._on_device) < len(self._workers) + STAGED and (batch := self._next_batch()) is not None:
             self._on_device[batch] = None
             self._metrics.batch_flush.labels(batch.reason).inc()
@@ -243,7 +243,7 @@ class Batcher:
 
         None if the queue is empty, or if all worker threads are busy and the batch would not be full.
         """
-        self._drop_what_is_over()
+        self._drop_finished()
         if self._retries:
             return self._retries.popleft()
         first = self._queue.next_job()
@@ -261,8 +261,8 @@ class Batcher:
             cost=self._queue.cost(segments),
         )
 
-    def _drop_what_is_over(self) -> None:
-        """Drop jobs whose caller has left or whose deadline has passed, also before their own timers say so."""
+    def _drop_finished(self) -> None:
+        """Drop jobs whose caller has left or whose deadline has passed, even if their timers have not fired yet."""
         now = self._clock()
         for job in [*self._queue, *(batch.segments[0].job for batch in self._retries)]:
             if job.over:
@@ -276,7 +276,7 @@ class Batcher:
         self._pump()
 
     def _finish(self, batch: Batch, result: BatchResult) -> None:
-        """Deliver the rows of a batch, or retry its members."""
+        """Deliver the rows of a batch, or retry its jobs."""
         del self._on_device[batch]
         self.computed_seconds += result.seconds
         self._queue.settle(batch.segments, batch.cost, result.seconds)
@@ -310,7 +310,7 @@ class Batcher:
                 )
 
     def _retry_alone(self, batch: Batch) -> None:
-        """Give every member of a failed batch one more chance, by itself."""
+        """Retry each job of a failed batch in a batch of its own; fail those that were alone already."""
         for segment in batch.segments:
             if segment.job.over:
                 continue
@@ -340,7 +340,7 @@ class Batcher:
         self._report()
 
     def _report(self) -> None:
-        """Update the gauges, and forget models that nobody needs any more."""
+        """Update the gauges, and drop the engines of leaving keys without jobs."""
         if self._leaving:
             self._forget_leaving()
         self._metrics.queue_crops.set(self._queue.crops)

@@ -1,6 +1,6 @@
-"""How much may wait in a queue, and who has capacity reserved.
+"""Queue capacity in crops and bytes, and reservations of it.
 
-A full queue says when to come again (``Retry-After``): when what waits now will have been computed.
+A full queue refuses with ``Retry-After``: the estimated time until the crops in it are computed.
 """
 
 import math
@@ -14,17 +14,17 @@ RETRY_AFTER_CAP = 30
 
 
 class QueueCapacity:
-    """Bounds the crops that wait and those that capacity is reserved for.
+    """Bounds the crops of a queue: those that wait, plus those that are reserved.
 
     Args:
         max_crops: Bound on the crops.
         max_bytes: Bound on their memory.
-        clock: Seconds from a monotonic clock.
-        waiting: Returns how many crops wait, and their bytes.
-        drain_seconds: Returns how long the device will take for what waits.
+        clock: Returns seconds of a monotonic clock.
+        waiting: Returns the number of crops that wait, and their bytes.
+        drain_seconds: Returns the estimated seconds until the queue is empty.
 
     Attributes:
-        reservations: Those that are not used up.
+        reservations: Reservations that are not used up.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class QueueCapacity:
         self._drain_seconds = drain_seconds
 
     def check(self, crops: int, size: int) -> None:
-        """Raise if so many crops of so many bytes in all do not fit now.
+        """Raise an error if that many crops, of that many bytes in all, do not fit now.
 
         Raises:
-            QueueFull: They do not.
+            QueueFull: They do not fit.
         """
-        waiting, held = self._waiting()
-        crops += waiting + sum(reservation.crops for reservation in self.reservations)
-        size += held + sum(reservation.bytes for reservation in self.reservations)
+        waiting_crops, waiting_bytes = self._waiting()
+        crops += waiting_crops + sum(reservation.crops for reservation in self.reservations)
+        size += waiting_bytes + sum(reservation.bytes for reservation in self.reservations)
         if crops > self._max_crops or size > self._max_bytes:
             raise QueueFull(min(max(math.ceil(self._drain_seconds()), 1), RETRY_AFTER_CAP))
 
@@ -59,7 +59,7 @@ class QueueCapacity:
         """Reserve capacity.
 
         Args:
-            crops: How many.
+            crops: Number of crops.
             size: Their bytes, at most.
 
         Raises:
@@ -70,13 +70,13 @@ class QueueCapacity:
 
 
 class Reservation:
-    """Capacity for crops of one picture that are still to come. Leaving it as a context releases what is left.
+    """Capacity for crops of one picture that will be submitted later. Leaving it as a context releases the rest.
 
     Args:
-        reservations: Where it counts for as long as something of it is left.
-        crops: How many.
+        reservations: The set of active reservations; this one stays in it until it is used up or released.
+        crops: Number of crops.
         size: Their memory in bytes, at most.
-        since: When it was made; its crops stand in line as if they had come then.
+        since: When it was made; its crops queue as if they had arrived then.
     """
 
     def __init__(self, reservations: "set[Reservation]", crops: int, size: int, since: float) -> None:
@@ -87,7 +87,7 @@ class Reservation:
         reservations.add(self)
 
     def take(self, crops: int, size: int) -> None:
-        """Use some of it, for crops that have come."""
+        """Use part of the reservation for crops that are being submitted."""
         assert crops <= self.crops, "more crops than were reserved"
         self.crops -= crops
         self.bytes = max(self.bytes - size, 0)
@@ -95,7 +95,7 @@ class Reservation:
             self.release()
 
     def release(self) -> None:
-        """Give back what is left."""
+        """Release the unused rest."""
         self.crops = self.bytes = 0
         self._reservations.discard(self)
 

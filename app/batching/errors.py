@@ -1,15 +1,15 @@
-"""Why a request gets no rows. Each error carries what its caller needs to know."""
+"""Errors of the batcher. Each carries the data that its answer needs."""
 
 
 class BatcherError(Exception):
-    """A request gets no rows."""
+    """The batcher has no rows for a submission."""
 
 
 class QueueFull(BatcherError):
-    """Too much waits already.
+    """The queue has no capacity for the crops.
 
     Attributes:
-        retry_after: When to come again, in whole seconds.
+        retry_after: Whole seconds until a retry may succeed.
     """
 
     def __init__(self, retry_after: int) -> None:
@@ -21,7 +21,7 @@ class DeadlineExceeded(BatcherError):
     """The deadline passed before the rows were there.
 
     Attributes:
-        seconds: How long the request had; None where only the moment of its deadline is known.
+        seconds: Time limit of the request; None where only the moment of its deadline is known.
     """
 
     def __init__(self, seconds: float | None = None) -> None:
@@ -30,14 +30,14 @@ class DeadlineExceeded(BatcherError):
 
 
 class EngineFailed(BatcherError):
-    """The engine failed on this request, also when it was alone."""
+    """The engine failed on this submission, also in a batch of its own."""
 
 
 class DeviceLost(BatcherError):
-    """A worker thread has ended or hangs; only a new process will compute again.
+    """A worker thread has ended or hangs; only a new process can compute again.
 
     Attributes:
-        wanted: What cannot be done to pictures or models any more.
+        wanted: The operation that is impossible now, as a participle for the message: computed, loaded.
     """
 
     def __init__(self, wanted: str = "computed") -> None:

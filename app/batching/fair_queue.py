@@ -1,9 +1,9 @@
-"""The jobs that wait for the device, and whose turn it is.
+"""The fair queue: jobs that wait for the device, and which of them is next.
 
 Start-time fair queueing of device time, on two levels. Between the classes: interactive jobs get nine parts and bulk
-jobs one, so that neither can shut the other out. Within a class: every flow, the jobs of one owner for one model, gets
-the same. Within a flow jobs are served in the order they came; the later rounds of a picture count as come with its
-first. A flow that has not asked for its share has no claim to it later, and the others use it meanwhile.
+jobs one, so that neither can starve the other. Within a class, every flow (the jobs of one owner for one model) gets
+the same. Within a flow, jobs are served in order of arrival; the later rounds of a picture keep the arrival time of its
+first. An idle flow saves up nothing: the others use its share meanwhile.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from app.batching.jobs import Answer, Items, Priority, Rows
 PARTS = {Priority.INTERACTIVE: 9.0, Priority.BULK: 1.0}
 """Shares of device time of the classes while both have jobs."""
 HEAD_START = {Priority.INTERACTIVE: 0.0, Priority.BULK: 0.2}
-"""Device seconds per part by which bulk jobs stand back: a short burst of interactive requests goes before them."""
+"""Handicap of bulk jobs, in device seconds per part: a short burst of interactive requests is served before them."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -27,17 +27,17 @@ class Job:
 
     Attributes:
         key: Names the engine.
-        owner: Name of the key that asked; "" where nobody is told apart.
+        owner: Name of the key that the request came with; "" without keys.
         items: The work items, (N, *shape).
         priority: Class of the request.
-        deadline: When the answer is of no use any more, on the batcher's clock.
-        submitted: When it was submitted.
-        since: From when on it stands in line: when its request came.
-        future: Where its caller waits.
-        taken: Items that are in batches, from the first one on.
+        deadline: Time after which the answer is useless, on the batcher's clock.
+        submitted: Time of its submission.
+        since: Arrival time of its request, which orders the jobs of a flow.
+        future: Its caller awaits this.
+        taken: Number of items that have been put into batches; always the first ones.
         started: When the device began with its first items.
         compute_seconds: Device time of the batches that it was part of.
-        parts: Rows that are there, by the place of their first item.
+        parts: Rows computed so far, by the index of their first item.
     """
 
     key: str
@@ -55,22 +55,22 @@ class Job:
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """What jobs must have in common to share a batch: the engine and the shape of their items."""
+        """Engine key and item shape; only jobs of the same kind share a batch."""
         return self.key, self.items.shape[1:]
 
     @property
     def flow(self) -> tuple[str, str]:
-        """What gets a fair share of the device: the jobs of one owner for one model."""
+        """Owner and engine key; each flow gets a fair share of the device."""
         return self.owner, self.key
 
     @property
     def waiting(self) -> int:
-        """Items that are in no batch yet."""
+        """Number of items that are in no batch yet."""
         return len(self.items) - self.taken
 
     @property
     def item_bytes(self) -> int:
-        """Memory of one item."""
+        """Memory of one item in bytes."""
         return self.items.nbytes // len(self.items)
 
     @property
@@ -96,13 +96,13 @@ class Segment:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Batch:
-    """Segments of one kind that go to the device together.
+    """Segments of jobs of one kind, which the device computes together.
 
     Attributes:
         key: Names the engine.
         segments: Its crops.
-        reason: Why it was sent now, for the metrics: full, idle, retry.
-        cost: Seconds on the device that its flows were charged with.
+        reason: Why it was formed now, for the metrics: full, idle, retry.
+        cost: Estimated device seconds that its flows were charged.
     """
 
     key: str
@@ -122,7 +122,7 @@ class _Flow:
     used: float = 0.0
 
     def first(self, kind: tuple[object, ...] | None) -> Job | None:
-        """The job that came first, of one kind if that is given."""
+        """The first job, of one kind if that is given."""
         return next((job for job in self.jobs if kind is None or job.kind == kind), None)
 
 
@@ -133,7 +133,7 @@ class _Class:
     flows: dict[tuple[str, str], _Flow] = field(default_factory=dict)
     used: float = 0.0
     turn: float = 0.0
-    """Device time used by the flow that was served last."""
+    """Device seconds used by the flow that was served last."""
 
     @property
     def has_jobs(self) -> bool:
@@ -141,7 +141,7 @@ class _Class:
 
 
 class FairQueue:
-    """Jobs in their flows."""
+    """Jobs by class and flow, in the order in which they get the device."""
 
     def __init__(self) -> None:
         self._classes = {priority: _Class(PARTS[priority], HEAD_START[priority]) for priority in Priority}
@@ -152,24 +152,24 @@ class FairQueue:
         self._seconds_per_crop: dict[str, float] = {}
 
     def __iter__(self) -> Iterator[Job]:
-        """All jobs, the more urgent class first."""
+        """All jobs, interactive ones first."""
         for class_ in self._classes.values():
             for flow in class_.flows.values():
                 yield from flow.jobs
 
     @property
     def crops(self) -> int:
-        """Crops that wait."""
+        """Number of crops that wait."""
         return self._crops.total()
 
     @property
     def bytes(self) -> int:
-        """Memory of the items that wait."""
+        """Memory of the items that wait, in bytes."""
         return self._bytes
 
     @property
     def drain_seconds(self) -> float:
-        """Device time of all that waits, by what its models took lately."""
+        """Estimated device seconds of all crops that wait, from the recent batch times of each model."""
         return sum(count * self._cost(key, 1) for key, count in self._crops.items())
 
     def add(self, job: Job) -> None:
@@ -184,53 +184,53 @@ class FairQueue:
         self._count(job, job.waiting)
 
     def remove(self, job: Job) -> None:
-        """Take what still waits of a job out of the queue."""
+        """Remove the waiting items of a job from the queue."""
         if job.waiting:
             self._count(job, -job.waiting)
             self._leave(job)
             job.taken = len(job.items)
 
     def next_job(self, kind: tuple[object, ...] | None = None) -> Job | None:
-        """The job whose turn it is, of one kind if that is given; None if none waits."""
+        """The job that is served next, of one kind if that is given; None if none waits."""
         for class_ in sorted(self._classes.values(), key=lambda class_: class_.used + class_.behind):
-            # The first of the smallest: among equals, the flow that came first.
+            # sorted() is stable: among flows with equal time, the oldest is first.
             for flow in sorted(class_.flows.values(), key=lambda flow: flow.used):
                 if (job := flow.first(kind)) is not None:
                     return job
         return None
 
     def compatible_crops(self, job: Job) -> int:
-        """Crops that could share a batch with that job, its own among them."""
+        """Number of waiting crops that could share a batch with this job, its own included."""
         return self._kinds[job.kind]
 
-    def take(self, first: Job, room: int) -> tuple[Segment, ...]:
-        """Take the crops of a batch out of the queue, and charge their flows with the time that they will take.
+    def take(self, first: Job, most: int) -> tuple[Segment, ...]:
+        """Take the crops of a batch out of the queue, and charge their flows the estimated device time.
 
         Args:
-            first: From ``next_job``; the others are of its kind, in turn.
-            room: Crops at most.
+            first: From ``next_job``; the batch is filled with further jobs of its kind, each the next in turn.
+            most: Largest number of crops.
         """
         segments = []
         job: Job | None = first
-        while room and job is not None:
-            count = min(room, job.waiting)
+        while most and job is not None:
+            count = min(most, job.waiting)
             segments.append(Segment(job=job, start=job.taken, stop=job.taken + count))
             self._count(job, -count)
             self._serve(job, self._cost(job.key, count))
             job.taken += count
-            room -= count
+            most -= count
             if not job.waiting:
                 self._leave(job)
             job = self.next_job(first.kind)
         return tuple(segments)
 
     def settle(self, segments: tuple[Segment, ...], charged: float, seconds: float) -> None:
-        """Correct what the flows of a batch were charged, now that its time is known.
+        """Correct the charge of the flows of a batch, now that its device time is known.
 
         Args:
-            segments: The batch.
-            charged: What ``cost`` was when it was formed.
-            seconds: What it took.
+            segments: The segments of the batch.
+            charged: Its ``cost`` when it was formed.
+            seconds: Its measured device time.
         """
         crops = sum(segment.crops for segment in segments)
         for segment in segments:
@@ -240,11 +240,11 @@ class FairQueue:
         self._seconds_per_crop[key] = now if before is None else 0.8 * before + 0.2 * now
 
     def cost(self, segments: tuple[Segment, ...]) -> float:
-        """Seconds that a batch will probably take."""
+        """Estimated device seconds of a batch."""
         return sum(self._cost(segment.job.key, segment.crops) for segment in segments)
 
     def forget(self, key: str) -> None:
-        """Drop all that is known of a model."""
+        """Drop the statistics and empty flows of a model."""
         self._seconds_per_crop.pop(key, None)
         del self._crops[key]
         for class_ in self._classes.values():

@@ -1,6 +1,6 @@
-"""What others give the batcher and get from it: submissions and answers; and what it asks of an engine.
+"""Types at the batcher's interface: submissions and answers, and the engine protocol.
 
-Types only. What happens to a submission inside is in ``batcher.py`` and ``fair_queue.py``.
+Inside the batcher a submission becomes a ``Job`` (``fair_queue.py``).
 """
 
 import enum
@@ -18,7 +18,7 @@ Rows = NDArray[np.float32]
 
 
 class Engine(Protocol):
-    """What the batcher asks of an engine."""
+    """The part of an engine that the batcher uses."""
 
     @property
     def device(self) -> str:
@@ -33,7 +33,7 @@ class Engine(Protocol):
 
 
 class Priority(enum.IntEnum):
-    """Classes of requests; the lower one is served first."""
+    """Priority classes of requests; interactive ones get most of the device time."""
 
     INTERACTIVE = 0
     BULK = 1
@@ -46,11 +46,11 @@ class Submission:
     Attributes:
         key: Names the engine.
         items: The work items, (N, *shape), N at least 1; only items of one shape share a batch.
-        deadline: When the answer is of no use any more, on the batcher's clock.
+        deadline: Time after which the answer is useless, on the batcher's clock.
         priority: Class of the request.
-        owner: Name of the key that asked; owners share the device fairly. "" where nobody is told apart.
-        reservation: Capacity that was reserved for these items; without one the queue may be full.
-        since: When the request came, if that was before its submission. A reservation says so by itself.
+        owner: Name of the key that the request came with; owners share the device fairly. "" without keys.
+        reservation: Capacity that was reserved for these items; without one the queue may refuse them.
+        since: Arrival time of the request, if before the submission. Ignored with a reservation, which has its own.
     """
 
     key: str
@@ -67,9 +67,9 @@ class Answer:
     """Rows of a submission's items.
 
     Attributes:
-        rows_ND: One row per item, as the engine gives them.
+        rows_ND: One row per item, in the order of the items.
         queue_seconds: From submission until the device began with its first items.
-        compute_seconds: Time of its batches on the device.
+        compute_seconds: Device time of its batches.
     """
 
     rows_ND: Rows
@@ -78,16 +78,16 @@ class Answer:
 
 
 class Queue(Protocol):
-    """Takes work items to their rows: the batcher of this process, or the way to those of others.
+    """Computes the rows of work items: the ``Batcher`` of this process, or a ``RemoteQueue`` of engine replicas.
 
-    ``Batcher`` says what the methods do.
+    ``Batcher`` documents the methods.
     """
 
     def check(self, crops: int, size: int) -> None:
-        """Raise what a request of that many crops would be refused with now."""
+        """Raise an error if a submission of that many crops would be refused now."""
 
     def reserve(self, crops: int, size: int) -> Reservation:
         """Reserve capacity for crops that will be submitted later."""
 
     async def submit(self, submission: Submission) -> Answer:
-        """Have work items computed."""
+        """Compute the rows of work items."""

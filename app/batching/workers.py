@@ -1,8 +1,8 @@
 """The worker threads of the devices: they take calls from one queue, run batches, and are watched for hangs.
 
-Each thread is a lane: it has a number and, of every model, an engine replica of its own. The thread that is free first
-has the next call. A call that raises is a result like any other; should a thread end by itself, the owner is told, who
-then answers whoever waits: nobody hangs on a dead device.
+Each thread is a lane: it has a number, and its own engine replica of every model. The thread that is free first takes
+the next call. An exception in a call is part of its result. If a thread ends unexpectedly, ``on_death`` is called, so
+that the batcher can fail all waiting jobs.
 """
 
 import logging
@@ -25,14 +25,14 @@ T = TypeVar("T")
 
 
 class BatchResult(NamedTuple):
-    """What became of a batch.
+    """The outcome of a batch.
 
     Attributes:
-        rows_ND: What the engine gave; of no use beside an error.
-        error: What it raised, if it did.
-        started: When it began, on the clock of the worker threads.
-        seconds: How long it took.
-        device: Name of the device that it ran on.
+        rows_ND: Rows from the engine; empty after an error.
+        error: Exception from the engine; None if it succeeded.
+        started: When the batch began, on the clock of the worker threads.
+        seconds: Device time.
+        device: Name of the device.
     """
 
     rows_ND: Rows
@@ -42,12 +42,12 @@ class BatchResult(NamedTuple):
     device: str
 
     def fault(self, crops: int) -> Exception | None:
-        """What is wrong with it, as the answer to that many crops; None if nothing is."""
+        """The engine's exception, or the defect of its rows for that many crops; None if they are valid."""
         return self.error or _fault(self.rows_ND, crops)
 
 
 def _fault(rows_ND: Rows, crops: int) -> Exception | None:
-    # Not even an array, perhaps: an exception here, on the event loop, would leave all callers of the batch waiting.
+    # Checks even that it is an array: an exception here, on the event loop, would leave the batch's callers waiting.
     if not isinstance(rows_ND, np.ndarray) or rows_ND.dtype.kind != "f" or rows_ND.ndim != 2 or len(rows_ND) != crops:
         return ValueError("not a row of numbers for each crop")
     return None if np.isfinite(rows_ND).all() else ArithmeticError("a row is not a number")
@@ -59,15 +59,15 @@ class _Running(NamedTuple):
 
 
 class WorkerThreads:
-    """Supervised threads behind one queue.
+    """Worker threads that take calls from one queue.
 
     Args:
-        count: How many.
-        clock: Seconds from a monotonic clock.
-        hang_seconds: A batch that runs for longer will not come back.
+        count: Number of threads.
+        clock: Returns seconds of a monotonic clock.
+        hang_seconds: A batch that runs for longer counts as hanging.
 
     Attributes:
-        on_death: Called on a thread as it ends without having been asked to.
+        on_death: Called on a thread that ends without ``close``.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class WorkerThreads:
         self._hang_seconds = hang_seconds
         self._calls: queue.SimpleQueue[tuple[Callable[[int], Any], Future[Any]] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        # What each lane runs; each entry is written by its own thread.
+        # The batch that each lane runs; only the lane's own thread writes its entry.
         self._running: list[_Running | None] = []
         self.open(count)
 
@@ -86,7 +86,7 @@ class WorkerThreads:
         return len(self._threads)
 
     def open(self, count: int) -> None:
-        """Have at least that many threads."""
+        """Start threads until there are that many."""
         for lane in range(len(self), count):
             self._running.append(None)
             thread = threading.Thread(target=self._main, args=(lane,), name=f"lane-{lane}", daemon=True)
@@ -95,23 +95,23 @@ class WorkerThreads:
 
     @property
     def alive(self) -> bool:
-        """Whether all threads still run calls."""
+        """Whether all threads are running."""
         return all(thread.is_alive() for thread in self._threads)
 
     @property
     def hanging(self) -> list[str]:
         """Devices of the threads whose batch hangs."""
         now = self._clock()
-        return [one.device for one in self._running if one is not None and now - one.began > self._hang_seconds]
+        return [run.device for run in self._running if run is not None and now - run.began > self._hang_seconds]
 
     def run(self, call: Callable[[int], T]) -> "Future[T]":
-        """Queue a call, which gets the number of its lane. Callbacks of the future run on the lane's thread."""
+        """Queue a call; its argument is the number of its lane. Callbacks of the future run on the lane's thread."""
         future: Future[T] = Future()
         self._calls.put((call, future))
         return future
 
     def compute(self, replicas: Sequence[Engine], parts: list[Items]) -> "Future[BatchResult]":
-        """Queue a batch; what the engine raises is part of the result.
+        """Queue a batch; an exception of the engine is part of the result.
 
         Args:
             replicas: An engine for each lane.
@@ -120,7 +120,7 @@ class WorkerThreads:
         return self.run(partial(self._compute, replicas, parts))
 
     def close(self) -> None:
-        """Let the calls that are queued finish, then end the threads; one that hangs is left behind."""
+        """Finish the queued calls, then end the threads. A thread that hangs is left after ``CLOSE_SECONDS``."""
         for _ in self._threads:
             self._calls.put(None)
         latest = time.monotonic() + CLOSE_SECONDS
@@ -130,21 +130,21 @@ class WorkerThreads:
     def _compute(self, replicas: Sequence[Engine], parts: list[Items], lane: int) -> BatchResult:
         engine, started = replicas[lane], self._clock()
         self._running[lane] = _Running(engine.device, started)
-        # A batch that fails has had the device too: its time is told as well.
+        # A failed batch has used the device too, so its time is measured as well.
         error: Exception | None = None
         rows_ND: Rows = np.empty((0, 0), np.float32)
         try:
             rows_ND = engine.run(parts)
         except Exception as caught:
             log.exception("a batch failed")
-            # The traceback's frames hold the batch's memory on the device, which the retry will need.
+            # Without the traceback, whose frames keep the batch's device memory; the retry needs it.
             error = caught.with_traceback(None)
         finally:
             self._running[lane] = None
         return BatchResult(rows_ND, error, started, self._clock() - started, engine.device)
 
     def _main(self, lane: int) -> None:
-        asked_to = False
+        closed = False
         try:
             while (queued := self._calls.get()) is not None:
                 call, future = queued
@@ -158,7 +158,7 @@ class WorkerThreads:
                         future.set_result(result)
                         del result
                 del queued, call, future
-            asked_to = True
+            closed = True
         finally:
-            if not asked_to:
+            if not closed:
                 self.on_death()

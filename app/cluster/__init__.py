@@ -2,6 +2,7 @@
 
     client --> Ingress replicas (the application; decode and cut) --crops--> Engine replicas (batcher, models)
 
-``application.py`` puts the two together, ``ingress.py`` and ``engine.py`` are the two kinds of replica, ``remote.py``
-is the way from one to the other, ``autoscaling.py`` says how many engines are wanted.
+``application.py`` builds the Serve application, ``ingress.py`` and ``engine.py`` are the two kinds of replica,
+``remote.py`` is the client that ingress replicas call engine replicas with, ``autoscaling.py`` decides the number of
+engine replicas.
 """

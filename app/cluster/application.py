@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 NAME = "smart-iqa"
 QUIET = {"enable_access_log": False}
-"""The application writes its own line for each request, without addresses."""
+"""Turns Serve's access log off: the application logs each request itself, without URLs."""
 MAX_REPLICAS = 8
-"""Of each kind, where nothing else is said."""
+"""Default limit on the replicas of each kind."""
 
 
 def build(args: dict[str, Any]) -> "Application":
-    """Make the application of a config file.
+    """Build the application of a config file.
 
     Args:
-        args: Settings by name, as the variables ``SMARTIQA_*`` of the process that builds and stronger than those.
-            Numbers of replicas and what each one gets of its node are settings of the deployments.
+        args: Settings by name. They override the variables ``SMARTIQA_*`` of the process that builds the application.
+            Numbers of replicas and their resources are options of the deployments instead.
 
     Raises:
-        ValueError: A setting is not what it should be.
+        ValueError: A setting is invalid.
     """
     try:
         return application(Settings(**args))
@@ -42,17 +42,17 @@ def build(args: dict[str, Any]) -> "Application":
 
 
 def application(settings: Settings, most: int = MAX_REPLICAS) -> "Application":
-    """Put the application together.
+    """Build the application.
 
     Args:
         settings: How to run.
-        most: Replicas of each kind at most.
+        most: Largest number of replicas of each kind.
     """
     given = settings.model_dump(mode="json")
     engines = serve.deployment(
         EngineReplica,
         name=ENGINE,
-        # The queue of a replica has its own bound, in crops; this one lets it be reached.
+        # The replica's own queue refuses first: its bound is in crops, and a request has at least one.
         max_ongoing_requests=settings.max_queue_crops,
         autoscaling_config=autoscaling.options(1, most),
         health_check_period_s=5,
@@ -62,7 +62,7 @@ def application(settings: Settings, most: int = MAX_REPLICAS) -> "Application":
     ingress = serve.deployment(
         serve.ingress()(IngressReplica),
         name=INGRESS,
-        # What is too much is refused by the application itself, with a problem that says when to come again.
+        # The application itself refuses surplus requests, with a problem and Retry-After.
         max_ongoing_requests=settings.max_connections,
         autoscaling_config={"min_replicas": 1, "max_replicas": most, "target_ongoing_requests": 16},
         logging_config=QUIET,

@@ -1,14 +1,14 @@
-"""How many engine replicas there should be: enough for what they compute, and for what waits.
+"""Decides the number of engine replicas: enough for the crops that they compute, and for those that wait.
 
 Each replica's ``record_autoscaling_stats()`` returns a dictionary of three numbers:
 
     queued_crops    crops that wait for its device
-    drain_seconds   time that its device needs for them, by what its models took lately; 0 before its first batch
+    drain_seconds   estimated device time for them, from the recent batch times of its models; 0 before its first batch
     busy            share of the last ``LOOK_BACK_SECONDS`` in which it computed, 0 to 1, mean of its lanes
 
-With ``options``, Ray Serve samples them every three seconds; every ten, its controller gets them. It calls
-``by_queued_crops``.
-Ray is not imported here: the decision is arithmetic, and ``benchmarks/autoscaling.py`` runs this code through a day.
+With ``options``, Ray Serve samples these numbers every three seconds and sends them to its controller every ten. The
+controller calls ``by_queued_crops``.
+Ray is not imported here: the decision is arithmetic, and ``benchmarks/autoscaling.py`` simulates a day with this code.
 """
 
 import math
@@ -17,21 +17,21 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 TARGET_BUSY = 0.7
-"""The share of its time that a replica should compute. What is left takes up the chance in arrivals."""
+"""Target share of its time that a replica computes. The rest absorbs random peaks in arrivals."""
 DRAIN_WITHIN_SECONDS = 2.0
-"""What waits should be done after this long, beside what arrives meanwhile."""
+"""Time in which the queues should be empty, besides new arrivals."""
 LOOK_BACK_SECONDS = 15.0
-"""Ray Serve samples five times in it."""
+"""Period that ``busy`` is averaged over; Ray Serve takes five samples in it."""
 UPSCALE_DELAY_SECONDS = 0.0
 DOWNSCALE_DELAY_SECONDS = 600.0
-"""Fewer replicas must have been enough for so long without a break before any is stopped."""
+"""Replicas are stopped only after fewer have been enough for this long without a break."""
 DOWNSCALING_FACTOR = 0.5
-"""Half of those that are too many go at a time, so that a spike that comes back soon finds some of them."""
+"""Share of the surplus replicas that is stopped at a time, so that some are left for a spike that soon recurs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What one replica reports; the module says what the numbers mean."""
+    """The numbers that one replica reports; the module docstring defines them."""
 
     queued_crops: float = 0.0
     drain_seconds: float = 0.0
@@ -39,7 +39,7 @@ class Load:
 
 
 class Context(Protocol):
-    """What is read of ``ray.serve.config.AutoscalingContext``."""
+    """The attributes of ``ray.serve.config.AutoscalingContext`` that are used here."""
 
     raw_metrics: Mapping[str, Mapping[Any, Any]] | None
     target_num_replicas: int
@@ -48,21 +48,21 @@ class Context(Protocol):
 def wanted(
     loads: Iterable[Load], *, target_busy: float = TARGET_BUSY, drain_within: float = DRAIN_WITHIN_SECONDS
 ) -> int:
-    """How many replicas the load wants, those that there are included.
+    """Number of replicas that the load needs in total.
 
-    What is being computed, in replicas, is the sum of the shares; spread over enough of them, each is at the target.
-    What waits is as much work as it takes seconds, and wants as many replicas more as get it done in time. How many
-    replicas there are is no part of it: one that has just started and reports nothing changes nothing, and while
-    replicas start, the same load wants no more of them. A replica that does not know yet how long its crops take has
-    the pace of the others.
+    The sum of the busy shares is the work under way, in replicas; divided by the target share, it is the number of
+    replicas for it. The waiting crops need a number of device seconds, and as many more replicas as finish them in
+    time. The current number of replicas has no influence: a new one that reports nothing changes nothing, and while
+    replicas start, the same load does not ask for more. A replica without batch times yet is assumed to be as fast as
+    the others.
 
     Args:
-        loads: What the replicas report.
-        target_busy: The share of its time that a replica should compute.
+        loads: The reports of the replicas.
+        target_busy: Target share of its time that a replica computes.
         drain_within: Seconds within which the queues should be empty.
 
     Returns:
-        The number, without regard to the least and the most that there may be; 0 where nothing is asked for.
+        The number, before it is clipped to the limits of the deployment; 0 without load.
     """
     loads = list(loads)
     computing = sum(load.busy for load in loads)
@@ -70,23 +70,23 @@ def wanted(
     crops = sum(load.queued_crops for load in timed)
     seconds_per_crop = sum(load.drain_seconds for load in timed) / crops if crops else 0.0
     waiting = seconds_per_crop * sum(load.queued_crops for load in loads)
-    # Rounded: 0.7 three times, by 0.7, is a little above three.
+    # Rounded first, so that a floating-point error just above a whole number does not add a replica.
     return math.ceil(round(computing / target_busy + waiting / drain_within, 6))
 
 
 def by_queued_crops(context: Context) -> tuple[int, dict[str, Any]]:
     """Ray Serve's autoscaling policy for engine replicas.
 
-    It reads each replica's latest sample, not the mean over the look-back: ``busy`` is a mean already, and a queue
-    counts as it is now. Serve itself clips the number to ``min_replicas`` and ``max_replicas``, and applies delays and
-    the factor.
+    It reads each replica's latest sample, not the mean over the look-back period: ``busy`` is a mean already, and only
+    the current queue matters. Serve itself clips the number to ``min_replicas`` and ``max_replicas``, and applies the
+    delays and the downscaling factor.
 
     Args:
         context: From Serve's controller, an ``AutoscalingContext``.
 
     Returns:
-        How many replicas there should be, and nothing to remember. Where no replica has reported, as after a restart
-        of the controller, it stays at what it is.
+        The number of replicas, and an empty state. If no replica has reported, as after a restart of the controller,
+        the number stays as it is.
     """
     latest: dict[Any, dict[str, float]] = {}
     for name in ("queued_crops", "drain_seconds", "busy"):
@@ -102,8 +102,8 @@ def options(least: int, most: int) -> dict[str, Any]:
     """The ``autoscaling_config`` of a deployment whose replicas report as above.
 
     Args:
-        least: Replicas that are always there; they alone meet a sudden rise, until others have started.
-        most: Replicas at most; what they cannot do is shed.
+        least: Smallest number of replicas; they alone serve a sudden rise until others have started.
+        most: Largest number of replicas; load beyond their capacity is shed.
     """
     return {
         "min_replicas": least,

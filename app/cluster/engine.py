@@ -1,4 +1,4 @@
-"""A replica that computes: models on the device that Ray gave it, and our batcher before them."""
+"""Engine replica: models on the device that Ray assigned to it, behind a batcher."""
 
 import asyncio
 import time
@@ -18,23 +18,23 @@ from app.observability.metrics import Metrics
 from app.settings import Settings
 
 FACTS_SECONDS = 5.0
-"""How often an ingress replica asks for the facts of the models."""
+"""Interval at which an ingress replica fetches the facts of the models."""
 
 
 class Unknown(NamedTuple):
-    """The replica does not have that model, or not any more."""
+    """Result of a submission for a model that the replica has not loaded, or has dropped."""
 
 
 class RemoteSubmission(NamedTuple):
-    """A ``Submission`` on its way to a replica, with times that do not depend on a clock: two machines share none.
+    """A ``Submission`` sent to a replica. Its times are durations, since two machines share no clock.
 
     Attributes:
         key: Names the engine.
-        items: The work items; in the replica they lie in Ray's object store, and are not copied before the batch.
-        seconds: How long the answer will be of use.
-        waited: How long the request has stood in line already.
+        items: The work items. In the replica they lie in Ray's object store, without a copy before the batch.
+        seconds: Time left until the deadline.
+        waited: Time since the request arrived.
         priority: Class of the request.
-        owner: Name of the key that asked.
+        owner: Name of the key that the request came with.
     """
 
     key: str
@@ -46,10 +46,10 @@ class RemoteSubmission(NamedTuple):
 
 
 class EngineReplica:
-    """Answers submissions of ingress replicas; Ray Serve makes it, looks after it and tells it of changes.
+    """Computes the submissions of ingress replicas. Ray Serve creates, checks and reconfigures it.
 
     Args:
-        settings: As for ``Settings``; ``device`` is what Ray leaves visible.
+        settings: Fields of ``Settings``; of the GPUs, only those that Ray assigned are visible.
     """
 
     async def __init__(self, settings: Mapping[str, Any]) -> None:  # type: ignore[misc]  # Ray Serve awaits it
@@ -64,16 +64,16 @@ class EngineReplica:
         ready = asyncio.get_running_loop().create_future()
         self._manager.start(ready.set_result)
         while not ready.done():
-            if self._manager.trouble is not None:
-                raise RuntimeError(self._manager.trouble)
+            if self._manager.unready_reason is not None:
+                raise RuntimeError(self._manager.unready_reason)
             await asyncio.wait([ready], timeout=0.1)
         self._models = ready.result()
 
     async def reconfigure(self, config: Mapping[str, Any]) -> None:
-        """Exchange the models if the deployment's ``user_config`` names other ``checkpoints``; ours work on meanwhile.
+        """Exchange the models if the deployment's ``user_config`` names other ``checkpoints``; requests go on.
 
         Raises:
-            CheckpointError, GoldenMismatch, ValueError: A checkpoint cannot be used; the models that are there stay.
+            CheckpointError, GoldenMismatch, ValueError: A checkpoint cannot be used; the current models stay.
         """
         folders = [Path(folder) for folder in config.get("checkpoints", ())] or [*self._settings.checkpoints]
         if folders != [*self._configured]:
@@ -81,7 +81,7 @@ class EngineReplica:
             self._configured = folders
 
     async def reload(self, folders: Sequence[Path] = ()) -> dict[str, str]:
-        """Load and prove checkpoints, then answer for them; for the old ones too, until no ingress can ask for them.
+        """Load and check checkpoints, then serve them. Old models stay until no ingress replica can submit for them.
 
         Args:
             folders: The checkpoints; the configured ones if empty.
@@ -90,18 +90,18 @@ class EngineReplica:
             The digests by name.
 
         Raises:
-            CheckpointError, GoldenMismatch, ValueError: A checkpoint cannot be used; the models that are there stay.
+            CheckpointError, GoldenMismatch, ValueError: A checkpoint cannot be used; the current models stay.
         """
         old, self._models = self._models, await self._manager.reload(folders or self._configured, self._models)
         gone = {key for model in old.values() for key in model.keys} - self._keys
         if gone:
-            # An ingress that asked for facts just before may still send what it has let in since.
+            # An ingress replica that fetched the old facts just before admits requests for them until its next fetch.
             seconds = 2 * self._settings.deadline_seconds + FACTS_SECONDS
             asyncio.get_running_loop().call_later(seconds, self._forget, gone)
         return {name: model.digest for name, model in self._models.items()}
 
     def _forget(self, keys: set[str]) -> None:
-        # A model may have come back in the meantime.
+        # Except models that have been loaded again in the meantime.
         self._manager.forget(sorted(keys - self._keys))
 
     @property
@@ -109,10 +109,10 @@ class EngineReplica:
         return {key for model in self._models.values() for key in model.keys}
 
     async def submit(self, submission: RemoteSubmission) -> Answer | BatcherError | Unknown:
-        """Have crops scored.
+        """Compute the rows of work items.
 
         Returns:
-            The rows; or why there are none. It is no exception, which Ray would write into its log each time.
+            The answer, or the error. Errors are returned, not raised, since Ray would log each exception.
         """
         if submission.key not in self._manager.batcher.keys:
             return Unknown()
@@ -132,7 +132,7 @@ class EngineReplica:
             return error.with_traceback(None)
 
     def facts(self) -> list[ServedModel]:
-        """What requests need to know of the models, the default one first."""
+        """The facts of the loaded models, the default one first."""
         return [model.facts() for model in self._models.values()]
 
     def collect(self) -> Collected:
@@ -140,7 +140,7 @@ class EngineReplica:
         return collect(self._metrics)
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """What ``autoscaling.by_queued_crops`` goes by."""
+        """The numbers for ``autoscaling.by_queued_crops``."""
         batcher = self._manager.batcher
         return {
             "queued_crops": float(batcher.waiting_crops),
@@ -149,7 +149,7 @@ class EngineReplica:
         }
 
     def _busy(self) -> float:
-        """The share of the last seconds in which it computed, mean of its lanes."""
+        """Share of the last ``LOOK_BACK_SECONDS`` in which it computed, mean of its lanes."""
         now, computed = self._clock(), self._manager.batcher.computed_seconds
         self._samples.append((now, computed))
         while len(self._samples) > 2 and self._samples[1][0] <= now - LOOK_BACK_SECONDS:
@@ -158,10 +158,10 @@ class EngineReplica:
         return min((computed - before) / max(now - began, 1e-6) / len(self._manager.workers), 1.0)
 
     def check_health(self) -> None:
-        """Have Ray replace a replica that has lost its device.
+        """Health check of Ray Serve, which replaces the replica if it fails.
 
         Raises:
-            RuntimeError: It has.
+            RuntimeError: A worker thread has ended or hangs.
         """
         if not self._manager.alive:
             raise RuntimeError("a lane of the device has ended or hangs")

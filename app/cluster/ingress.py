@@ -1,4 +1,4 @@
-"""A replica that clients reach: the application itself, whose models are elsewhere."""
+"""Ingress replica: the HTTP application, with its models in engine replicas."""
 
 import time
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class IngressReplica:
     """Decodes pictures, cuts their crops and sends them to the engine replicas.
 
     Args:
-        settings: As for ``Settings``.
+        settings: Fields of ``Settings``.
         engines: Handle of the engine deployment.
     """
 
@@ -33,7 +33,7 @@ class IngressReplica:
         logs.configure(self._settings)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        """What Ray Serve answers requests with."""
+        """Build the ASGI application; Ray Serve calls this."""
         clock = time.monotonic
         app = create_app(
             self._settings, clock=clock, manager=lambda _: RemoteModelManager(self._engines, self._settings, clock)
@@ -52,7 +52,7 @@ class IngressReplica:
 
 
 class _WithoutId:
-    """Leaves the request's id out of an answer, since Ray's proxy adds it in any case, and knows the same."""
+    """Removes the request id from answers, since Ray's proxy always adds the same one."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

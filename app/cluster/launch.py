@@ -1,4 +1,4 @@
-"""``smart-iqa serve --ray``: the application from start to drain, in a cluster of its own or in one that is there."""
+"""``smart-iqa serve --ray``: starts, serves and drains the application, in a new local cluster or an existing one."""
 
 import logging
 import os
@@ -21,24 +21,24 @@ TICK_SECONDS = 0.5
 
 
 def run(settings: Settings, address: str | None) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what was accepted.
+    """Serve until SIGTERM or SIGINT, then finish the accepted requests.
 
     Args:
         settings: How to run.
-        address: Of the cluster; None starts one on this machine, with one replica of each kind, which ends with the
+        address: Address of a cluster. None starts one on this machine, with one replica of each kind; it ends with the
             process.
 
     Raises:
         ConnectionError: There is no cluster at that address.
-        RuntimeError: The application cannot be started; Ray's log says why.
+        RuntimeError: The application cannot be started; Ray's log has the reason.
     """
     stop = threading.Event()
     if address is None:
-        # Even a single core is to hold a replica of each kind.
+        # At least 2, so that a machine with one core can hold a replica of each kind.
         ray.init(address="local", num_cpus=max(os.cpu_count() or 1, 2), include_dashboard=False)
     else:
         ray.init(address=address)
-    # After Ray, which takes the signals for itself.
+    # After ``ray.init``, which sets handlers of its own.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
@@ -56,7 +56,7 @@ def run(settings: Settings, address: str | None) -> None:
 
 
 def _drain(settings: Settings) -> None:
-    """Have all ingress replicas refuse new work, and wait until they have answered what they had."""
+    """Have all ingress replicas refuse new work, and wait until they have answered the accepted requests."""
     ingress = serve.get_deployment_handle(INGRESS, NAME)
     ingress.broadcast("drain").results()
     time.sleep(settings.drain_seconds)
@@ -68,9 +68,9 @@ def _drain(settings: Settings) -> None:
 def _in_flight(collected: list[Collected | Exception]) -> float:
     return sum(
         sample.value
-        for one in collected
-        if isinstance(one, Collected)
-        for metric in one.metrics
+        for answer in collected
+        if isinstance(answer, Collected)
+        for metric in answer.metrics
         if metric.name == "smartiqa_requests_in_flight"
         for sample in metric.samples
     )

@@ -1,6 +1,6 @@
-"""The metrics of all replicas in one answer, each sample with the name of its replica.
+"""Merges the metrics of all replicas into one answer, each sample with the name of its replica.
 
-A scrape reaches whichever ingress replica the proxy picks, so that one asks all others.
+Ray's proxy sends a scrape to any one ingress replica, which collects the metrics of all others.
 """
 
 import asyncio
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 log = logging.getLogger("smart_iqa.cluster")
 
 SECONDS = 5.0
-"""Replicas that take longer are left out of a scrape."""
+"""Time limit for a replica's metrics; a scrape leaves slower replicas out."""
 
 
 class Collected(NamedTuple):
-    """What a replica has measured, and its name in the cluster."""
+    """The metrics of a replica, and its name in the cluster."""
 
     replica: str
     metrics: list[Metric]
 
 
 def collect(metrics: Metrics) -> Collected:
-    """Collect the metrics of the replica that this process is."""
+    """Collect the metrics of this process, which is a replica."""
     from ray import serve
 
     name = serve.get_replica_context().replica_id
@@ -37,16 +37,16 @@ def collect(metrics: Metrics) -> Collected:
 
 
 async def gather(*deployments: "DeploymentHandle") -> list[Collected]:
-    """Collect the metrics of all replicas of some deployments that answer in time."""
-    asked = [one.broadcast("collect").results_async(timeout_s=SECONDS, return_exceptions=True) for one in deployments]
+    """Collect the metrics of all replicas of some deployments; those that do not answer in time are left out."""
+    calls = [each.broadcast("collect").results_async(timeout_s=SECONDS, return_exceptions=True) for each in deployments]
     collected: list[Collected] = []
-    for answers in await asyncio.gather(*asked, return_exceptions=True):
+    for answers in await asyncio.gather(*calls, return_exceptions=True):
         for answer in [answers] if isinstance(answers, BaseException) else answers:
             if isinstance(answer, Collected):
                 collected.append(answer)
             else:
                 log.warning("metrics of a replica are missing: %s", type(answer).__name__)
-    return sorted(collected, key=lambda one: one.replica)
+    return sorted(collected, key=lambda entry: entry.replica)
 
 
 def render(collected: Iterable[Collected]) -> bytes:

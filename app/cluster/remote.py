@@ -1,4 +1,4 @@
-"""The way from an ingress replica to the engine replicas: a host of models that are elsewhere."""
+"""Client side of the engine replicas, for an ingress replica: a queue and a model manager that call them."""
 
 import asyncio
 import logging
@@ -23,20 +23,20 @@ log = logging.getLogger("smart_iqa.cluster")
 INGRESS, ENGINE = "Ingress", "Engine"
 """Names of the deployments."""
 AGAIN_SECONDS = 0.05
-"""Pause before crops are sent once more, when the replica that had them is gone or has not got their model."""
+"""Pause before work items are sent again, after their replica has ended or did not have their model."""
 RELOAD_SECONDS = 600.0
 
 
 class RemoteQueue:
-    """Takes work items to the engine replicas.
+    """Sends work items to the engine replicas and waits for their rows.
 
-    Which replica has them is Ray Serve's choice; each has a queue of its own with its own bounds. What has been sent
-    and not been answered is bounded here, so that work which could not be taken is shed before it is decoded.
+    Ray Serve chooses the replica; each has its own queue with its own bounds. This class bounds the items that have
+    been sent and not answered, so that surplus requests are shed before they are decoded.
 
     Args:
         engines: Handle of the engine deployment.
         settings: The bounds.
-        clock: Seconds from a monotonic clock.
+        clock: Returns seconds of a monotonic clock.
     """
 
     def __init__(self, engines: "DeploymentHandle", settings: Settings, clock: Callable[[], float]) -> None:
@@ -53,10 +53,10 @@ class RemoteQueue:
         )
 
     def check(self, crops: int, size: int) -> None:
-        """Raise what a request of that many crops would be refused with now; as ``Batcher.check``.
+        """Raise an error if a submission of that many crops would be refused now; as ``Batcher.check``.
 
         Raises:
-            QueueFull: Too much waits already.
+            QueueFull: The queue has no capacity for them.
         """
         self._capacity.check(crops, size)
 
@@ -64,18 +64,18 @@ class RemoteQueue:
         """Reserve capacity for crops that will be submitted later; as ``Batcher.reserve``.
 
         Raises:
-            QueueFull: They do not fit.
+            QueueFull: The queue has no capacity for them.
         """
         return self._capacity.reserve(crops, size)
 
     async def submit(self, submission: Submission) -> Answer:
-        """Have work items computed; as ``Batcher.submit``.
+        """Compute the rows of work items; as ``Batcher.submit``.
 
-        They are sent again when their replica ends before it has answered: that changes nothing, and Ray Serve leaves
-        it to who asked.
+        If a replica ends before it has answered, the items are sent again: computing is idempotent, and Ray Serve does
+        not retry by itself.
 
         Raises:
-            QueueFull, DeadlineExceeded, EngineFailed: As there.
+            QueueFull, DeadlineExceeded, EngineFailed: As ``Batcher.submit``.
         """
         items, reservation, began = submission.items, submission.reservation, self._clock()
         if reservation is None:
@@ -107,7 +107,7 @@ class RemoteQueue:
             self._bytes -= items.nbytes
 
     async def _send(self, submission: RemoteSubmission) -> Answer | BatcherError | Unknown:
-        """Send crops to one replica, and cancel them there when the caller leaves."""
+        """Send work items to one replica; cancel them there when the caller leaves."""
         from ray.exceptions import RayError, RayTaskError
         from ray.serve.exceptions import RayServeException
 
@@ -123,7 +123,7 @@ class RemoteQueue:
             response.cancel()
             raise
         except RayTaskError:
-            # A defect, which would be one on every replica.
+            # An exception in the replica's code is a defect, and would recur on every replica.
             raise
         except (RayError, RayServeException) as error:
             log.warning("an engine replica did not answer: %s", type(error).__name__)
@@ -131,59 +131,63 @@ class RemoteQueue:
 
 
 class RemoteModelManager:
-    """Knows the models of the engine replicas; otherwise like ``LocalHost``.
+    """The model manager of an ingress replica: its models are in the engine replicas.
 
     Args:
         engines: Handle of the engine deployment.
         settings: How to run.
-        clock: Seconds from a monotonic clock.
+        clock: Returns seconds of a monotonic clock.
+
+    Attributes:
+        queue: Sends work items to the engine replicas.
     """
 
     def __init__(self, engines: "DeploymentHandle", settings: Settings, clock: Callable[[], float]) -> None:
         self._engines = engines
         self._settings = settings
         self._watch: asyncio.Task[None] | None = None
-        self._trouble: str | None = None
+        self._unready_reason: str | None = None
         self.queue = RemoteQueue(engines, settings, clock)
 
     @property
     def alive(self) -> bool:
-        """Always: what fails elsewhere is mended elsewhere."""
+        """Always true: Ray Serve replaces failed engine replicas; a restart of this process would not help."""
         return True
 
     @property
-    def trouble(self) -> str | None:
-        """Why requests should go elsewhere for now."""
-        return self._trouble
+    def unready_reason(self) -> str | None:
+        """Why requests cannot be computed now: no engine replica answers."""
+        return self._unready_reason
 
     def start(self, install: Install) -> None:
-        """Ask for the models from now on, and install them when they have changed."""
-        self._watch = asyncio.get_running_loop().create_task(self._ask(install))
+        """Poll the engine replicas for their models from now on; call ``install`` whenever they have changed."""
+        self._watch = asyncio.get_running_loop().create_task(self._poll(install))
 
-    async def _ask(self, install: Install) -> None:
+    async def _poll(self, install: Install) -> None:
         known: list[str] = []
         while True:
             try:
                 async with asyncio.timeout(FACTS_SECONDS if known else None):
                     models = {model.config.name: model for model in await self._engines.facts.remote()}
-                self._trouble = None
+                self._unready_reason = None
                 if [model.key for model in models.values()] != known:
                     known = [model.key for model in models.values()]
                     install(models)
             except Exception as error:
-                # Whatever it is, the next one may answer.
-                self._trouble = f"no engine replica answers ({type(error).__name__})"
-                log.warning("%s", self._trouble)
+                # Whatever the error, the next poll may succeed.
+                self._unready_reason = f"no engine replica answers ({type(error).__name__})"
+                log.warning("%s", self._unready_reason)
             await asyncio.sleep(FACTS_SECONDS)
 
     async def reload(self, folders: Sequence[Path], current: Mapping[str, ServedModel]) -> Mapping[str, ServedModel]:  # noqa: ARG002
         """Have all engine replicas load the configured checkpoints again.
 
-        Replicas that start later load what the deployment is configured with, so nothing else can be asked for here.
+        Other checkpoints are refused: replicas that start later would load the configured ones.
 
         Raises:
-            ValueError: Other folders are asked for.
-            Exception: A replica's reason not to take one; those that took it will go back to it when they are replaced.
+            ValueError: The folders are not the configured checkpoints.
+            Exception: The first error of a replica. Others may have loaded the new files already; a replica that starts
+                later loads the files that are there then.
         """
         if folders and tuple(folders) != self._settings.checkpoints:
             raise ValueError("replicas load what the deployment's config says: deploy it with these checkpoints")
@@ -199,9 +203,9 @@ class RemoteModelManager:
         )
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Nothing is held here."""
+        """Do nothing: this process holds no engines."""
 
     def close(self) -> None:
-        """Ask no more."""
+        """Stop polling."""
         if self._watch is not None:
             self._watch.cancel()

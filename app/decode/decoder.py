@@ -1,7 +1,7 @@
 """Decoding off the event loop: a bounded pool of threads, and a bound on the pixels that are decoded at a time.
 
-Pillow releases the interpreter lock while it decodes. With a sandbox each thread has a process decode, and only cuts
-the crops itself.
+Pillow releases the interpreter lock while it decodes. With a sandbox, each thread sends the picture to a decoder
+process and only cuts the crops itself.
 """
 
 import asyncio
@@ -31,13 +31,13 @@ from model.maps.map_crops import MapCrops
 class Decoded(NamedTuple):
     """A decoded picture.
 
-    The full picture is gone by now: while crops wait for the device, nothing else takes memory.
+    The full picture has been freed: while crops wait for the device, only they take memory.
 
     Attributes:
-        facts: Its size, format and hash, and the warnings.
+        facts: Its size, format, hash and warnings.
         rounds: Its crops, or the tokens of the whole picture.
-        preview: A small copy of it, if one was asked for.
-        map_crops: The crops of its map, if they were asked for.
+        preview: A small copy of it, if requested.
+        map_crops: The crops of its map, if requested.
     """
 
     facts: images.Facts
@@ -47,22 +47,22 @@ class Decoded(NamedTuple):
 
 
 class DecoderFull(Exception):
-    """As many pictures are being decoded or wait for it as may be."""
+    """All decoder slots are taken: ``max_decodes`` pictures are being decoded or wait for it."""
 
 
 class CallerGone(Exception):
-    """Nobody waits for the picture any more."""
+    """The caller left while its picture waited to be decoded."""
 
 
 @dataclass
 class _Call:
-    """A picture on its way to a thread, and whether its caller has left."""
+    """A picture that waits for a thread, and whether its caller has left."""
 
     data: bytes
     gone: bool = False
 
     def leave(self) -> None:
-        # In this order: a thread that finds no data knows why.
+        # The flag first: a thread that finds no data must find the flag set.
         self.gone = True
         self.data = b""
 
@@ -71,12 +71,12 @@ class Decoder:
     """Turns encoded pictures into work items.
 
     Args:
-        limits: Dimensions to accept.
-        threads: Pictures decoded at a time.
-        max_decodes: Pictures being decoded or waiting for it.
-        max_inflight_pixels: Pixels of the pictures decoded at a time.
-        sandbox: Processes that decode, as many as there are threads; None decodes in the threads.
-        metrics: Where it reports.
+        limits: Accepted dimensions.
+        threads: Number of pictures that are decoded at a time.
+        max_decodes: Number of pictures that are being decoded or wait for it.
+        max_inflight_pixels: Bound on the pixels of the pictures that are decoded at a time.
+        sandbox: Decoder processes, as many as threads; None decodes in the threads themselves.
+        metrics: Records times, sizes and formats.
     """
 
     def __init__(
@@ -99,10 +99,10 @@ class Decoder:
 
     @contextmanager
     def reserve(self) -> Iterator[None]:
-        """Reserve a slot for a caller with several pictures, which it brings one after the other.
+        """Reserve one slot for several pictures that are decoded one after the other.
 
         Raises:
-            DecoderFull: There is none.
+            DecoderFull: No slot is free.
         """
         self._take_slot()
         try:
@@ -127,14 +127,14 @@ class Decoder:
             data: The encoded picture.
             sha256: Its hash, hexadecimal.
             contract: How it is decoded, resized and cut.
-            crops: How many crops; the contract's count if None.
+            crops: Number of crops; the contract's count if None.
             preview: Whether to keep a small copy of the picture.
             map_crops: Whether to cut the crops of its map too.
-            reserved: Whether it uses the slot from ``reserve``, rather than one of its own.
+            reserved: Whether it uses the slot from ``reserve`` instead of one of its own.
 
         Raises:
             ImageError: The picture cannot be scored.
-            DecoderFull: There is no slot.
+            DecoderFull: No slot is free.
         """
         if not reserved:
             self._take_slot()
@@ -142,12 +142,12 @@ class Decoder:
         del data
         request = DecodeRequest(sha256, contract, self._limits, preview, map_crops)
         future = self._pool.submit(self._decode, call, request, crops)
-        # A caller that leaves takes its picture along, but keeps its slot until a thread has seen that it is gone.
+        # When a caller leaves, its picture is freed at once, but its slot only when a thread has skipped the call.
         if not reserved:
             loop = asyncio.get_running_loop()
             future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._free_slot))
         outcome = asyncio.wrap_future(future)
-        # Also of a picture that fails when its caller has left: nobody else would look, and asyncio would complain.
+        # Retrieves the exception even if the caller has left: asyncio would log one that is never retrieved.
         outcome.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             await asyncio.wait([outcome])
@@ -159,7 +159,7 @@ class Decoder:
         return decoded
 
     def close(self) -> None:
-        """End the threads after what they are doing, and the processes in the middle of it."""
+        """Kill the decoder processes, then end the threads; pictures that wait are dropped."""
         if self._sandbox is not None:
             self._sandbox.stop()
         self._pool.shutdown(cancel_futures=True)
@@ -180,10 +180,10 @@ class Decoder:
             return None
         call.data = b""
         decode = _decode_here if self._sandbox is None else self._sandbox.decode
-        with self._metrics.decode_seconds.time(), ExitStack() as held:
+        with self._metrics.decode_seconds.time(), ExitStack() as pixel_holds:
 
             def admit(pixels: int) -> None:
-                held.enter_context(self._pixels.hold(pixels, lambda: call.gone))
+                pixel_holds.enter_context(self._pixels.hold(pixels, lambda: call.gone))
 
             try:
                 facts, pixels_HWC, preview, copy_HWC = decode(data, request, admit)
@@ -199,7 +199,7 @@ class Decoder:
 
 
 def _decode_here(data: bytes, request: DecodeRequest, admit: Callable[[int], object]) -> Resized:
-    """Decode in this thread; otherwise like ``Sandbox.decode``."""
+    """Decode in this thread; same arguments and result as ``Sandbox.decode``."""
     contract = request.contract
     picture = contract.decode(data, request.limits, admit, sha256=request.sha256)
     small = overlay.shrink(picture.image) if request.preview else None
@@ -208,33 +208,33 @@ def _decode_here(data: bytes, request: DecodeRequest, admit: Callable[[int], obj
 
 
 class PixelBudget:
-    """Admits pictures as long as their pixels fit together; the others wait, in the order they came.
+    """Admits pictures while the sum of their pixels is within a bound; the others wait in order of arrival.
 
-    In order, so that a large picture is not kept out by a stream of small ones. Used by the decoder's threads.
+    Arrival order keeps a stream of small pictures from starving a large one. Called by the decoder's threads.
 
     Args:
         most: The bound in pixels.
-        held: Shows the pixels that are admitted.
+        gauge: Shows the pixels that are admitted.
     """
 
-    def __init__(self, most: int, held: Gauge) -> None:
+    def __init__(self, most: int, gauge: Gauge) -> None:
         self._most = most
         self._held = 0
-        self._gauge = held
+        self._gauge = gauge
         self._changed = threading.Condition()
         self._waiting: deque[object] = deque()
 
     @contextmanager
     def hold(self, pixels: int, gone: Callable[[], bool]) -> Iterator[None]:
-        """Wait until so many pixels fit, and hold them until the end.
+        """Wait until that many pixels fit, and hold them until the context ends.
 
         Args:
-            pixels: How many.
-            gone: Returns whether the caller has left; called whenever ``wake`` is.
+            pixels: Number of pixels of the picture.
+            gone: Returns whether the caller has left; called again after each ``wake``.
 
         Raises:
-            TooManyPixels: They would never fit.
-            CallerGone: The caller left while it waited.
+            TooManyPixels: They are more than the bound.
+            CallerGone: The caller left while the picture waited.
         """
         if pixels > self._most:
             raise TooManyPixels(f"{pixels:,} pixels are more than the {self._most:,} that are decoded at a time")
@@ -255,7 +255,7 @@ class PixelBudget:
                 self._changed.notify_all()
 
     def wake(self) -> None:
-        """Have those who wait check again whether their callers are there."""
+        """Make the waiting threads check again whether their callers have left."""
         with self._changed:
             self._changed.notify_all()
 

@@ -1,9 +1,9 @@
-"""Decoding in processes that may crash, hang or turn against us: the service's side.
+"""Decoding in untrusted processes, which may crash, hang or be compromised: the service's side.
 
-Pillow's decoders are C code that reads what strangers send. A worker (``sandbox_worker.py``) holds one picture at a
-time. From it comes a fixed header, a small JSON object whose every field is checked, and raw pixels of a number that
-follows from the checked size: nothing that could make the service run anything. A worker that dies, takes too long or
-answers nonsense costs the picture that it had, and is replaced.
+Pillow's decoders are C code that reads untrusted bytes. A worker process (``sandbox_worker.py``) holds one picture at a
+time. Its answer is a fixed header, a small JSON object whose every field is checked, and raw pixels, whose number
+follows from the checked size: nothing that the service would execute. A worker that dies, takes too long or sends an
+invalid answer is replaced; only the picture that it had fails.
 """
 
 import json
@@ -54,14 +54,14 @@ _ERRORS: dict[str, type[images.ImageError]] = {
 
 
 class DecodeRequest(NamedTuple):
-    """What is to be made of an encoded picture.
+    """How to decode a picture, and which copies of it to make.
 
     Attributes:
         sha256: Hash of its bytes, hexadecimal.
-        contract: Its rules of decoding and resizing are applied.
-        limits: Dimensions to accept.
-        preview: Whether a small copy of the picture is needed.
-        map_crops: Whether the copy that the crops of its map are cut from is needed.
+        contract: Defines decoding and resizing.
+        limits: Accepted dimensions.
+        preview: Whether to make a small copy of the picture.
+        map_crops: Whether to make the copy that the crops of its map are cut from.
     """
 
     sha256: str
@@ -75,10 +75,10 @@ class Resized(NamedTuple):
     """A picture, decoded and resized by a contract.
 
     Attributes:
-        facts: Its size, format and hash, and the warnings.
-        pixels_HWC: What its crops are cut from.
-        preview: A small copy of it, if one was asked for.
-        copy_HWC: What the crops of its map are cut from, if they were asked for.
+        facts: Its size, format, hash and warnings.
+        pixels_HWC: The resized picture, uint8; its crops are cut from this.
+        preview: A small copy of it, if requested.
+        copy_HWC: The copy that the crops of its map are cut from, uint8, if requested.
     """
 
     facts: Facts
@@ -88,9 +88,9 @@ class Resized(NamedTuple):
 
 
 class _Broken(Exception):
-    """The worker cannot be used any more; the text says why, for logs and metrics.
+    """The worker must be replaced. The text is the reason, for logs and metrics.
 
-    ``died``, ``overran`` its time, ran out of ``memory``, or talked ``nonsense``.
+    ``died``, ``overran`` (took too long), ``memory`` (ran out of it) or ``nonsense`` (sent an invalid answer).
     """
 
 
@@ -98,17 +98,17 @@ class Sandbox:
     """A pool of worker processes, used by as many threads.
 
     Args:
-        workers: How many.
+        workers: Number of processes.
         memory_bytes: Address space of each.
-        seconds: CPU time for a picture; three times as much by the clock.
-        replaced: Counts workers that had to be replaced, by reason.
+        seconds: CPU time limit for a picture; the wall time limit is ``WALL_FACTOR`` times that.
+        replaced: Counts replaced workers by reason.
     """
 
     def __init__(self, *, workers: int, memory_bytes: int, seconds: int, replaced: Counter) -> None:
         self._memory_bytes = memory_bytes
         self._seconds = seconds
         self._replaced = replaced
-        self._told = self._stopped = False
+        self._isolation_logged = self._stopped = False
         self._busy: set[_Worker] = set()
         self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
         for _ in range(workers):
@@ -119,11 +119,11 @@ class Sandbox:
 
         Args:
             data: The encoded picture.
-            request: What to make of it.
-            admit: As for ``images.decode``; the worker waits while it runs.
+            request: How to decode it.
+            admit: As for ``images.decode``; the worker waits until it returns.
 
         Raises:
-            ImageError: The picture cannot be scored; ``UndecodableImage`` also if it cost the worker.
+            ImageError: The picture cannot be scored; ``UndecodableImage`` also if the worker had to be replaced.
             RuntimeError: No worker can be started.
         """
         worker = self._idle.get()
@@ -140,7 +140,8 @@ class Sandbox:
                 ) from error
             finally:
                 self._busy.discard(worker)
-                # Whatever ended a conversation in the middle: what is still to come must not meet another picture.
+                # After an exchange that ended early, whatever its reason, the rest of it must not be read as the answer
+                # for the next picture.
                 if not worker.listens:
                     worker.close()
                     worker = worker if self._stopped else self._start()
@@ -148,13 +149,13 @@ class Sandbox:
             self._idle.put(worker)
 
     def stop(self) -> None:
-        """End the workers that are decoding: nobody waits for them any more."""
+        """Kill the workers that are decoding, at shutdown."""
         self._stopped = True
         for worker in tuple(self._busy):
             worker.process.kill()
 
     def close(self) -> None:
-        """End all workers; nobody may be decoding."""
+        """End all workers. No thread may be decoding."""
         while not self._idle.empty():
             self._idle.get().close()
 
@@ -162,7 +163,7 @@ class Sandbox:
         return _Worker(self._memory_bytes, self._seconds)
 
     def _sound(self, worker: "_Worker") -> "_Worker":
-        """Give the worker, or another one if it has died while nobody used it: no picture is to blame for that."""
+        """Return the worker, or a new one if it died while idle, for which no picture is to blame."""
         if worker.process.poll() is not None:
             self._replaced.labels("idle").inc()
             worker.close()
@@ -172,8 +173,8 @@ class Sandbox:
         except _Broken as error:
             worker.close()
             raise RuntimeError("the decoder process cannot be started") from error
-        if not self._told:
-            self._told = True
+        if not self._isolation_logged:
+            self._isolation_logged = True
             log.info("decoder processes run %s", "without a network" if isolated else "WITHOUT network isolation")
         return worker
 
@@ -182,7 +183,7 @@ class _Worker:
     """One process and the socket to it.
 
     Attributes:
-        listens: Whether it waits for a request, rather than being in the middle of one.
+        listens: Whether the process waits for a request; False in the middle of an exchange.
     """
 
     def __init__(self, memory_bytes: int, seconds: int) -> None:
@@ -190,10 +191,10 @@ class _Worker:
         self._isolated: bool | None = None
         self.listens = True
         ours, theirs = socket.socketpair()
-        # Resized pixels should go through at once; the kernel takes less where its settings say so.
+        # Large enough for the resized pixels at once; the kernel may allow less.
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
         root = Path(__file__).resolve().parents[2]
-        # One thread and one arena: both reserve address space that they do not use.
+        # One BLAS thread and one malloc arena: more of them reserve address space that they do not use.
         environment = {"PYTHONPATH": str(root), "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
         command = [sys.executable, "-P", "-s", *PROGRAM, str(memory_bytes), str(seconds)]
         with theirs:
@@ -207,22 +208,22 @@ class _Worker:
         self._socket = ours
 
     def wait_ready(self) -> bool:
-        """Wait for the start, the first time; tells whether the process is cut off from the network.
+        """Wait until the process has started. Returns whether it is isolated from the network.
 
         Raises:
             _Broken: It does not start.
         """
         if self._isolated is None:
-            told = self._receive(2, time.monotonic() + START_SECONDS)
-            if told[:1] != READY:
+            greeting = self._receive(2, time.monotonic() + START_SECONDS)
+            if greeting[:1] != READY:
                 raise _Broken("nonsense")
-            self._isolated = told[1:] == b"\1"
+            self._isolated = greeting[1:] == b"\1"
         return self._isolated
 
     def decode(self, data: bytes, request: DecodeRequest, admit: Callable[[int], object]) -> Resized:
-        """See ``Sandbox``."""
-        told = {"contract": request.contract.to_dict(), "limits": asdict(request.limits)}
-        text = json.dumps({**request._asdict(), **told}).encode()
+        """Decode a picture and resize it; as ``Sandbox.decode``."""
+        encoded = {"contract": request.contract.to_dict(), "limits": asdict(request.limits)}
+        text = json.dumps({**request._asdict(), **encoded}).encode()
         self.listens = False
         until = time.monotonic() + self._wall
         self._send(REQUEST.pack(len(text), len(data)) + text, until)
@@ -245,7 +246,7 @@ class _Worker:
         return self._take_answer(kind, request, pixels, until)
 
     def _ended(self) -> _Broken:
-        """Why the other end is closed."""
+        """The reason why the process has closed its end."""
         with suppress(subprocess.TimeoutExpired):
             if self.process.wait(1) == -signal.SIGXCPU:
                 return _Broken("overran")
@@ -263,23 +264,23 @@ class _Worker:
             raise _Broken("nonsense")
         text = self._receive(json_bytes, until)
         try:
-            told = json.loads(text)
+            answer = json.loads(text)
             if kind == ERROR and not pixel_bytes:
-                error = _error(told)
+                error = _error(answer)
                 self.listens = isinstance(error, images.ImageError)
                 raise error
             if kind != FACTS:
                 raise _Broken("nonsense")
-            facts, small = _facts(told, request.limits, request.sha256), _preview_size(told, request.preview)
+            facts, small = _facts(answer, request.limits, request.sha256), _preview_size(answer, request.preview)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             if self.listens:
                 raise
             raise _Broken("nonsense") from error
         size = request.contract.target_size(facts.width, facts.height)
         larger = layout(request.contract, facts.width, facts.height)[:2] if request.map_crops else (0, 0)
-        # Pixels beyond what was let in would be outside the budget.
-        due = sum(width * height for width, height in (size, small, larger))
-        if facts.width * facts.height != pixels or pixel_bytes != 3 * due:
+        # More pixels than ``admit`` was told would be outside the pixel budget.
+        expected = sum(width * height for width, height in (size, small, larger))
+        if facts.width * facts.height != pixels or pixel_bytes != 3 * expected:
             raise _Broken("nonsense")
         pixels_HWC = self._receive_pixels(size, until)
         preview = (
@@ -323,9 +324,9 @@ def _left(until: float) -> float:
     return max(until - time.monotonic(), 0.001)
 
 
-def _error(told: dict[str, Any]) -> Exception:
-    """The error that a worker tells of, if it is one of ours, with a text that is fit to be shown."""
-    name, detail = told["error"], told.get("detail", "")
+def _error(answer: dict[str, Any]) -> Exception:
+    """The ``ImageError`` of a worker's answer, if its type is known and its text is short and printable."""
+    name, detail = answer["error"], answer.get("detail", "")
     if name == OUT_OF_MEMORY:
         return _Broken("memory")
     if name not in _ERRORS or not isinstance(detail, str):
@@ -335,20 +336,20 @@ def _error(told: dict[str, Any]) -> Exception:
     return _ERRORS[name](detail)
 
 
-def _facts(told: dict[str, Any], limits: Limits, sha256: str) -> Facts:
-    width, height, format_ = told["width"], told["height"], told["format"]
+def _facts(answer: dict[str, Any], limits: Limits, sha256: str) -> Facts:
+    width, height, format_ = answer["width"], answer["height"], answer["format"]
     if type(width) is not int or type(height) is not int or format_ not in images.FORMATS:
         raise ValueError("no facts")
     images.check_size((width, height), limits)
-    warnings = tuple(ImageWarning(name) for name in told["warnings"])
+    warnings = tuple(ImageWarning(name) for name in answer["warnings"])
     return Facts(width=width, height=height, format=format_, sha256=sha256, warnings=warnings)
 
 
-def _preview_size(told: dict[str, Any], preview: bool) -> tuple[int, int]:
-    """Width and height of the small copy; nothing by nothing if none was asked for."""
+def _preview_size(answer: dict[str, Any], preview: bool) -> tuple[int, int]:
+    """Width and height of the small copy; (0, 0) if none was requested."""
     if not preview:
         return 0, 0
-    width, height = told["preview"]
+    width, height = answer["preview"]
     for side in (width, height):
         if type(side) is not int or not 1 <= side <= overlay.LONGEST_SIDE:
             raise ValueError("no preview")

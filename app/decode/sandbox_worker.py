@@ -1,12 +1,12 @@
-"""A process that decodes pictures and can do little else: what ``app/decode/sandbox.py`` starts.
+"""The decoder process that ``app/decode/sandbox.py`` starts: it decodes pictures with few privileges.
 
-It shrinks its own rights before it reads the first byte of a picture: a bounded address space and CPU time, no file
-descriptor beyond the three it has, no file that grows, no core dump, no new privileges, and an empty network where the
-kernel lets it have one. It knows nothing of the service: its environment is empty, torch and the service's modules
-are not loaded. It takes requests from its standard input, a socket, until that closes.
+It drops its privileges before it reads the first byte of a picture: bounded address space and CPU time, no further file
+descriptor than the three it has, no file writes, no core dump, no new privileges, and an empty network namespace where
+the kernel allows one. It has no access to the service: its environment is nearly empty, torch and the service's modules
+are not loaded. It reads requests from its standard input, a socket, until that closes.
 
     request   REQUEST header, a JSON object (the fields of ``DecodeRequest``), the picture
-    answer    SIZE and 8 bytes, when the header has told the pixels; the service sends GO or STOP
+    answer    SIZE and 8 bytes, once the picture's header has given the pixel count; the service sends GO or STOP
               then FACTS or ERROR, ANSWER header, a JSON object, the raw pixels
 """
 
@@ -30,10 +30,10 @@ from model.inference.allocator import keep_freed_memory
 from model.maps import map_crops, overlay
 
 REQUEST = struct.Struct("!IQ")
-"""Bytes of the JSON, bytes of the picture."""
+"""Header of a request: bytes of the JSON, bytes of the picture."""
 PIXELS = struct.Struct("!Q")
 ANSWER = struct.Struct("!IQ")
-"""Bytes of the JSON, bytes of the pixels."""
+"""Header of an answer: bytes of the JSON, bytes of the pixels."""
 READY, SIZE, FACTS, ERROR, GO, STOP = b"R", b"S", b"F", b"E", b"G", b"X"
 OUT_OF_MEMORY = "MemoryError"
 
@@ -42,11 +42,11 @@ _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 
 
 class _Stopped(Exception):
-    """The service does not want this picture any more."""
+    """The service answered SIZE with STOP: the picture is not decoded."""
 
 
 def main() -> None:
-    """Serve requests; arguments are the bytes of memory and the seconds of CPU time a picture."""
+    """Serve requests. Command line: address space in bytes, CPU seconds for each picture."""
     memory_bytes, seconds = int(sys.argv[1]), int(sys.argv[2])
     connection = socket.socket(fileno=0)
     keep_freed_memory()
@@ -62,13 +62,13 @@ def main() -> None:
         try:
             answer(connection, json.loads(request), bytes(data))
         except MemoryError:
-            # What is left of the heap after this is for nobody to rely on.
+            # End the process: its heap is not reliable after this.
             send(connection, ERROR, {"error": OUT_OF_MEMORY})
             return
 
 
 def warm_up() -> None:
-    """Decode a picture of each format, so that no module has to be loaded once files cannot be opened."""
+    """Decode a picture of each format, so that all modules are loaded before opening files is forbidden."""
     Image.init()
     for codec in ("ascii", "latin-1", "utf-8", "utf-16", "utf-16-le", "utf-16-be"):
         b"".decode(codec)
@@ -89,12 +89,12 @@ def warm_up() -> None:
 
 
 def lock_down(memory_bytes: int) -> bool:
-    """Give up what decoding does not need; tells whether the process is cut off from the network."""
+    """Drop all privileges that decoding does not need. Returns whether the process is isolated from the network."""
     libc = ctypes.CDLL(None, use_errno=True)
-    # A user namespace lets an ordinary user have a network namespace; root may have one without.
+    # An ordinary user may create a network namespace only inside a user namespace; root needs none.
     isolated = not libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) or not libc.unshare(_CLONE_NEWNET)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    # After unshare, which clears it.
+    # Set after unshare, which clears it.
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
@@ -103,7 +103,7 @@ def lock_down(memory_bytes: int) -> bool:
     for limit, value in (
         (resource.RLIMIT_AS, memory_bytes),
         (resource.RLIMIT_FSIZE, 0),
-        # Those that are open stay so; closing one does not make room for another.
+        # Open descriptors stay usable, but no new one can be opened, even if one is closed.
         (resource.RLIMIT_NOFILE, 0),
         (resource.RLIMIT_CORE, 0),
     ):
@@ -112,7 +112,7 @@ def lock_down(memory_bytes: int) -> bool:
 
 
 def answer(connection: socket.socket, request: dict[str, Any], data: bytes) -> None:
-    """Decode one picture, resize it by its contract, and send what came of it."""
+    """Decode one picture, resize it by its contract, and send its pixels or the error."""
     contract = Contract.from_dict(request["contract"])
 
     def admit(pixels: int) -> None:
@@ -132,7 +132,7 @@ def answer(connection: socket.socket, request: dict[str, Any], data: bytes) -> N
     facts = picture.facts
     preview = overlay.shrink(picture.image) if request["preview"] else None
     pixels = contract.resized(picture).tobytes()
-    told = {
+    reply = {
         "width": facts.width,
         "height": facts.height,
         "format": facts.format,
@@ -140,27 +140,27 @@ def answer(connection: socket.socket, request: dict[str, Any], data: bytes) -> N
         "preview": preview.size if preview else None,
     }
     copy = map_crops.resized(picture, contract).tobytes() if request["map_crops"] else b""
-    send(connection, FACTS, told, pixels, preview.tobytes() if preview else b"", copy)
+    send(connection, FACTS, reply, pixels, preview.tobytes() if preview else b"", copy)
 
 
-def send(connection: socket.socket, kind: bytes, told: dict[str, Any], *pixels: bytes) -> None:
-    """Send an answer."""
-    text = json.dumps(told).encode()
+def send(connection: socket.socket, kind: bytes, reply: dict[str, Any], *pixels: bytes) -> None:
+    """Send an answer: its kind, its header, the JSON object, the pixels."""
+    text = json.dumps(reply).encode()
     connection.sendall(kind + ANSWER.pack(len(text), sum(map(len, pixels))) + text)
-    # Not even an empty part may follow the last byte that is waited for: the other end may have gone by then.
+    # Skips empty parts: after the last expected byte the service may have closed its end, and sending would fail.
     for part in filter(None, pixels):
         connection.sendall(part)
 
 
 def _limit_time(seconds: int) -> None:
-    """Let this picture have so much CPU time; the limit is one of the whole process, in whole seconds."""
+    """Limit the CPU time of the next picture: the process's limit becomes the time used so far plus ``seconds``."""
     used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(used) + seconds, hard))
 
 
 def _receive(connection: socket.socket, count: int) -> bytearray | None:
-    """Read so many bytes; None if the service has gone."""
+    """Read exactly ``count`` bytes; None if the service has closed its end."""
     data = bytearray(count)
     view, got = memoryview(data), 0
     while got < count:

@@ -1,4 +1,4 @@
-"""Who may ask: keys and admission, checked before a route begins and before a byte of the body is read."""
+"""API keys and admission, checked before a route runs and before a byte of the body is read."""
 
 import time
 from collections.abc import AsyncIterator, Callable
@@ -21,18 +21,18 @@ _HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same
 
 
 class Access:
-    """Who may do what. An admin key opens every door, another key all but the admin's.
+    """Checks API keys. An admin key is valid for every route, an ordinary key for all but ``/admin/*``.
 
     Args:
-        settings: Where the keys are.
-        clock: Seconds from a monotonic clock.
+        settings: The keys, and the files of keys.
+        clock: Returns seconds of a monotonic clock.
 
     Raises:
         ValueError: A key's entry is malformed.
         OSError: A file of keys cannot be read.
 
     Attributes:
-        keys_needed: Whether not only admins need a key.
+        keys_needed: Whether ordinary keys are configured, so that scoring needs a key.
     """
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
@@ -41,11 +41,11 @@ class Access:
         self.keys_needed = self._keys.configured
 
     def user(self, key: str | None, *, always: bool) -> str:
-        """The name of a key's owner, "" if the door is open.
+        """The name of a key's owner; "" if no key is needed.
 
         Args:
-            key: What was sent.
-            always: Whether a key is needed although no ordinary ones are configured.
+            key: The key that the client sent.
+            always: Whether a key is needed even if no ordinary ones are configured.
 
         Raises:
             Problem: The key is missing or unknown.
@@ -61,7 +61,7 @@ class Access:
         """The name of an admin key's owner.
 
         Raises:
-            Problem: The key is missing, unknown, or not an admin's; or there are no admins.
+            Problem: The key is missing, unknown, or not an admin's; or no admin keys are configured.
         """
         if not self._admin_keys.configured:
             raise Problem("not_found", "Not Found")
@@ -95,22 +95,22 @@ SentKey = Annotated[str | None, Depends(_sent_key)]
 
 
 async def need_key(request: Request, key: SentKey) -> None:
-    """Let in who has a key, or everyone where no keys are configured; ``request.state.key`` is the key's name."""
+    """Require a key if ordinary keys are configured; sets ``request.state.key`` to the name of its owner, or ""."""
     request.state.key = request.app.state.access.user(key, always=False)
 
 
 async def need_key_always(request: Request, key: SentKey) -> None:
-    """Let in who has a key, an admin's if there are no others."""
+    """Require a key; without ordinary keys, an admin's. Sets ``request.state.key``."""
     request.state.key = request.app.state.access.user(key, always=True)
 
 
 async def need_admin(request: Request, key: SentKey) -> None:
-    """Let in who has an admin's key."""
+    """Require an admin's key. Sets ``request.state.key``."""
     request.state.key = request.app.state.access.admin(key)
 
 
 async def admit(service: ServiceDep) -> AsyncIterator[None]:
-    """Admit work unless the service drains, and keep the models that it may use until it has ended."""
+    """Refuse the request if the service drains; keep the current models until the request has ended."""
     if service.draining:
         raise Problem("draining", "the service is about to stop; ask another one", RETRY_AFTER)
     with service.generations.hold():

@@ -1,4 +1,4 @@
-"""How much of it one client gets, and how many clients there may be."""
+"""Limits for client connections: how many, how slow, how much."""
 
 import logging
 from dataclasses import dataclass
@@ -7,20 +7,20 @@ from typing import Self
 from app.settings import Settings
 
 SPARE_FILES = 256
-"""What the process needs besides its connections: listeners, checkpoints, devices, libraries."""
+"""File descriptors that the process needs besides its connections: listeners, checkpoints, devices, libraries."""
 
 log = logging.getLogger("smart_iqa.connections")
 
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """How much of it a client gets.
+    """Connection limits and timeouts per client.
 
     Attributes:
-        connections: That may be open at once.
-        head_seconds: For a request's head, and for reading on after an early answer.
-        unread_seconds: For reading an answer.
-        drain_bytes: Read and thrown away after an early answer.
+        connections: Number of connections that may be open at once, of all clients together.
+        head_seconds: Longest time for a request's head, and for discarding the rest of a body after an early answer.
+        unread_seconds: Longest time in which a client does not read its answer.
+        drain_bytes: Bytes of a connection that are discarded at most after an early answer.
     """
 
     connections: int
@@ -30,18 +30,18 @@ class ConnectionLimits:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """Take them from the settings, and raise the process's limit on open files if they need that."""
+        """Derive the limits from the settings, and raise the process's limit on open files as far as they need it."""
         return cls(
             connections=_allowed_by_files(settings.max_connections),
             head_seconds=settings.header_seconds,
             unread_seconds=settings.deadline_seconds,
-            # Who sends too much often sends a few times too much, and reads the answer only then.
+            # A client whose body is too large usually sends all of it, a few times the limit, before it reads.
             drain_bytes=4 * settings.max_body_bytes,
         )
 
 
 def _allowed_by_files(wanted: int) -> int:
-    """Raise the process's limit on open files to what so many connections need; how many it will bear."""
+    """Raise the process's limit on open files for that many connections; returns how many it allows."""
     try:
         import resource
     except ImportError:  # not a POSIX system

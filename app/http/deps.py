@@ -1,4 +1,4 @@
-"""What routes depend on: the service, and the typed request that their parameters make.
+"""FastAPI dependencies of the routes: the service, and a typed ``ScoreRequest`` built from the parameters.
 
 Parameters that several routes share are declared here, once.
 """
@@ -67,7 +67,7 @@ StageQuery = Annotated[
 
 
 def get_service(http: Request) -> Service:
-    """The service that this application holds."""
+    """The service of this application."""
     service: Service = http.app.state.service
     return service
 
@@ -77,7 +77,7 @@ ServiceDep = Annotated[Service, Depends(get_service)]
 
 @dataclass(frozen=True)
 class Parameters:
-    """What every route with pictures can be asked; FastAPI fills it in."""
+    """Parameters of every route that takes pictures; FastAPI fills it in."""
 
     http: Request
     service: ServiceDep
@@ -87,11 +87,16 @@ class Parameters:
     deadline_ms: DeadlineHeader = None
 
     def request(self, priority: str, *, overlay: bool = False, stage: int | None = None) -> ScoreRequest:
-        """Make the request of a route.
+        """Build the ``ScoreRequest`` of a route.
+
+        Args:
+            priority: Name of a ``Priority``, in lower case.
+            overlay: Whether the answer is the picture, tinted by the stage weights.
+            stage: The stage whose activity is drawn; None for a score.
 
         Raises:
-            NotReady, UnknownModel: There is no such model.
-            Problem: The model or the queue cannot serve it.
+            NotReady, UnknownModel: The named model, or any model, is not loaded.
+            Problem: The model does not support the request, or the queue can never hold its crops.
         """
         settings = self.service.settings
         model = self.service.model(self.model)
@@ -100,7 +105,7 @@ class Parameters:
             raise Problem("stages_not_supported", f"the network of {name} has no stages")
         seconds = settings.deadline_seconds
         if self.deadline_ms is not None:
-            # Compared as they are: a float has no room for some of these integers.
+            # Compared in milliseconds: some of these integers are too large for a float.
             seconds = min(self.deadline_ms, seconds * 1000) / 1000
         request = ScoreRequest(
             model=model,
@@ -115,7 +120,7 @@ class Parameters:
         if request.needs_map and model.config.contract.view != "crops":
             raise Problem("map_not_supported", f"{name} sees whole pictures, so it has no local scores")
         if request.max_crops > settings.max_queue_crops:
-            # 429 would have the client come again for ever.
+            # Not 429, with which the client would retry for ever.
             raise Problem(
                 "invalid_parameter",
                 f"crops: the queue never has room for {request.max_crops}, those of the map included",
@@ -132,7 +137,7 @@ class View:
 
 
 async def _if_none_match(_: IfNoneMatchHeader = None) -> None:
-    """Declare the header, which ``upload.py`` reads."""
+    """Declare the header for OpenAPI; ``upload.py`` reads it from the request."""
 
 
 ParametersDep = Annotated[Parameters, Depends()]

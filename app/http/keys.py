@@ -1,7 +1,7 @@
-"""API keys: long random words of which only the SHA-256 is kept.
+"""API keys: long random strings. The service stores only their SHA-256.
 
 A key has 256 random bits, so its plain hash gives nothing away and needs neither salt nor stretching. A file of keys
-holds one ``name sha256`` per line; ``#`` begins a comment, and a name may come twice while a key is being replaced.
+holds one ``name sha256`` per line; ``#`` begins a comment. A name may have two entries while its key is being replaced.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from typing import NamedTuple
 log = logging.getLogger("smart_iqa.keys")
 
 CHECK_SECONDS = 1.0
-"""The file is looked at no more often than this."""
+"""Shortest time between two checks whether the file has changed."""
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -27,12 +27,12 @@ class _Entry(NamedTuple):
 
 
 class Keys:
-    """The keys of one kind, from the settings and from a file that is read again when it changes.
+    """Keys of one kind (ordinary or admin), from the settings and from a file that is reloaded when it changes.
 
     Args:
-        given: Entries of the settings, each ``name:sha256``.
+        given: Entries from the settings, each ``name:sha256``.
         file: A file of entries.
-        clock: Seconds from a monotonic clock.
+        clock: Returns seconds of a monotonic clock.
 
     Raises:
         ValueError: An entry is malformed.
@@ -51,17 +51,17 @@ class Keys:
 
     @property
     def configured(self) -> bool:
-        """Whether keys are asked for; a file that holds none closes the door to everyone."""
+        """Whether a key is required; with an empty file, no key is valid."""
         return bool(self._given) or self._file is not None
 
     def owner(self, key: str) -> str | None:
-        """The name of a key's owner; None for a key that is not known."""
+        """The name of a key's owner; None if the key is unknown."""
         self._refresh()
-        offered = hashlib.sha256(key.encode()).hexdigest()
+        digest = hashlib.sha256(key.encode()).hexdigest()
         owner = None
-        # All entries, whichever matches: the time taken tells nothing about them.
+        # Compares with all entries, also after a match, so that the time reveals nothing about them.
         for entry in (*self._given, *self._read):
-            if secrets.compare_digest(entry.digest, offered):
+            if secrets.compare_digest(entry.digest, digest):
                 owner = entry.name
         return owner
 
@@ -72,7 +72,7 @@ class Keys:
         self._checked = now
         if (stamp := _stamp(self._file)) == self._seen:
             return
-        # Noted before it is read, and even if it is broken: one line in the log is enough.
+        # Set before the file is read: a malformed file is then logged once, not at every check.
         self._seen = stamp
         try:
             self._read = _entries(self._file)
@@ -82,13 +82,13 @@ class Keys:
 
 
 def make(name: str) -> tuple[str, str]:
-    """Make a fresh key.
+    """Generate a key.
 
     Args:
-        name: Its owner.
+        name: Name of its owner.
 
     Returns:
-        The key, and the line for the file.
+        The key, and its line for the file of keys.
 
     Raises:
         ValueError: The name has other characters than letters, digits and ``._-``, or more than 64.
@@ -109,13 +109,13 @@ def _entries(file: Path | None) -> list[_Entry]:
 def _entry(parts: tuple[str, str, str], place: str) -> _Entry:
     name, digest = parts[0].strip(), parts[2].strip().lower()
     if not _NAME.fullmatch(name) or not _SHA256.fullmatch(digest):
-        # Not the text itself: somebody may have put the key there.
+        # The message omits the text of the entry, which may be a key.
         raise ValueError(f"{place}: not a name and a SHA-256 in hexadecimal; `smart-iqa keys make NAME` writes both")
     return _Entry(name, digest)
 
 
 def _stamp(file: Path | None) -> tuple[int, int, int] | None:
-    """What changes when the file does; None if it is not there."""
+    """Modification time, size and inode of the file, to detect changes; None if there is no file."""
     try:
         found = os.stat(file) if file is not None else None
     except OSError:

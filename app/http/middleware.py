@@ -1,6 +1,6 @@
-"""Around every request: its id, security headers, metrics, one log line.
+"""Middleware around every request: request id, security headers, metrics, one log line.
 
-Pure ASGI, so that disconnects stay visible.
+Pure ASGI, so that routes still see disconnects.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ _ID = re.compile(ID_PATTERN)
 SECURITY_HEADERS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    # A score belongs to who asked for it; nothing on the way may keep it.
+    # A score is for its client alone; no proxy may cache it.
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
-"""Of every answer unless its route has set them otherwise."""
+"""Headers of every answer, unless its route has set them already."""
 DOCS_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -40,14 +40,14 @@ DOCS_POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-"""For FastAPI's own pages, which take their scripts from the internet."""
+"""Content policy of FastAPI's documentation pages, which load scripts from the internet."""
 DOCS = ("/docs", "/redoc")
 
 log = logging.getLogger("smart_iqa.access")
 
 
 def add_security_headers(headers: MutableHeaders, path: str) -> None:
-    """Add the security headers that an answer to a request for that path does not have yet."""
+    """Add the security headers that an answer lacks. ``path`` is the path of its request."""
     if path in DOCS:
         headers.setdefault("Content-Security-Policy", DOCS_POLICY)
     for name, value in SECURITY_HEADERS.items():
@@ -55,17 +55,17 @@ def add_security_headers(headers: MutableHeaders, path: str) -> None:
 
 
 class RequestMiddleware:
-    """Gives each request an id (the client's, if it sent a sane one), counts it and logs it.
+    """Gives each request an id (the client's, if that is valid), counts it and logs it.
 
     Args:
-        app: The next application.
-        metrics: Where it reports.
+        app: The wrapped ASGI application.
+        metrics: Counts requests and problems.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
         self.metrics = metrics
-        # From 0 on: else the first problem of a kind would not count as an increase.
+        # All series start at 0: Prometheus would not count the first event of a new series as an increase.
         for code in TABLE:
             metrics.rejections.labels(code)
 
@@ -77,7 +77,7 @@ class RequestMiddleware:
         request_id = sent_id if _ID.fullmatch(sent_id) else uuid.uuid4().hex
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
-        # The name of the key, once it has been checked.
+        # Name of the key's owner, once the key has been checked.
         state["key"] = ""
         status = 0
 
@@ -85,9 +85,9 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                answered = MutableHeaders(scope=message)
-                answered[HEADER] = request_id
-                add_security_headers(answered, scope["path"])
+                headers = MutableHeaders(scope=message)
+                headers[HEADER] = request_id
+                add_security_headers(headers, scope["path"])
             await send(message)
 
         started = time.perf_counter()
@@ -95,7 +95,7 @@ class RequestMiddleware:
         try:
             await self.app(scope, receive, send_with_id)
         except asyncio.CancelledError:
-            # A server that cancels the requests of clients who have left, as Ray's does, may be quicker than we are.
+            # Ray's server cancels a request when its client leaves, perhaps before the route has noticed.
             state.setdefault("problem", "client_disconnected")
             raise
         except Exception:
@@ -107,14 +107,14 @@ class RequestMiddleware:
         finally:
             self.metrics.in_flight.dec()
             seconds = time.perf_counter() - started
-            # The template, never the address that was asked for: that one is anybody's text.
+            # The route template, never the requested URL, which clients can fill with any text.
             route = getattr(scope.get("route"), "path", "unmatched")
             self.metrics.requests.labels(route, str(status)).inc()
             self.metrics.request_seconds.labels(route).observe(seconds)
             code = state.get("problem")
             if code:
                 self.metrics.rejections.labels(code).inc()
-            # Probes and scrapes come every few seconds, for ever.
+            # Probes and scrapes, every few seconds, are logged at DEBUG only.
             level = logging.INFO if scope["method"] == "POST" or code else logging.DEBUG
             log.log(
                 level,

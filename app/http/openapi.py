@@ -10,11 +10,11 @@ from app.http.problems import EVERYWHERE, MEDIA_TYPE, responses
 from app.http.upload import FIELD, MULTIPART
 
 ID_PATTERN = "[A-Za-z0-9._-]{1,64}"
-"""What ids of requests look like."""
+"""Pattern of valid request ids."""
 
 BINARY = {"type": "string", "format": "binary"}
 FORM: dict[str, Any] = {"type": "object", "required": [FIELD], "additionalProperties": False}
-"""A few other fields are ignored; how many and how large is not part of the interface."""
+"""Form schema. A few more fields are ignored; how many and how large is not part of the interface."""
 PICTURE_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -53,7 +53,7 @@ PICTURE_PROBLEMS = responses(
         }
     )
 )
-"""Of every route that takes pictures."""
+"""Problems of every route that takes pictures."""
 _TAG = {
     "description": "Names what the answer follows from; for `If-None-Match`.",
     "required": True,
@@ -95,12 +95,12 @@ _NEVER_SENT = ("HTTPValidationError", "ValidationError")
 
 
 def install(app: FastAPI, *, open_to_all: bool, max_files: int) -> None:
-    """Make the application tell of itself truly.
+    """Correct the application's OpenAPI document: security, problems, headers, and the limit on files.
 
     Args:
         app: The application, with all its routes.
-        open_to_all: Whether only the admin's routes ask for a key.
-        max_files: How many pictures one request may hold.
+        open_to_all: Whether only the ``/admin`` routes need a key.
+        max_files: Largest number of pictures in one request.
     """
 
     def openapi() -> dict[str, Any]:
@@ -129,7 +129,7 @@ def _correct(operation: dict[str, Any], *, public: bool) -> None:
     for parameter in operation.get("parameters", ()):
         _without_null(parameter["schema"])
     if "security" in operation and public:
-        # A key is welcome: it opens the same door.
+        # The key is optional: the empty requirement is an alternative.
         operation["security"].append({})
     answers = operation["responses"]
     for status, answer in list(answers.items()):
@@ -148,7 +148,7 @@ def _correct(operation: dict[str, Any], *, public: bool) -> None:
 
 
 def _add(answers: dict[str, Any], code: str) -> None:
-    """Describe a problem that a route does not know of."""
+    """Add a problem that the route itself does not declare."""
     ((status, described),) = responses(code).items()
     schema = {"$ref": "#/components/schemas/ProblemBody"}
     answer = answers.setdefault(str(status), {"description": "", "content": {MEDIA_TYPE: {"schema": schema}}})
@@ -157,7 +157,7 @@ def _add(answers: dict[str, Any], code: str) -> None:
 
 
 def _without_null(schema: dict[str, Any]) -> None:
-    """Parameters are left out or they are text; there is no null among them."""
+    """Remove ``null`` from a parameter's schema: an optional parameter is left out, it is never null."""
     kinds = [kind for kind in schema.pop("anyOf", []) if kind != {"type": "null"}]
     if len(kinds) == 1:
         schema.update(kinds[0])

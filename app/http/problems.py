@@ -1,7 +1,7 @@
-"""Every answer that is not a success, as RFC 9457 ``application/problem+json``; and which error becomes which.
+"""Error answers, as RFC 9457 ``application/problem+json``, and the mapping from errors to them.
 
-Code that knows of HTTP raises ``Problem``. All other code raises errors of its own, which carry their data;
-``problem_of`` is the one place where they become answers.
+Code that knows of HTTP raises ``Problem``. All other code raises domain errors, which carry their data; only
+``problem_of`` turns them into answers.
 
 Problem
 |-- the request
@@ -22,7 +22,7 @@ Problem
 |           image_quarantined
 `-- the service
     |-- 429 queue_full, rate_limited    with Retry-After
-    |-- 499 client_disconnected    nobody reads it; for logs and metrics
+    |-- 499 client_disconnected    for logs and metrics; no client receives it
     |-- 500 internal_error, engine_failed
     |-- 503 not_ready, draining, device_lost, too_many_connections
     `-- 504 deadline_exceeded
@@ -90,9 +90,9 @@ TABLE: Mapping[str, tuple[int, str]] = {
 }
 
 EVERYWHERE = ("malformed_request", "head_too_slow", "head_too_large", "internal_error", "too_many_connections")
-"""What any request may be answered with: by its connection, or by a defect."""
+"""Problems of any route: from the connection, or from a defect."""
 RETRY_AFTER = {"Retry-After": "5"}
-"""Until the service is ready, or another one is found."""
+"""Sent while the service is not ready or drains."""
 
 IMAGE_CODES: Mapping[type[images.ImageError], str] = {
     images.UnsupportedFormat: "unsupported_format",
@@ -105,12 +105,12 @@ IMAGE_CODES: Mapping[type[images.ImageError], str] = {
 
 
 class Problem(Exception):
-    """An answer that is not a success.
+    """An error answer.
 
     Args:
         code: A key of ``TABLE``.
-        detail: What happened this time, for the client's eyes; never an exception's text or a file name.
-        headers: Headers to send along.
+        detail: What happened this time. The client reads it: never an exception's text or a file name.
+        headers: Headers of the answer.
     """
 
     def __init__(self, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
@@ -121,7 +121,7 @@ class Problem(Exception):
         self.status, self.title = TABLE[code]
 
     def body(self, request_id: str) -> "ProblemBody":
-        """Write the problem."""
+        """The JSON body of the answer."""
         return ProblemBody(
             type=f"urn:smart-iqa:problem:{self.code}",
             title=self.title,
@@ -132,12 +132,12 @@ class Problem(Exception):
         )
 
     def response(self, request_id: str) -> JSONResponse:
-        """Write the answer."""
+        """The HTTP answer."""
         return JSONResponse(self.body(request_id).model_dump(), self.status, self.headers, MEDIA_TYPE)
 
 
 class NotModified(Exception):
-    """The client has the answer that it would get.
+    """The client already has this answer: its ``If-None-Match`` matches the entity tag.
 
     Args:
         tag: The answer's entity tag.
@@ -170,11 +170,11 @@ ERRORS = (
     UnknownModel,
     images.ImageError,
 )
-"""What ``problem_of`` knows."""
+"""Domain errors that ``problem_of`` maps to problems."""
 
 
 def problem_of(error: Exception) -> Problem | None:
-    """What to tell the client of an error; None if it is a defect."""
+    """The problem that an error is answered with; None if the error is a defect."""
     match error:
         case Problem():
             return error
@@ -222,7 +222,7 @@ def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every exception that is meant for the client with a problem; the middleware answers defects."""
+    """Register handlers that answer the known errors with problems; the middleware answers defects."""
 
     def answer(request: Request, problem: Problem) -> JSONResponse:
         request.state.problem = problem.code
@@ -243,9 +243,9 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def on_validation(request: Request, error: RequestValidationError) -> JSONResponse:
         name = error.errors()[0]["loc"][1]
-        # A parameter of several types has been found wrong once for each.
-        wrong = [one["msg"] for one in error.errors() if one["loc"][1] == name]
-        return answer(request, Problem("invalid_parameter", f"{name}: {', or '.join(wrong)}"))
+        # A parameter with a union type has one error for each member of the union.
+        messages = [entry["msg"] for entry in error.errors() if entry["loc"][1] == name]
+        return answer(request, Problem("invalid_parameter", f"{name}: {', or '.join(messages)}"))
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:

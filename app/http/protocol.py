@@ -1,13 +1,13 @@
-"""Connections of slow, broken and too many clients, which uvicorn by itself would keep for as long as they like.
+"""Client connections with limits: slow, broken and surplus clients are cut, which uvicorn alone would not do.
 
     accepted --> head --------> body --> answer --> idle --> closed
                   |  ^           |         |         |
                   |  `-----------|---------|---------'
                   |              |         `-- not read: aborted after ``unread_seconds``
-                  |              `-- answered early: the rest is read and thrown away, boundedly, then closed
+                  |              `-- answered early: the rest is read and thrown away, within limits, then closed
                   `-- 408 after ``head_seconds``, 431 beyond ``MAX_HEAD_BYTES``, 400 if it is not HTTP
 
-How long a body may take is the affair of ``app/http/upload.py``.
+``app/http/upload.py`` limits the time and the size of a body.
 """
 
 import asyncio
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
 
 MAX_HEAD_BYTES = 2**16
-"""Of a head; and of what frames a body (sizes, extensions and trailers of chunks) in one go."""
+"""Largest head of a request, and most framing bytes in a row in a body (sizes, extensions and trailers of chunks)."""
 MAX_HEADERS = 100
 REFUSED_SECONDS = 1.0
 REFUSED_AT_ONCE = 128
-"""Connections beyond the limit that are told why; even more are closed without a word."""
+"""Connections beyond the limit that get a 503; further ones are closed without an answer."""
 
 RELIED_ON = (
     "_start_asgi_task",
@@ -49,17 +49,17 @@ RELIED_ON = (
     "shutdown",
     "timeout_keep_alive_handler",
 )
-"""Methods of uvicorn's protocol that it calls itself and that are overridden or called here."""
+"""Methods of uvicorn's protocol class that are overridden or called here; checked at start."""
 
 log = logging.getLogger("smart_iqa.connections")
 
 
 def protocol(settings: Settings, metrics: Metrics) -> type[HttpToolsProtocol] | None:
-    """Make the class of connections that uvicorn is to use; None if this uvicorn is not built as expected.
+    """Make the connection class for uvicorn; None if this version of uvicorn lacks one of ``RELIED_ON``.
 
     Args:
-        settings: Where the bounds are.
-        metrics: Where connections and refusals are counted.
+        settings: The limits.
+        metrics: Counts connections and refusals.
     """
     missing = [name for name in RELIED_ON if not callable(getattr(HttpToolsProtocol, name, None))]
     if missing:
@@ -73,14 +73,14 @@ def protocol(settings: Settings, metrics: Metrics) -> type[HttpToolsProtocol] | 
 
 
 class _Answering(asyncio.Transport):
-    """What a request's answer is written to: closing it is left to the connection, which may have to read on."""
+    """Transport that an answer is written to. Closing it lets the connection decide: it may have to read on first."""
 
     def __init__(self, connection: "Connection") -> None:
         super().__init__()
         self._connection = connection
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        # uvloop takes it for a mistake to write to a client that has just left.
+        # uvloop reports a write to a client that has just left as an error.
         if not self.is_closing():
             self._connection.transport.write(data)
 
@@ -92,7 +92,7 @@ class _Answering(asyncio.Transport):
 
 
 class Connection(HttpToolsProtocol):
-    """One client's connection. ``protocol`` makes the class that is used."""
+    """One client's connection. Not used directly: ``protocol`` makes a subclass with limits and metrics."""
 
     bounds: ClassVar[ConnectionLimits]
     metrics: ClassVar[Metrics]
@@ -102,19 +102,19 @@ class Connection(HttpToolsProtocol):
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._begun = False
         self._in_body = False
-        # Since the last byte of a body or the last end of a head.
+        # Bytes received since the last body byte or the end of the last head.
         self._framing_bytes = 0
         self._head_bytes = 0
         self._too_large = False
         self._current: RequestResponseCycle | None = None
         self._refusal: Problem | None = None
-        # What comes in is not parsed any more.
+        # Whether incoming bytes are discarded instead of parsed.
         self._deaf = False
         self._lingering = False
         self._ignored_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a head, unless there are too many connections."""
+        """Wait for a request head, or refuse the connection if there are too many."""
         super().connection_made(transport)
         self.metrics.connections.inc()
         surplus = len(self.connections) - self.bounds.connections
@@ -126,25 +126,25 @@ class Connection(HttpToolsProtocol):
             self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the client."""
+        """Cancel all timers, and tell the current request that its client has gone."""
         for name in list(self._timers):
             self._disarm(name)
         self.metrics.connections.dec()
         self.pipeline.clear()
-        # uvicorn tells only the newest request, which may be waiting behind this one.
+        # uvicorn tells only the newest request, which may be queued behind the current one.
         if self._current is not None and not self._current.response_complete:
             self._current.disconnected = True
             self._current.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, unless nothing more is listened to."""
+        """Parse the bytes received; after a refusal or an early answer discard them, up to ``drain_bytes``."""
         if self._deaf:
             self._ignored_bytes += len(data)
             if self._ignored_bytes > self.bounds.drain_bytes:
                 self.transport.abort()
             return
-        # Also empty lines between two requests set the clock going: they never end by themselves.
+        # Any bytes outside a body start the head timer, also empty lines between requests, which could go on for ever.
         if not self._in_body:
             self._await_head()
         self._framing_bytes += len(data)
@@ -153,24 +153,24 @@ class Connection(HttpToolsProtocol):
             self._refuse_size()
 
     def pause_writing(self) -> None:
-        """Give the client some time to read its answer."""
+        """Start the timer within which the client must read its answer."""
         super().pause_writing()
         self._arm("write", self.bounds.unread_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Note that the client reads."""
+        """Stop the timer: the client reads its answer."""
         super().resume_writing()
         self._disarm("write")
 
     def on_message_begin(self) -> None:
-        """Begin a head."""
+        """Start the timer for a request head."""
         super().on_message_begin()
         self._begun = True
         self._head_bytes = 0
         self._await_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; a trailer is only measured, for it must not pass for a header."""
+        """Collect a header. A trailer only counts towards the size limit: it must not pass for a header."""
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > MAX_HEAD_BYTES or len(self.headers) >= MAX_HEADERS:
             self._too_large = True
@@ -179,7 +179,7 @@ class Connection(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Start the request, unless the parser would take its body for another request."""
+        """Start the request; refuse an upgrade with a body, which the parser would take for another request."""
         self._disarm("head")
         upgrade = self.parser.should_upgrade()
         if upgrade and any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers):
@@ -191,47 +191,47 @@ class Connection(HttpToolsProtocol):
         self._framing_bytes = 0
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of a body."""
+        """Pass a piece of the body on."""
         self._framing_bytes = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """End a request."""
+        """Note the end of the request."""
         self._begun = self._in_body = False
         self._framing_bytes = 0
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Answer the next request, or refuse what came after the last one."""
+        """Go on with the next request of the connection, or send the refusal that waited for this answer."""
         if self._lingering:
             self.server_state.total_requests += 1
             return
         super().on_response_complete()
         if self._begun:
-            # A head is on its way, and has its own clock.
+            # The next head has begun to arrive, and the head timer runs for it.
             self._unset_keepalive_if_required()
         if self._refusal is not None and not self.pipeline and not self._answering:
             self._write_refusal(self._refusal, self.bounds.head_seconds)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002
-        """Refuse what is not HTTP."""
+        """Refuse a request that is not valid HTTP, or whose head is too large."""
         if self._too_large:
             self._refuse_size()
         else:
             self._refuse(Problem("malformed_request", "this is not HTTP/1.1"), self.bounds.head_seconds)
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close a connection that nobody uses."""
+        """Close an idle connection."""
         self._close()
 
     def shutdown(self) -> None:
-        """End, after the answer that is under way."""
+        """Close the connection, after the current answer if there is one."""
         super().shutdown()
         if self.transport.is_closing():
             self._arm("close", self.bounds.unread_seconds, self.transport.abort)
 
     def finish(self) -> None:
-        """Close after the last answer such that the client can read it: unread bytes would make the end a reset."""
+        """Close after the last answer. With unread body bytes, linger first: closing would reset the connection."""
         if self._in_body and not self.transport.is_closing():
             self._linger(self.bounds.head_seconds)
         else:
@@ -244,7 +244,7 @@ class Connection(HttpToolsProtocol):
         async def announcing(scope: "Scope", receive: "ASGIReceiveCallable", send: "ASGISendCallable") -> None:
             async def announce(message: "ASGISendEvent") -> None:
                 if message["type"] == "http.response.start" and cycle.more_body:
-                    # The rest of the body has nobody to read it.
+                    # The application will not read the rest of the body.
                     cycle.keep_alive = False
                 await send(message)
 
@@ -253,7 +253,7 @@ class Connection(HttpToolsProtocol):
         super()._start_asgi_task(cycle, announcing)
 
     def _unsupported_upgrade_warning(self) -> None:
-        # The request is answered as if it had not asked; what follows is in the other protocol, or is an attack.
+        # The request is answered as plain HTTP. Bytes after it are in the other protocol, or an attack: discard them.
         self._deaf = True
 
     @property
@@ -267,7 +267,7 @@ class Connection(HttpToolsProtocol):
 
     def _head_is_late(self) -> None:
         if self._answering:
-            # Reading may be paused until the answer is there.
+            # Reading may be paused until the current answer is sent, so the client is not late yet.
             self._await_head()
         elif self._begun:
             detail = f"the head of the request was not complete within {self.bounds.head_seconds:g} s"
@@ -280,12 +280,12 @@ class Connection(HttpToolsProtocol):
         self._refuse(Problem("head_too_large", detail), self.bounds.head_seconds)
 
     def _refuse(self, problem: Problem, seconds: float) -> None:
-        """Listen no more, answer in the application's stead when the requests before it are answered, and close."""
+        """Stop parsing, send a problem once the requests before it are answered, and close."""
         self._deaf = True
         self._disarm("head")
         cycle = self.cycle
         if cycle is not None and cycle.more_body and not cycle.response_complete:
-            # Its body went bad, and will not become complete any more.
+            # The body of this request is malformed and will never be complete.
             if self.pipeline and self.pipeline[0][0] is cycle:
                 self.pipeline.popleft()
             elif cycle.response_started:
@@ -316,7 +316,7 @@ class Connection(HttpToolsProtocol):
         self._linger(seconds)
 
     def _linger(self, seconds: float) -> None:
-        """Say that nothing more will come, and read on for a while: closed at once, the answer might be lost."""
+        """Close the sending side and discard what arrives for a while: closing at once might lose the answer."""
         self._deaf = self._lingering = True
         self._disarm("head")
         self._unset_keepalive_if_required()

@@ -1,4 +1,4 @@
-"""Pictures out of a request: read in memory, never past the limits, and sent through the pipeline."""
+"""Reads the pictures of a request into memory, within the limits, and sends them through the pipeline."""
 
 import asyncio
 import hashlib
@@ -26,10 +26,10 @@ Chunks = AsyncGenerator[bytes, None]
 
 
 class UploadBudget:
-    """Bounds the bytes of all uploads together that are being read or wait to be decoded.
+    """Bounds the memory of all uploads together: those that are being read and those that wait to be decoded.
 
     Args:
-        max_bytes: The bound.
+        max_bytes: The bound in bytes.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -38,10 +38,13 @@ class UploadBudget:
 
     @contextmanager
     def hold(self) -> Iterator[Take]:
-        """Give a function that takes bytes from the budget, or gives back a negative count; at the end all come back.
+        """Give one request a function to take bytes from the budget. On exit all of them are returned.
+
+        Yields:
+            The function; a negative number of bytes returns some early.
 
         Raises:
-            Problem: By that function, if the budget is spent.
+            Problem: Raised by that function, if the budget is exhausted.
         """
         taken = 0
 
@@ -61,17 +64,17 @@ class UploadBudget:
 async def score(
     http: Request, response: Response, service: Service, request: ScoreRequest, *variant: str
 ) -> ScoreResult:
-    """Read the picture of a request and score it, for as long as the client stays.
+    """Read the picture of a request and score it; stop when the client disconnects.
 
     Args:
-        http: Holds the upload.
-        response: Is given the headers that go with the answer.
-        service: Does the work.
-        request: What is asked of the picture.
-        variant: What else the form of the answer depends on, for its entity tag.
+        http: The HTTP request with the upload.
+        response: Gets the headers ``ETag`` and ``X-Cache``.
+        service: Scores the picture.
+        request: The parameters of the request.
+        variant: Strings that tell apart answers with the same score but another form, for the entity tag.
 
     Raises:
-        Problem, NotModified, ImageError, BatcherError, and what else ``problems.ERRORS`` lists.
+        Problem, NotModified, ImageError, BatcherError, and the other errors of ``problems.ERRORS``.
     """
     picture = await _prepare(http, response, service, request, *variant)
     result = await while_connected(http, service.pipeline.score(picture))
@@ -82,7 +85,7 @@ async def score(
 async def activity(
     http: Request, response: Response, service: Service, request: ScoreRequest, *variant: str
 ) -> Callable[[], bytes]:
-    """Read the picture of a request and compute the activity of a stage; otherwise like ``score``."""
+    """Read the picture of a request and compute the activity of a stage; like ``score``, but returns a PNG renderer."""
     picture = await _prepare(http, response, service, request, *variant)
     draw = await while_connected(http, service.pipeline.activity(picture))
     response.headers["X-Cache"] = "miss"
@@ -92,7 +95,7 @@ async def activity(
 async def _prepare(
     http: Request, response: Response, service: Service, request: ScoreRequest, *variant: str
 ) -> PreparedPicture:
-    """Take the picture of a request as far as the queue. From there on neither its bytes nor its pixels are held."""
+    """Read, look up and decode the picture of a request. On return its bytes and full pixels have been freed."""
     pipeline = service.pipeline
     pipeline.shed(request)
     with http.app.state.uploads.hold() as take:
@@ -107,12 +110,12 @@ async def _prepare(
 
 
 def entity_tag(*parts: str) -> str:
-    """Tag the answer that follows from these parts: weak, since the time that it took is told beside the score."""
+    """The entity tag of an answer that is determined by these parts. It is weak: ``timing_ms`` differs each time."""
     return f'W/"{hashlib.sha256(" ".join(parts).encode()).hexdigest()[:32]}"'
 
 
 class _MemoryParser(MultiPartParser):
-    # Uploads never touch a disk; the body limit bounds what this takes.
+    # Uploads never spill to disk; the body limit bounds their memory.
     spool_max_size = 2**62
 
 
@@ -120,9 +123,9 @@ async def read_picture(request: Request, settings: Settings, take: Take) -> byte
     """Read one picture, from the multipart field ``file`` or from a raw ``image/*`` body.
 
     Args:
-        request: Its body has not been read yet.
-        settings: Bounds its size, its time and its pauses.
-        take: Takes bytes from a budget as they come.
+        request: The HTTP request; its body has not been read yet.
+        settings: Limits the body's size, its duration and its pauses.
+        take: Takes the bytes from the upload budget as they arrive.
 
     Raises:
         Problem: The body is too large, too slow, empty, malformed, of another type, or lacks the field.
@@ -144,12 +147,12 @@ async def read_picture(request: Request, settings: Settings, take: Take) -> byte
 
 
 async def read_pictures(request: Request, settings: Settings, take: Take) -> list[bytes]:
-    """Read several pictures, each from a multipart field ``file``; one may be empty.
+    """Read several pictures, each from a multipart field ``file``; a picture may be empty.
 
     Args:
-        request: Its body has not been read yet.
-        settings: Bounds their number, their size together, its time and its pauses.
-        take: Takes bytes from a budget as they come.
+        request: The HTTP request; its body has not been read yet.
+        settings: Limits the number of pictures, the body's size, its duration and its pauses.
+        take: Takes the bytes from the upload budget as they arrive.
 
     Raises:
         Problem: The body is too large, too slow, malformed, of another type, or lacks the field.
@@ -182,10 +185,10 @@ async def _chunks(request: Request, settings: Settings, max_bytes: int, take: Ta
 
 
 async def while_connected(request: Request, work: Awaitable[T]) -> T:
-    """Await work whose body has been read, and cancel it when the client leaves.
+    """Await work for a request whose body has been read; cancel it when the client disconnects.
 
     Raises:
-        Problem: The client left.
+        Problem: The client disconnected.
     """
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(request))
@@ -205,7 +208,7 @@ async def _disconnected(request: Request) -> None:
 
 
 async def _read_fields(request: Request, chunks: Chunks, max_files: int) -> list[bytes]:
-    # Some more than may be, to tell too many from what cannot be parsed.
+    # The parser allows some more files than the limit, so that too many files get a problem of their own.
     parser = _MemoryParser(request.headers, chunks, max_files=max_files + MORE_FILES, max_fields=8, max_part_size=2**16)
     try:
         form = await parser.parse()
@@ -227,7 +230,7 @@ async def _limited(request: Request, max_bytes: int, take: Take, idle_seconds: f
     if length.isdecimal() and int(length) > max_bytes:
         raise _too_large(max_bytes)
     received = 0
-    async for chunk in _lively(request.stream(), idle_seconds):
+    async for chunk in _with_idle_limit(request.stream(), idle_seconds):
         received += len(chunk)
         if received > max_bytes:
             raise _too_large(max_bytes)
@@ -239,7 +242,7 @@ def _too_large(max_bytes: int) -> Problem:
     return Problem("body_too_large", f"the body is larger than the limit of {max_bytes:,} bytes")
 
 
-async def _lively(chunks: Chunks, seconds: float) -> Chunks:
+async def _with_idle_limit(chunks: Chunks, seconds: float) -> Chunks:
     while True:
         try:
             async with asyncio.timeout(seconds):

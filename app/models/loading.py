@@ -1,4 +1,4 @@
-"""The models that the service holds: loaded, warmed and proven before they answer anything."""
+"""Loads the models: each is warmed up and checked against its golden scores before it answers anything."""
 
 import logging
 from collections import Counter
@@ -31,16 +31,16 @@ LANES = {"cpu": 1, "cuda": 2}
 
 @dataclass(frozen=True, kw_only=True)
 class ServedModel:
-    """What requests need to know of a model that is ready to answer, wherever it is.
+    """Facts of a loaded model, in this process or in engine replicas.
 
     Attributes:
-        config: What its checkpoint says of it.
+        config: Configuration from its checkpoint: name, contract, network, figures.
         digest: The checkpoint's digest.
         parameters: Number of parameters.
         stage_attention: Whether it weighs the stages.
-        precision: Precision it computes in.
-        batch_shapes: Crops per batch that it runs at.
-        reproducible: Whether scores depend neither on batch company nor on the lane, to the last bit.
+        precision: Precision that it computes in.
+        batch_shapes: Batch sizes that it runs at, in crops.
+        reproducible: Whether scores are the same to the last bit in every batch and on every lane.
         devices: The devices that it is on.
         stage_shapes: Shapes of the maps of its stages; empty for networks without stages.
     """
@@ -57,26 +57,26 @@ class ServedModel:
 
     @cached_property
     def key(self) -> str:
-        """What the batcher knows it by: during an exchange two models may have one name."""
+        """Its key in the batcher. It includes the digest: during an exchange two models may share a name."""
         return f"{self.config.name}@{self.digest}"
 
     @cached_property
     def stages_key(self) -> str:
-        """What the batcher knows its stages by."""
+        """Key of its stage engines in the batcher."""
         return f"{self.key}#stages"
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """All that the batcher knows of it."""
+        """All its keys in the batcher."""
         return (self.key, self.stages_key) if self.stage_shapes else (self.key,)
 
     @cached_property
     def id(self) -> ModelId:
-        """How answers name it."""
+        """Its name and digest, as in answers."""
         return ModelId(name=self.config.name, digest=self.digest)
 
     def describe(self) -> dict[str, Any]:
-        """What ``GET /models`` shows."""
+        """Its description in ``GET /models``."""
         return {
             "name": self.config.name,
             "digest": self.digest,
@@ -96,11 +96,11 @@ class ServedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel(ServedModel):
-    """A model in this process.
+    """A model in this process, with its engines.
 
     Attributes:
-        engines: Its warmed engines, one for each lane.
-        stage_engines: What maps the activity of its stages, one for each lane; empty for networks without stages.
+        engines: Its warmed-up engines, one for each lane.
+        stage_engines: Engines that compute the activity of its stages, one for each lane; empty without stages.
     """
 
     engines: Sequence[Engine]
@@ -112,18 +112,18 @@ class LoadedModel(ServedModel):
         return dict(zip(self.keys, (self.engines, self.stage_engines), strict=False))
 
     def facts(self) -> ServedModel:
-        """What another process may know of it."""
+        """The model without its engines, to be sent to another process."""
         return ServedModel(**{field.name: getattr(self, field.name) for field in fields(ServedModel)})
 
 
 def lane_devices(device: str) -> tuple[str, ...]:
-    """Name the device of each lane.
+    """The device name of each lane.
 
     Args:
         device: ``cpu``; ``cuda:1`` for one GPU; ``cuda`` for all that are visible; ``auto`` for those, or else the CPU.
 
     Raises:
-        ValueError: The device is not there.
+        ValueError: This machine has no such device.
     """
     chosen = resolve_device(device)
     devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if chosen == "cuda" else [chosen]
@@ -131,7 +131,7 @@ def lane_devices(device: str) -> tuple[str, ...]:
 
 
 def load_models(settings: Settings, lanes: Sequence[str] = ()) -> Mapping[str, LoadedModel]:
-    """Load, warm and prove all checkpoints of the settings; the first one is the default model.
+    """Load all checkpoints of the settings, warm them up and check their golden scores. The first is the default model.
 
     Args:
         settings: How to run.
@@ -140,7 +140,7 @@ def load_models(settings: Settings, lanes: Sequence[str] = ()) -> Mapping[str, L
     Raises:
         CheckpointError: A folder is not a usable checkpoint.
         GoldenMismatch: A model does not give its golden scores on a device of this machine.
-        ValueError: The device is not there, or two checkpoints share a name.
+        ValueError: This machine has no such device, or two checkpoints share a name.
     """
     threads = settings.threads
     if threads:
@@ -155,10 +155,10 @@ def load_models(settings: Settings, lanes: Sequence[str] = ()) -> Mapping[str, L
         engines = _engines(loaded, lanes, settings.precision)
         if engines[0].device == "cpu":
             setting = autotune(engines[0], loaded.digest, threads=threads)
-            threads = setting.threads  # one number for the process: the default model's
+            threads = setting.threads  # the process has one thread count: the default model's
             for engine in engines[1:]:
                 engine.limit(setting.cap)
-        stage_engines = [one for engine in engines if (one := StageEngine.of(engine)) is not None]
+        stage_engines = [staged for engine in engines if (staged := StageEngine.of(engine)) is not None]
         model = models[loaded.config.name] = LoadedModel(
             config=loaded.config,
             digest=loaded.digest,
@@ -182,7 +182,7 @@ def load_models(settings: Settings, lanes: Sequence[str] = ()) -> Mapping[str, L
 
 
 def _engines(loaded: Checkpoint, lanes: Sequence[str], precision: Precision) -> list[TorchEngine]:
-    """Make an engine for each lane, those of one device around one form of the network, and prove each device."""
+    """Make an engine for each lane; those of a device share one network. Checks the golden scores on each device."""
     engines: list[TorchEngine] = []
     for device, count in Counter(lanes).items():
         engine = TorchEngine.of(loaded, device=device, precision=precision)

@@ -1,4 +1,4 @@
-"""What holds the models: the worker threads of this process's device, the batcher before them, and their exchange."""
+"""The model manager: holds the loaded models, their worker threads and their batcher, and exchanges the models."""
 
 import asyncio
 import gc
@@ -24,34 +24,34 @@ Install = Callable[[Mapping[str, ServedModel]], object]
 
 
 class ModelManager(Protocol):
-    """Where the models of a service are: in its own process, or elsewhere."""
+    """Holds the models of a service, in its own process or in engine replicas."""
 
     @property
     def queue(self) -> Queue:
-        """Takes work items to their rows."""
+        """Computes the rows of work items."""
 
     @property
     def alive(self) -> bool:
-        """Whether a restart would not help."""
+        """False if only a restart of the process can help."""
 
     @property
-    def trouble(self) -> str | None:
-        """Why requests should go elsewhere for now; None if nothing is known against them."""
+    def unready_reason(self) -> str | None:
+        """Why the manager cannot compute now, for probes and operators; None if no reason is known."""
 
     def start(self, install: Install) -> None:
-        """Begin to load the models; ``install`` is called with them, and with those that replace them later."""
+        """Start to load the models. Calls ``install`` with them, and again when engine replicas have exchanged them."""
 
     async def reload(self, folders: Sequence[Path], current: Mapping[str, ServedModel]) -> Mapping[str, ServedModel]:
-        """Load and prove checkpoints that shall replace the current models; requests go on meanwhile."""
+        """Load and check the checkpoints that will replace the current models; requests go on meanwhile."""
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Let go of what is behind these keys; nothing will be submitted for them any more."""
+        """Drop the engines of these keys. Nothing may be submitted for them any more."""
 
     async def render(self) -> bytes:
-        """The metrics in the Prometheus text format, those of other processes included."""
+        """The metrics in the Prometheus text format, including those of replicas."""
 
     def close(self) -> None:
-        """End threads; whatever was accepted has been answered by now."""
+        """End the threads. All accepted requests have been answered before."""
 
 
 class LocalModelManager:
@@ -59,10 +59,14 @@ class LocalModelManager:
 
     Args:
         settings: How to run.
-        metrics: Where it reports.
-        load: Makes the models.
-        clock: Seconds from a monotonic clock.
-        on_loss: Called once when the device is lost; only a new process will have it again.
+        metrics: The metrics of the service.
+        load: Loads the models.
+        clock: Returns seconds of a monotonic clock.
+        on_loss: Called once when the device is lost; only a new process can use it again.
+
+    Attributes:
+        workers: The worker threads of the devices.
+        batcher: Groups submissions into batches for them.
     """
 
     def __init__(
@@ -78,9 +82,9 @@ class LocalModelManager:
         self._metrics = metrics
         self._load = load
         self._on_loss = on_loss
-        # Before the first thread: a thread that has taken memory stays with the arena that it took it from.
+        # Before the first thread starts: a thread keeps the memory arena that it first allocated from.
         keep_freed_memory()
-        # One until the models are there, which say how many they are made for.
+        # One thread until the models are loaded; ``put_engine`` then starts one for each lane.
         self.workers = WorkerThreads(clock=clock, hang_seconds=settings.hang_seconds)
         self.batcher = Batcher(
             {},
@@ -91,11 +95,11 @@ class LocalModelManager:
             max_queue_bytes=settings.max_queue_bytes,
         )
         self._watch: asyncio.Task[None] | None = None
-        self._broken = ""
+        self._load_error = ""
 
     @property
     def queue(self) -> Batcher:
-        """Takes work items to their rows."""
+        """Computes the rows of work items."""
         return self.batcher
 
     @property
@@ -104,34 +108,34 @@ class LocalModelManager:
         return self.batcher.alive
 
     @property
-    def trouble(self) -> str | None:
-        """Why requests should go elsewhere for now; None if nothing is known against them."""
-        if self._broken:
-            return self._broken
+    def unready_reason(self) -> str | None:
+        """Why the manager cannot compute now: loading failed, the device is lost, or the engine keeps failing."""
+        if self._load_error:
+            return self._load_error
         if not self.batcher.alive:
             return "a lane of the device has ended or hangs"
         return None if self.batcher.healthy else "the engine keeps failing"
 
     def start(self, install: Install) -> None:
-        """Begin to load the models; if that fails, ``trouble`` says so and nothing is installed."""
+        """Start to load the models; if that fails, ``unready_reason`` has the error and nothing is installed."""
         loop = asyncio.get_running_loop()
 
         def take(loaded: "Future[Mapping[str, LoadedModel]]") -> None:
             if (error := loaded.exception()) is not None:
                 log.error("the models cannot be loaded: the service will not become ready")
-                self._broken = f"the models cannot be loaded ({type(error).__name__})"
+                self._load_error = f"the models cannot be loaded ({type(error).__name__})"
                 return
             self.put(loaded.result())
             install(loaded.result())
 
-        # On a worker thread, like all work of the engines: another thread that computes would take its share of the
-        # cores from the CPU's worker thread, for as long as the process lives.
+        # On a worker thread, like all work of the engines: if another thread computed too, it would take cores from the
+        # CPU's worker thread for as long as the process lives.
         loading = self.workers.run(lambda _: self._load(self._settings))
         loading.add_done_callback(lambda loaded: loop.call_soon_threadsafe(take, loaded))
         self._watch = loop.create_task(self._watch_device())
 
     async def _watch_device(self) -> None:
-        """Notice a worker thread that has ended or hangs, also when nobody asks."""
+        """Notice a worker thread that has ended or hangs, also without requests or probes."""
         while self.alive:
             await asyncio.sleep(WATCH_SECONDS)
         why = f"{', '.join(hanging)} hangs" if (hanging := self.batcher.hanging) else "a lane has ended"
@@ -140,19 +144,19 @@ class LocalModelManager:
         self._on_loss()
 
     def put(self, models: Mapping[str, LoadedModel]) -> None:
-        """Let crops be submitted for these models from now on."""
+        """Give the engines of these models to the batcher; crops may be submitted for them from now on."""
         for model in models.values():
             for key, replicas in model.replicas.items():
                 self.batcher.put_engine(key, replicas)
-        self._broken = ""
+        self._load_error = ""
         self._metrics.lanes.set(len(self.workers))
 
     async def reload(self, folders: Sequence[Path], current: Mapping[str, ServedModel]) -> Mapping[str, LoadedModel]:
-        """Load and prove checkpoints, with batches in between.
+        """Load and check checkpoints; batches run in between.
 
         Args:
             folders: The checkpoints; the configured ones if empty.
-            current: Models that are loaded; those among the checkpoints are kept as they are.
+            current: The loaded models; those whose checkpoint is among the folders are kept as they are.
 
         Raises:
             CheckpointError, GoldenMismatch, ValueError, DeviceLost: As for ``load_again``.
@@ -165,11 +169,11 @@ class LocalModelManager:
         return models
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Let go of the engines behind these keys."""
+        """Drop the engines of these keys."""
         for key in keys:
             self.batcher.drop_engine(key)
-        # Tracebacks of failed requests may hold a model in a circle, and with torch loaded the collector hardly ever
-        # comes to look by itself: there is too much to look at (0.15 s).
+        # Tracebacks of failed requests may keep a model alive in a reference cycle. With torch loaded, Python itself
+        # hardly ever runs a full collection, since there are too many objects (it takes 0.15 s).
         self.workers.run(lambda _: gc.collect())
 
     async def render(self) -> bytes:

@@ -1,4 +1,4 @@
-"""Loading checkpoints while others serve."""
+"""Loads checkpoints while the current models serve."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +19,10 @@ POLL_SECONDS = 1.0
 
 
 class FolderNotAllowed(Exception):
-    """A folder may not be loaded.
+    """A requested folder may not be loaded.
 
     Attributes:
-        place: Its place among those that were asked for, from 0.
+        place: Its index in the request, from 0.
     """
 
     def __init__(self, place: int) -> None:
@@ -31,21 +31,21 @@ class FolderNotAllowed(Exception):
 
 
 def check_allowed(folders: Sequence[Path], configured: Sequence[Path]) -> None:
-    """Raise unless these folders may be loaded: configured ones, and those below the parents of configured ones.
+    """Check that these folders may be loaded: configured ones, and those below the parents of configured ones.
 
     Raises:
-        FolderNotAllowed: One of them is elsewhere.
+        FolderNotAllowed: One of them may not.
     """
     known = {folder.resolve() for folder in configured}
-    # A checkpoint in the root of the file system does not open all of it.
-    rooms = {folder.parent for folder in known if folder.parent != folder.parent.parent}
+    # Without the file system's root: a checkpoint directly below it must not allow every folder.
+    parents = {folder.parent for folder in known if folder.parent != folder.parent.parent}
     for place, folder in enumerate(folders):
         try:
             real = folder.resolve()
         except (OSError, RuntimeError, ValueError):
-            # A loop of links, or a name that no file can have.
+            # A loop of symbolic links, or an impossible file name.
             real = Path("/")
-        if real not in known and rooms.isdisjoint(real.parents):
+        if real not in known and parents.isdisjoint(real.parents):
             raise FolderNotAllowed(place)
 
 
@@ -56,17 +56,17 @@ async def load_again(
     current: Mapping[str, LoadedModel],
     workers: WorkerThreads,
 ) -> Mapping[str, LoadedModel]:
-    """Load, warm and prove checkpoints on a worker thread, one at a time, with batches in between.
+    """Load, warm up and check checkpoints on a worker thread, one at a time; batches run in between.
 
-    Files are read and hashed before, on another thread: damaged ones cost the device nothing, and a model that is
+    Before that, another thread reads and hashes the files: damaged ones take no device time, and a model that is
     loaded already is kept as it is.
 
     Args:
-        load: Makes the models of the settings that it is given.
+        load: Loads the checkpoints of the settings that it is given.
         settings: How the service runs.
         folders: The checkpoints; the first one is the default model.
-        current: The models that are loaded.
-        workers: Where to load: on the thread that is free first.
+        current: The loaded models.
+        workers: The worker threads; the one that is free first loads.
 
     Raises:
         CheckpointError: A folder is not a usable checkpoint.

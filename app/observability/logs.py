@@ -1,7 +1,7 @@
 """Log lines, as text or as one JSON object each.
 
-What a line may hold is decided where it is written: the route and never the address, no file name of an upload, no
-query, nothing of a picture.
+The code that writes a line decides its content: the route template, never the requested URL or its query; no file name
+of an upload, and nothing from a picture.
 """
 
 import json
@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from app.settings import Settings
 
 FIELDS = ("request_id", "method", "route", "status", "code", "ms", "key")
-"""What a line about a request may hold, besides its message."""
+"""Fields of a log line about a request, besides its message."""
 _TALKATIVE = ("python_multipart",)
-"""Libraries that log parts of uploads when asked for all they have to say; ``model/images.py`` silences Pillow."""
+"""Libraries that log parts of uploads at level DEBUG; ``model/images.py`` silences Pillow."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -34,7 +34,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(settings: Settings) -> None:
-    """Send all log lines to stderr, in the form that the settings name."""
+    """Send all log lines to stderr, in the format and from the level that the settings name."""
     handler = logging.StreamHandler()
     handler.setFormatter(
         JsonFormatter()

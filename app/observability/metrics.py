@@ -1,8 +1,8 @@
-"""Prometheus metrics, prefix ``smartiqa_``, seconds and base units."""
+"""Prometheus metrics of the service: prefix ``smartiqa_``, in seconds and other base units."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector, generate_latest
 
-# 1 ms to 33 s, doubling.
+# Histogram buckets from 1 ms to 33 s, each twice the one before.
 _SECONDS = tuple(0.001 * 2**power for power in range(16))
 
 
@@ -14,7 +14,8 @@ class Metrics:
 
         def counter(name: str, text: str, *labels: str, values: tuple[str, ...] = ()) -> Counter:
             made = Counter(f"smartiqa_{name}", text, labels, registry=registry)
-            # From 0 on, where the label's values are known: else the first of a kind would not count as an increase.
+            # Series with known labels start at 0: Prometheus would not count the first event of a new series as an
+            # increase.
             for value in values:
                 made.labels(value)
             return made
@@ -95,11 +96,11 @@ class Metrics:
         self.reloads = counter("reloads", "Exchanges of the models: done, failed.", "result", values=("done", "failed"))
         self.ready = gauge("ready", "1 while the service is ready.")
         self.build_info = gauge("build_info", "The release; always 1.", "version")
-        # Memory, processor time, files and start of this process; decoder processes are not in it.
+        # Memory, CPU time, open files and start time of this process, without its decoder processes.
         ProcessCollector(namespace="smartiqa", registry=registry)
 
     def collect(self) -> list[Metric]:
-        """All metrics as they are now."""
+        """Collect the current values of all metrics."""
         return list(self._registry.collect())
 
     def render(self) -> bytes:

@@ -1,6 +1,6 @@
-"""Traces by OpenTelemetry, through FastAPI's own support: a span per request, and below it where its time went.
+"""OpenTelemetry traces, through FastAPI's own support: a span per request, with child spans for decode, queue, compute.
 
-FastAPI needs OpenTelemetry's interface anyway; the SDK and the exporter are an extra, imported only when asked for.
+FastAPI needs OpenTelemetry's API anyway; the SDK and the exporter are an extra, imported only if traces are enabled.
 """
 
 from fastapi.telemetry import TelemetryConfig
@@ -12,10 +12,12 @@ OFF: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 
 
 def telemetry(settings: Settings) -> TelemetryConfig:
-    """What to tell FastAPI. Metrics are Prometheus's affair, and log records would hold texts of exceptions.
+    """FastAPI's telemetry configuration: traces only.
+
+    Prometheus exports the metrics. Log records stay here, since they hold texts of exceptions.
 
     Raises:
-        ModuleNotFoundError: Traces are asked for, but the SDK is not installed.
+        ModuleNotFoundError: Traces are enabled, but the SDK is not installed.
     """
     if not settings.otel:
         return OFF
@@ -23,7 +25,7 @@ def telemetry(settings: Settings) -> TelemetryConfig:
     from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 
     class Redaction(SpanProcessor):
-        """Takes the address out, which is anybody's text; the route stays."""
+        """Redacts the requested URL, which clients can fill with any text; the route template stays."""
 
         def on_start(self, span: Span, parent_context: object = None) -> None:  # noqa: ARG002
             for name in ("url.path", "url.query"):
@@ -31,7 +33,7 @@ def telemetry(settings: Settings) -> TelemetryConfig:
                     span.set_attribute(name, "REDACTED")
 
         def on_end(self, span: ReadableSpan) -> None:
-            """Nothing is left to do."""
+            """Do nothing: the span was redacted at its start."""
 
     provider = TracerProvider()
     provider.add_span_processor(Redaction())
@@ -46,20 +48,20 @@ def telemetry(settings: Settings) -> TelemetryConfig:
 
 
 def tracer(config: TelemetryConfig) -> trace.Tracer | None:
-    """The tracer for the service's own spans; None if there are to be none."""
+    """The tracer for the service's own spans; None if traces are off."""
     provider = config.get("tracer_provider")
     return provider.get_tracer("smart-iqa") if provider is not None else None
 
 
 def record(tracer: trace.Tracer, ended_ns: int, *, decode: float, queue: float, compute: float, crops: int) -> None:
-    """Write where an answer's time went as spans below the current one.
+    """Record the time of an answer as three child spans of the current span: decode, queue, compute.
 
-    They are written when all is over: decoding and computing happen on threads that know nothing of requests. So they
-    stand end to end, and their lengths are right rather than their places.
+    They are recorded afterwards, since decoding and computing happen on threads that know nothing of requests. The
+    spans are laid end to end up to ``ended_ns``: their lengths are exact, their start times are not.
 
     Args:
-        tracer: Takes the spans.
-        ended_ns: When the answer was there, in nanoseconds of the epoch.
+        tracer: Records the spans.
+        ended_ns: When the answer was complete, in nanoseconds since the epoch.
         decode: Seconds of decoding.
         queue: Seconds of waiting for the device.
         compute: Seconds of its batches on the device.

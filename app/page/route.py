@@ -1,4 +1,4 @@
-"""``GET /``: the web page, and the files it is made of. Needs no key; what it asks the service for does."""
+"""``GET /``: the web page and its files. They need no key; the scores that the page requests do, if keys are set."""
 
 from pathlib import Path
 
@@ -13,13 +13,13 @@ POLICY = "; ".join(
         "default-src 'none'",
         "script-src 'self'",
         "style-src 'self'",
-        # Photos are shown from memory.
+        # The page shows photos from the browser's memory, as blob URLs.
         "img-src 'self' blob:",
         "connect-src 'self'",
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
-        # Names of files are shown: no text ever becomes markup.
+        # The page shows file names; this forbids it to turn any text into markup.
         "require-trusted-types-for 'script'",
         "trusted-types 'none'",
     )
@@ -27,7 +27,7 @@ POLICY = "; ".join(
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
-    # Kept, and asked for again by its ETag each time: after an update nobody is left with half of the old page.
+    # Browsers cache the files but revalidate them by ETag each time: after an update no page mixes old and new files.
     "Cache-Control": "no-cache",
 }
 METHODS = ["GET", "HEAD"]
@@ -43,7 +43,7 @@ async def index(request: Request) -> Response:
 
 @router.api_route("/page/{name}", methods=METHODS)
 async def file(name: str, request: Request) -> Response:
-    """Send one of its files."""
+    """Send one file of the page."""
     response = await _files.get_response(name, request.scope)
     response.headers.update(HEADERS)
     return response

@@ -1,4 +1,4 @@
-"""What is remembered of pictures: their scores, and that the model failed on them."""
+"""The score cache, and the quarantine of pictures that the model failed on."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -14,13 +14,13 @@ QUARANTINE_PICTURES = 1024
 
 
 class CacheKey(NamedTuple):
-    """All that a score depends on.
+    """Everything that a score depends on.
 
     Attributes:
         sha256: Hash of the picture's bytes.
         model: Key of the model, which holds its digest.
         contract: Id of the scoring contract.
-        crops: Crops asked for; None for the contract's count, the name of the plan for ``auto``.
+        crops: Requested number of crops; None for the contract's count, the id of the plan for ``auto``.
     """
 
     sha256: str
@@ -30,11 +30,11 @@ class CacheKey(NamedTuple):
 
 
 class ScoreCache:
-    """The scores that were asked for last. They are exact: the same key always gives the same score.
+    """The scores that were used last (LRU). They are exact: the same key always gives the same score.
 
     Args:
-        crops: Crops whose scores are kept, over all pictures; 0 keeps nothing.
-        metrics: Where it reports.
+        crops: Capacity, in crops of all pictures together; 0 turns the cache off.
+        metrics: Counts hits and misses.
     """
 
     def __init__(self, crops: int, metrics: Metrics) -> None:
@@ -43,14 +43,14 @@ class ScoreCache:
         metrics.cache_crops.set_function(lambda: self._scores.currsize)
 
     def get(self, key: CacheKey) -> QualityScore | None:
-        """Find a score, None if it is not there."""
+        """Look a score up; None if it is not cached."""
         score = self._scores.get(key)
         if self._scores.maxsize:
             self._metrics.cache.labels("miss" if score is None else "hit").inc()
         return score
 
     def put(self, key: CacheKey, score: QualityScore) -> None:
-        """Keep a score, in the place of those that were not asked for the longest."""
+        """Cache a score; the least recently used ones make way for it."""
         if len(score.crops) <= self._scores.maxsize:
             self._scores[key] = score
 
@@ -64,14 +64,14 @@ PictureAndModel = tuple[str, str]
 
 
 class Quarantine:
-    """Pictures that the model failed on, kept away from it for five minutes.
+    """Pictures that the model failed on; they are refused for five minutes.
 
-    A picture that fails with others and again alone, while the next one goes well, has something in it that the engine
-    cannot bear; sent again and again it would cost everybody two batches each time. When one picture after the other
-    fails, the engine is at fault, and no picture is blamed.
+    If a picture fails in a batch with others and again alone, and the next picture succeeds, the picture is at fault.
+    Without the quarantine it would cost two batches each time that it is sent. If several pictures fail in a row, the
+    engine is at fault, and none is quarantined.
 
     Args:
-        clock: Seconds from a monotonic clock.
+        clock: Returns seconds of a monotonic clock.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -83,15 +83,15 @@ class Quarantine:
         return self._until.get(key, 0.0) > self._clock()
 
     def failed(self, key: PictureAndModel) -> None:
-        """The engine failed on a picture, also when it was alone."""
+        """Note that the engine failed on a picture, also in a batch of its own."""
         self._streak.add(key)
 
     def went_well(self, key: PictureAndModel) -> None:
-        """The engine has answered for a picture: if it failed on just one other before, that one is quarantined."""
+        """Note that the engine succeeded on a picture. If just one other failed before it, that one is quarantined."""
         if len(self._streak) == 1 and key not in self._streak:
-            (other,) = self._streak
-            self._until[other] = self._clock() + QUARANTINE_SECONDS
-            self._until.move_to_end(other)
+            (failed,) = self._streak
+            self._until[failed] = self._clock() + QUARANTINE_SECONDS
+            self._until.move_to_end(failed)
             while len(self._until) > QUARANTINE_PICTURES:
                 self._until.popitem(last=False)
         self._streak.clear()

@@ -1,12 +1,12 @@
-"""The one way of a picture from admission to result, for ``/score``, ``/attention`` and ``/score/batch`` alike.
+"""The pipeline of a picture from admission to result, the same for ``/score``, ``/attention`` and ``/score/batch``.
 
-    shed      refuse what the queue or the rate limit would refuse, before a byte is read
-    reserve   (several pictures) queue capacity for all of them or none
+    shed      refuse a request that the queue or the rate limit has no capacity for, before a byte is read
+    reserve   (several pictures) reserve queue capacity for all of them or none
     prepare   look the score up; else decode the picture and cut its crops
-    score     reserve queue capacity for it if that was not done, compute its rows, aggregate them
+    score     reserve queue capacity unless ``reserve`` has, compute the rows, aggregate them
 
-Capacity is reserved once for each picture. ``shed`` only looks at the queue: an upload may take half a minute, and
-must not keep others out meanwhile.
+Capacity is reserved once for each picture. ``shed`` reserves nothing: an upload may take half a minute, and a
+reservation would keep others out meanwhile.
 """
 
 import asyncio
@@ -40,14 +40,14 @@ INLINE_BYTES = 2**18
 
 
 class Pipeline:
-    """Takes pictures to their scores.
+    """Scores pictures: looks them up, decodes them, has their crops computed, and aggregates the rows.
 
     Args:
         settings: How to run.
-        metrics: Where it reports.
-        queue: Takes work items to their rows.
-        clock: Seconds from a monotonic clock.
-        tracer: Takes spans of where the time of answers went; None records none.
+        metrics: The metrics of the service.
+        queue: Computes the rows of work items.
+        clock: Returns seconds of a monotonic clock.
+        tracer: Records a span for each phase of an answer; None records none.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Pipeline:
 
         Raises:
             BatcherError: The queue is full, or the device is lost.
-            RateExceeded: The owner has asked for too much lately.
+            RateExceeded: The owner's token bucket has too few crops.
         """
         crops = request.max_crops
         self._queue.check(crops, crops * request.model.config.contract.least_item_bytes)
@@ -94,9 +94,9 @@ class Pipeline:
 
     @contextmanager
     def reserve(self, request: ScoreRequest, pictures: int) -> Iterator[list[Reservation]]:
-        """Reserve capacity for several pictures, all or none: a reservation in the queue each, and a decoder slot.
+        """Reserve capacity for several pictures, all or none: a queue reservation for each, one decoder slot for all.
 
-        They are to be decoded one after the other. ``shed`` has counted the first one on the rate limit.
+        They must be decoded one after the other. ``shed`` has already charged the first one to the rate limit.
 
         Raises:
             BatcherError, RateExceeded: As for ``shed``.
@@ -112,11 +112,11 @@ class Pipeline:
             yield reservations
 
     def deadline(self, request: ScoreRequest) -> float:
-        """When the answer to what has arrived now is of no use any more, on the pipeline's clock."""
+        """Deadline of a picture whose bytes have just arrived, on the pipeline's clock."""
         return self._clock() + request.seconds
 
     async def cache_key(self, data: bytes, request: ScoreRequest) -> CacheKey:
-        """What the score of some bytes is cached under."""
+        """The key of a picture's score in the cache."""
         if len(data) <= INLINE_BYTES:
             digest = hashlib.sha256(data)
         else:
@@ -136,10 +136,10 @@ class Pipeline:
 
         Args:
             data: The encoded picture.
-            request: What is asked of it.
+            request: The parameters of its request.
             key: From ``cache_key``.
             deadline: From ``deadline``.
-            reservation: From ``reserve``, if it is one of several.
+            reservation: From ``reserve``, if it is one of several pictures.
 
         Raises:
             ImageError: The picture cannot be scored.
@@ -168,10 +168,10 @@ class Pipeline:
         return PreparedPicture(request, key, deadline, known, decoded, self._clock() - began, reservation)
 
     async def score(self, picture: PreparedPicture) -> ScoreResult:
-        """Score a prepared picture, and map its quality if that was asked for.
+        """Score a prepared picture, and map its quality if requested.
 
         Raises:
-            BatcherError: The queue's reasons.
+            BatcherError: The queue is full, the deadline passed, the engine failed, or the device is lost.
             ImageQuarantined: The model failed on this picture lately.
         """
         request, decoded = picture.request, picture.decoded
@@ -202,11 +202,11 @@ class Pipeline:
         """Compute the activity of a stage over a prepared picture.
 
         Raises:
-            BatcherError: The queue's reasons.
+            BatcherError: The queue is full, the deadline passed, the engine failed, or the device is lost.
             ImageQuarantined: The model failed on this picture lately.
 
         Returns:
-            Draws it as a PNG, in some ten milliseconds of any thread.
+            A function that draws it as a PNG; takes tens of milliseconds, on any thread.
         """
         request, decoded = picture.request, picture.decoded
         assert decoded is not None
@@ -224,7 +224,7 @@ class Pipeline:
 
     @contextmanager
     def _computing(self, picture: PreparedPicture, crops: int, size: int) -> Iterator[Reservation]:
-        """Hold the reservation of a picture, and remember a picture that the model fails on."""
+        """Hold the queue capacity of a picture, and report to the quarantine whether the engine failed on it."""
         failing = picture.key.sha256, picture.request.model.digest
         if failing in self._quarantine:
             raise ImageQuarantined
@@ -241,7 +241,7 @@ class Pipeline:
     async def _rows(
         self, picture: PreparedPicture, reservation: Reservation, key: str, items: Items, timing: Timing
     ) -> Rows:
-        """Compute the rows of a part of a picture, and add the time that it took."""
+        """Compute the rows of some items of a picture, and add their time to ``timing``."""
         answer = await self._queue.submit(
             Submission(
                 key=key,
@@ -257,7 +257,7 @@ class Pipeline:
         return answer.rows_ND
 
     def _report(self, picture: PreparedPicture, score: QualityScore, timing: Timing, crops: int) -> None:
-        """Count a score, and charge the owner with the crops that were used alone."""
+        """Record the metrics and the trace of a score, and refund the unused crops to the owner's rate limit."""
         name = picture.request.model.config.name
         self._metrics.score.labels(name).observe(score.score)
         for warning in score.warnings:

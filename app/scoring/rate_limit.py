@@ -1,4 +1,4 @@
-"""Rate limits: a token bucket of crops for each owner, which fills at a steady rate."""
+"""Rate limits: a token bucket of crops for each owner, filled at a steady rate."""
 
 import math
 from collections.abc import Callable
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 BURST_SECONDS = 10.0
 """Burst size: seconds of unused allowance that are kept."""
 MAX_BUCKETS = 4096
-"""Buckets that are kept; beyond that, full ones are dropped, which changes nothing for their owners."""
+"""Number of buckets beyond which full ones are dropped; their owners notice nothing, as a new bucket is full."""
 
 
 class RateExceeded(Exception):
-    """An owner asked for too much.
+    """The owner's bucket has too few crops for the request.
 
     Attributes:
-        retry_after: When to come again, in whole seconds.
+        retry_after: Whole seconds until it has enough.
     """
 
     def __init__(self, retry_after: int) -> None:
@@ -29,11 +29,11 @@ class _Bucket:
 
 
 class TokenBuckets:
-    """A bucket for each owner.
+    """A token bucket for each owner.
 
     Args:
         crops_per_second: Rate at which buckets fill, above 0.
-        clock: Seconds from a monotonic clock.
+        clock: Returns seconds of a monotonic clock.
     """
 
     def __init__(self, crops_per_second: float, clock: Callable[[], float]) -> None:
@@ -43,10 +43,10 @@ class TokenBuckets:
         self._buckets: dict[str, _Bucket] = {}
 
     def take(self, owner: str, crops: int) -> None:
-        """Take crops out of an owner's bucket. A request larger than a bucket may empty a full one.
+        """Take crops out of an owner's bucket. A request for more crops than a bucket holds needs a full one.
 
         Raises:
-            RateExceeded: There are not enough in it.
+            RateExceeded: The bucket has too few.
         """
         now = self._clock()
         bucket = self._buckets.setdefault(owner, _Bucket(self._full, now))
@@ -57,10 +57,10 @@ class TokenBuckets:
             raise RateExceeded(max(math.ceil((wanted - bucket.crops) / self._rate), 1))
         bucket.crops -= wanted
         if len(self._buckets) > MAX_BUCKETS:
-            self._buckets = {name: one for name, one in self._buckets.items() if not self._is_full(one, now)}
+            self._buckets = {name: kept for name, kept in self._buckets.items() if not self._is_full(kept, now)}
 
     def refund(self, owner: str, taken: int, used: int) -> None:
-        """Put back what was taken for a request and not used."""
+        """Put the unused part of the crops of a request back into the owner's bucket."""
         if (bucket := self._buckets.get(owner)) is not None:
             bucket.crops = min(self._full, bucket.crops + min(taken, self._full) - min(used, self._full))
 

@@ -1,4 +1,4 @@
-"""What is asked of a picture, and what becomes of it on its way through the pipeline."""
+"""Types of the pipeline: the request, the prepared picture, the result."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -17,22 +17,22 @@ from model.maps.map_crops import ScoreMap
 from model.score import QualityScore
 
 Detail = Literal["crops", "map"]
-"""What an answer says beside the score: each crop's, or those and a map of the picture's quality."""
+"""Extra output besides the score: the crops' scores, or those and a map of the picture's quality."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreRequest:
-    """What is asked of each picture of a request.
+    """The parameters of a request, which hold for each of its pictures.
 
     Attributes:
-        model: Which model is to score it.
-        crops: How many crops; None for the contract's count, ``auto`` for as many of those as it needs.
-        detail: What the answer says beside the score.
+        model: The model that scores it.
+        crops: Number of crops; None for the contract's count, ``auto`` for as many of those as the picture needs.
+        detail: Extra output besides the score.
         overlay: Whether the answer is the picture, tinted by the weights of the stages.
         stage: If given, the answer is the picture, coloured by the activity of this stage; it is not scored.
         priority: Class of the request.
-        owner: Name of the key that asks; "" where there are no keys.
-        seconds: How long it may take from the arrival of the bytes to the answer.
+        owner: Name of the key that the request came with; "" without keys.
+        seconds: Time limit from the arrival of the picture's bytes to the answer.
     """
 
     model: ServedModel
@@ -56,7 +56,7 @@ class ScoreRequest:
 
     @property
     def needs_map_crops(self) -> bool:
-        """Whether crops are computed that lie closer than those of the score: for a map, or a stage's activity."""
+        """Whether map crops are computed: for a map, or for a stage's activity."""
         return self.needs_map or not self.needs_score
 
     @property
@@ -66,7 +66,7 @@ class ScoreRequest:
 
     @property
     def max_crops(self) -> int:
-        """Work items that one picture makes at most."""
+        """Largest number of work items of one picture."""
         contract = self.model.config.contract
         crops = crop_rounds.max_crops(self.crops, contract) if contract.view == "crops" else 1
         return crops * self.needs_score + map_crops.MAX_CROPS * self.needs_map_crops
@@ -74,7 +74,7 @@ class ScoreRequest:
 
 @dataclass(kw_only=True)
 class Timing:
-    """Where the time of an answer went, in seconds."""
+    """Time of an answer by phase, in seconds."""
 
     decode: float = 0.0
     queue: float = 0.0
@@ -85,13 +85,13 @@ class PreparedPicture(NamedTuple):
     """A picture that is ready for the device, or whose score is known.
 
     Attributes:
-        request: What is asked of it.
-        key: What its score is cached under.
-        deadline: When its answer is of no use any more.
+        request: The parameters of its request.
+        key: Key of its score in the cache.
+        deadline: Time after which its answer is useless, on the pipeline's clock.
         known: Its score, if that was in the cache.
-        decoded: Its work items; None if the known score is all that is needed.
-        decode_seconds: How long decoding took, waiting for it included.
-        reservation: Queue capacity that was reserved for it; None if that is still to be done.
+        decoded: Its work items; None if the known score is all that the answer needs.
+        decode_seconds: Time of decoding, including the wait for it.
+        reservation: Queue capacity that was reserved for it; None if ``score`` is to reserve it.
     """
 
     request: ScoreRequest
@@ -104,14 +104,14 @@ class PreparedPicture(NamedTuple):
 
 
 class ScoreResult(NamedTuple):
-    """A score, and what goes with it.
+    """A score with the extra output of its request.
 
     Attributes:
         score: The score.
-        timing: Where the time went.
+        timing: Time by phase.
         cached: Whether the score was in the cache.
-        preview: A small copy of the picture, if one was asked for.
-        score_map: The map, if it was asked for.
+        preview: A small copy of the picture, if requested.
+        score_map: The map of the picture's quality, if requested.
     """
 
     score: QualityScore
@@ -121,7 +121,7 @@ class ScoreResult(NamedTuple):
     score_map: ScoreMap | None
 
     def to_dict(self, detail: Detail | None) -> dict[str, Any]:
-        """What every answer with a score holds, as JSON can."""
+        """The JSON object of an answer with a score."""
         timing = self.timing
         milliseconds = {
             "decode": round(timing.decode * 1e3, 2),

@@ -1,8 +1,8 @@
-"""The service, without HTTP: its models through exchanges, the pipeline to them, and what probes are told.
+"""The service without HTTP: its models and their exchange, the pipeline, and its state for probes.
 
-Models are exchanged while requests go on. Old models go only when every request that came before the exchange has
-ended: a request that has found its model keeps it, however long its upload takes, and all of its answer is from that
-one.
+Models are exchanged while requests go on. Old models are dropped only when every request that came before the exchange
+has ended: a request keeps the model that it has found, however long its upload takes, and its whole answer comes from
+that model.
 """
 
 import asyncio
@@ -28,14 +28,14 @@ log = logging.getLogger("smart_iqa.service")
 
 
 class NotReady(Exception):
-    """No model is loaded. The text says why."""
+    """No model is loaded. The text is the reason."""
 
 
 class UnknownModel(Exception):
     """No model of that name is loaded.
 
     Attributes:
-        loaded: Names of those that are.
+        loaded: Names of the loaded models.
     """
 
     def __init__(self, loaded: Sequence[str]) -> None:
@@ -44,24 +44,24 @@ class UnknownModel(Exception):
 
 
 class ReloadFailed(Exception):
-    """The models were not exchanged. The text is the kind of error that stood in the way."""
+    """The models were not exchanged. The text is the name of the error's class."""
 
 
 class Service:
-    """Knows the models, and takes pictures to them.
+    """Holds the model generations and the pipeline, and answers the probes.
 
     Args:
         settings: How to run.
-        metrics: Where it reports.
+        metrics: The metrics of the service.
         manager: Holds the models.
-        clock: Seconds from a monotonic clock.
-        tracer: Takes spans of where the time of answers went; None records none.
+        clock: Returns seconds of a monotonic clock.
+        tracer: Records a span for each phase of an answer; None records none.
 
     Attributes:
         draining: Whether new work is refused.
-        generations: The models, and the requests that may use them.
+        generations: The current models, and older ones that requests still use.
         manager: Holds the models.
-        pipeline: Takes pictures to their scores.
+        pipeline: Scores pictures.
     """
 
     def __init__(
@@ -84,11 +84,11 @@ class Service:
         metrics.ready.set_function(lambda: float(self.unready_because() is None))
 
     def start(self) -> None:
-        """Begin to load the models; until then, and if that fails, the service is alive but not ready."""
+        """Start to load the models. Until they are loaded, and if that fails, the service is alive but not ready."""
         self.manager.start(self._install)
 
     def _install(self, models: Mapping[str, ServedModel]) -> None:
-        """Let requests have these models from now on."""
+        """Make these the current models for new requests."""
         self._loaded = True
         self._report(models)
         self.generations.replace(models)
@@ -102,13 +102,13 @@ class Service:
             metrics.model_info.labels(name, model.digest, contract.id, ",".join(model.devices), model.precision).set(1)
             for step, score in enumerate(contract.percentiles):
                 metrics.training_score.labels(name, f"{step * PERCENTILE_STEP / 100:g}").set(score)
-            # From 0 on, as in the metrics: else the first answers would not count as an increase.
+            # All series start at 0: Prometheus would not count the first event of a new series as an increase.
             metrics.score.labels(name)
             for warning in ImageWarning:
                 metrics.image_warnings.labels(name, warning)
 
     async def reload(self, folders: Sequence[Path] = ()) -> tuple[dict[str, str], dict[str, str]]:
-        """Load checkpoints, prove them, and exchange the models at once while requests go on.
+        """Load and check checkpoints, then exchange all models at once while requests go on.
 
         Args:
             folders: The checkpoints; the configured ones if empty.
@@ -117,8 +117,8 @@ class Service:
             The digests by name, before and after.
 
         Raises:
-            ReloadFailed: A checkpoint cannot be used; the models that were there stay.
-            DeviceLost: Nothing will be loaded any more.
+            ReloadFailed: A checkpoint cannot be used; the current models stay.
+            DeviceLost: A worker thread has ended or hangs.
         """
         async with self._reloading:
             old = {name: model.digest for name, model in self.models.items()}
@@ -138,13 +138,13 @@ class Service:
             return old, new
 
     def drain(self, *, undo: bool = False) -> None:
-        """Take no new work, or take it again; what was accepted is finished."""
+        """Refuse new work, or with ``undo`` accept it again. Accepted requests are finished."""
         if self.draining == undo:
             log.info("new work is %s", "taken again" if undo else "refused")
         self.draining = not undo
 
     def close(self) -> None:
-        """End the threads and processes; whatever was accepted has been answered by now."""
+        """End the threads and processes. All accepted requests have been answered before."""
         self.pipeline.close()
         self.manager.close()
 
@@ -155,24 +155,24 @@ class Service:
 
     @property
     def alive(self) -> bool:
-        """Whether a restart would not help."""
+        """False if only a restart of the process can help."""
         return self.manager.alive
 
     def unready_because(self) -> str | None:
-        """Why requests should go elsewhere; None if they are welcome."""
+        """Why the service is not ready for requests; None if it is ready."""
         if self.draining:
             return "the service is about to stop"
-        trouble = self.manager.trouble
-        if trouble is None and not self.models:
+        reason = self.manager.unready_reason
+        if reason is None and not self.models:
             return "no model is loaded" if self._loaded else "the models are being loaded"
-        return trouble
+        return reason
 
     def model(self, name: str | None) -> ServedModel:
         """Find a model by name, the default one for None.
 
         Raises:
-            NotReady: None is loaded.
-            UnknownModel: None is of that name.
+            NotReady: No model is loaded.
+            UnknownModel: No loaded model has that name.
         """
         if not self.models:
             raise NotReady(self.unready_because() or "no model is loaded")
@@ -190,15 +190,15 @@ class _Generation:
 
     @property
     def keys(self) -> set[str]:
-        """What the batcher knows its models by."""
+        """Keys of its models in the batcher."""
         return {key for model in self.models.values() for key in model.keys}
 
 
 class Generations:
-    """The current models, and older ones that may still be in use.
+    """The current models, and older ones that requests still use.
 
     Args:
-        forget: Called with the keys of models that nobody can meet any more.
+        forget: Called with the keys of models that no request can use any more.
     """
 
     def __init__(self, forget: Callable[[list[str]], object]) -> None:
@@ -211,13 +211,13 @@ class Generations:
         return self._generations[-1].models
 
     def replace(self, models: Mapping[str, ServedModel]) -> None:
-        """Let requests that look for a model from now on find these."""
+        """Make these the current models."""
         self._generations.append(_Generation(models))
         self._retire()
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Keep the current models and all newer ones for as long as this lasts."""
+        """Keep the current models and all newer ones until the context ends."""
         generation = self._generations[-1]
         generation.holders += 1
         try:
@@ -227,7 +227,7 @@ class Generations:
             self._retire()
 
     def _retire(self) -> None:
-        # In order: who came in an early generation may have found its model in a later one.
+        # Oldest first: a request that holds an early generation may use a model of any later one.
         while len(self._generations) > 1 and not self._generations[0].holders:
             gone = self._generations.popleft().keys
             if keys := gone.difference(*(kept.keys for kept in self._generations)):

@@ -1,4 +1,4 @@
-"""The peer that most people would write in an afternoon: one FastAPI endpoint around the network.
+"""The simplest peer: one FastAPI endpoint around the network.
 
 The endpoint runs in FastAPI's thread pool, so pictures are decoded side by side. A lock lets one forward pass run at a
 time: passes side by side would only take the cores from each other.

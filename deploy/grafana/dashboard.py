@@ -1,6 +1,6 @@
 """The Grafana dashboard: ``python -m deploy.grafana.dashboard > deploy/grafana/dashboards/smart-iqa.json``.
 
-It is made of the service's own metrics alone, so that it works without the recording rules.
+It uses only the service's own metrics, so that it works without the recording rules.
 """
 
 import json
@@ -16,14 +16,14 @@ from deploy.grafana.rows_scores import process, scores
 
 
 def variable(name: str, label: str, query: str) -> builders.QueryVariable:
-    """Let the reader choose among a label's values; all of them at first."""
+    """A dashboard variable with the values of a label; all are selected at first."""
     made = builders.QueryVariable(name).label(label).query(query).datasource(SOURCE)
     made.refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(models.VariableSort.ALPHABETICAL_ASC)
     return made.multi(True).include_all(True).all_value(".*").current(models.VariableOption(True, "All", "$__all"))
 
 
 def build() -> models.Dashboard:
-    """Put the dashboard together."""
+    """Build the dashboard."""
     made = builders.Dashboard("smart-iqa").uid("smart-iqa").tags(["smart-iqa"])
     made.description("Image quality scores: traffic, time, batches, queue, scores, models.")
     made.time("now-6h", "now").refresh("30s").timezone("browser").tooltip(models.DashboardCursorSync.CROSSHAIR)
@@ -52,7 +52,7 @@ def build() -> models.Dashboard:
 
 
 def text() -> str:
-    """Write the dashboard as the file holds it."""
+    """The dashboard as JSON, as in the file."""
     return json.dumps(build(), cls=JSONEncoder, indent=1, sort_keys=True) + "\n"
 
 

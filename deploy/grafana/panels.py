@@ -1,7 +1,7 @@
-"""The kinds of panels that the dashboard is made of, in the types of Grafana's own SDK.
+"""The kinds of panels in the dashboard, built with Grafana's own SDK.
 
-A panel's queries are given as (expression, legend). In expressions ``@`` stands for the matchers of the job and the
-instance that the reader has chosen.
+A panel's queries are pairs (expression, legend). In expressions ``@`` stands for the matchers of the selected job and
+instance.
 """
 
 from collections.abc import Sequence
@@ -34,16 +34,16 @@ def lines(
     dashed: str = "",
     width: int = 8,
 ) -> timeseries.Panel:
-    """Draw values over time.
+    """A graph of values over time.
 
     Args:
         title: What it shows.
         description: How to read it.
         unit: Grafana's name of the unit.
         queries: What is drawn.
-        stacked: Whether values add up to something.
-        most: Upper end of the axis, where there is one.
-        dashed: Pattern of the legends of series that are a comparison only.
+        stacked: Whether to stack the values, which then have a meaningful sum.
+        most: Upper end of the axis; None for automatic.
+        dashed: Pattern of the legends of series to draw dashed, which are for comparison only.
         width: In 24ths of the page.
     """
     panel = _common(timeseries.Panel(), title, description, width, 8, queries).unit(unit).min(0)
@@ -74,7 +74,7 @@ def lines(
 
 
 def number(title: str, description: str, unit: str, *queries: Query, levels: Sequence[Level] = ()) -> stat.Panel:
-    """Show values of now, coloured from each level on, with their course behind them."""
+    """The current values, coloured by level, with a graph of their history in the background."""
     panel = _common(stat.Panel(), title, description, 3, 4, queries).unit(unit)
     panel.graph_mode(common.BigValueGraphMode.AREA).color_mode(common.BigValueColorMode.VALUE)
     panel.reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]))
@@ -86,7 +86,7 @@ def number(title: str, description: str, unit: str, *queries: Query, levels: Seq
 
 
 def heat(title: str, description: str, unit: str, buckets: str, width: int = 12) -> heatmap.Panel:
-    """Show how a histogram's values spread over time.
+    """A heatmap of a histogram's values over time.
 
     Args:
         title: What it shows.
@@ -105,7 +105,7 @@ def heat(title: str, description: str, unit: str, buckets: str, width: int = 12)
 
 
 def rows(title: str, description: str, query: Query, hidden: Sequence[str], width: int = 12) -> table.Panel:
-    """List the labels of series, but for some."""
+    """A table of the labels of series, without some."""
     panel = _common(table.Panel(), title, description, width, 8, [query], FORMATS.TABLE)
     names = {"Time": True, "Value": True, "__name__": True} | dict.fromkeys(hidden, True)
     return panel.with_transformation(dashboard.DataTransformerConfig("organize", options={"excludeByName": names}))

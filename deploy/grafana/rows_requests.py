@@ -1,4 +1,4 @@
-"""Rows of the dashboard that tell of requests: traffic, time, batches, queue."""
+"""Rows of the dashboard about requests: overview, traffic, time, batches, queue."""
 
 from grafana_foundation_sdk.models import units
 
@@ -7,10 +7,10 @@ from deploy.grafana.queries import ONE, RATE, ROUTES, mean, quantiles, share
 
 
 def glance() -> list[Panel]:
-    """Tell at a glance how things stand."""
+    """Overview: key figures of the service."""
     answers = f"sum(rate(smartiqa_requests_total{{{ROUTES},@}}[1h]))"
     failed = answers.replace("@", 'code=~"5..",@')
-    # There is no series of a status before the first such answer.
+    # The alternative covers the time before the first such answer, when the series does not exist.
     errors = f"({failed} or 0 * {answers}) / {answers}"
     shed = share('smartiqa_rejections_total{reason="queue_full",@}', f"smartiqa_requests_total{{{ROUTES},@}}")
     ((slow, _),) = quantiles(f"smartiqa_request_seconds_bucket{{{ONE},@}}", 0.99)
@@ -71,7 +71,7 @@ def glance() -> list[Panel]:
 
 
 def traffic() -> list[Panel]:
-    """Show who asks for what, and what is answered."""
+    """Traffic: requests by route, answers by status and problem, connections, sizes and formats of pictures."""
     return [
         lines(
             "Requests by route",
@@ -118,7 +118,7 @@ def traffic() -> list[Panel]:
 
 
 def latency() -> list[Panel]:
-    """Show where the time goes."""
+    """Time: latencies, and the time of each phase."""
     stages = ("decode", "queue", "compute")
 
     def by_stage(point: float) -> list[Query]:
@@ -156,7 +156,7 @@ def latency() -> list[Panel]:
 
 
 def batches() -> list[Panel]:
-    """Show how well the device is used."""
+    """Batches: how full they are, and the use of the devices."""
     return [
         lines(
             "Batch fill",
@@ -208,7 +208,7 @@ def batches() -> list[Panel]:
 
 
 def queue() -> list[Panel]:
-    """Show what waits, and what is given up."""
+    """Queue: waiting crops, refused and dropped requests, decoders, cache."""
     shed = "queue_full|rate_limited|too_many_connections|draining|not_ready|device_lost|deadline_exceeded"
     return [
         lines(

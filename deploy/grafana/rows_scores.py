@@ -1,4 +1,4 @@
-"""Rows of the dashboard that tell of scores, processes and models."""
+"""Rows of the dashboard about scores, processes and models."""
 
 from grafana_foundation_sdk.models import units
 
@@ -7,7 +7,7 @@ from deploy.grafana.queries import MODEL, RATE, mean, quantiles, share
 
 
 def scores() -> list[Panel]:
-    """Show whether scores, or pictures, are other than they were."""
+    """Scores: their distribution beside that of the training photos, and changes in the pictures sent."""
     points = (0.05, 0.25, 0.5, 0.75, 0.95)
     quantile = "|".join(f"{point:g}" for point in points)
     strange = share(
@@ -64,7 +64,7 @@ def scores() -> list[Panel]:
 
 
 def process() -> list[Panel]:
-    """Show the processes, and the models that they hold."""
+    """Processes: resources, and the loaded models."""
     return [
         lines(
             "Resident memory",

@@ -1,4 +1,4 @@
-"""The rules as the Prometheus operator takes them.
+"""Converts the Prometheus rules into a PrometheusRule resource for the Prometheus operator.
 
 ``python -m deploy.prometheus.operator > deploy/kubernetes/monitoring/prometheusrule.yaml``
 """
@@ -13,7 +13,7 @@ HEAD = "# Made of deploy/prometheus/rules by: make prometheusrule\n"
 
 
 def text() -> str:
-    """Write the rules as one PrometheusRule."""
+    """All rules as one PrometheusRule, in YAML."""
     files = [yaml.safe_load(file.read_text("utf-8")) for file in sorted(RULES.glob("*.yml"))]
     rule = {
         "apiVersion": "monitoring.coreos.com/v1",

@@ -181,11 +181,11 @@ async def hosting(
     handle: Handle, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[RemoteModelManager, list[list[str]]]]:
     monkeypatch.setattr("app.cluster.remote.FACTS_SECONDS", 0.01)
-    host = RemoteModelManager(handle, Settings(), time.monotonic)
+    manager = RemoteModelManager(handle, Settings(), time.monotonic)
     installed: list[list[str]] = []
-    host.start(lambda models: installed.append(list(models)))
-    yield host, installed
-    host.close()
+    manager.start(lambda models: installed.append(list(models)))
+    yield manager, installed
+    manager.close()
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -204,10 +204,10 @@ def facts(checkpoint_folder: Path) -> Callable[[str], list[ServedModel]]:
 def test_models_are_installed_when_they_have_changed(facts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
         handle = Handle(facts("a"), facts("a"), facts("a"), facts("b"))
-        async with hosting(handle, monkeypatch) as (host, installed):
+        async with hosting(handle, monkeypatch) as (manager, installed):
             await until(lambda: installed == [["a"], ["b"]])
-            assert host.alive
-            assert host.trouble is None
+            assert manager.alive
+            assert manager.unready_reason is None
 
     asyncio.run(run())
 
@@ -217,11 +217,11 @@ def test_engines_that_are_gone_make_the_service_unready_until_they_are_back(
 ) -> None:
     async def run() -> None:
         handle = Handle(facts("a"), DeploymentUnavailableError("d"))
-        async with hosting(handle, monkeypatch) as (host, installed):
-            await until(lambda: host.trouble is not None)
-            assert host.trouble == "no engine replica answers (DeploymentUnavailableError)"
+        async with hosting(handle, monkeypatch) as (manager, installed):
+            await until(lambda: manager.unready_reason is not None)
+            assert manager.unready_reason == "no engine replica answers (DeploymentUnavailableError)"
             handle.outcomes = [facts("a")]
-            await until(lambda: host.trouble is None)
+            await until(lambda: manager.unready_reason is None)
             assert installed == [["a"]]
 
     asyncio.run(run())
@@ -229,9 +229,9 @@ def test_engines_that_are_gone_make_the_service_unready_until_they_are_back(
 
 def test_only_what_is_configured_can_be_loaded_again(tmp_path: Path) -> None:
     async def run() -> None:
-        host = RemoteModelManager(Handle(ANSWER), Settings(), time.monotonic)
+        manager = RemoteModelManager(Handle(ANSWER), Settings(), time.monotonic)
         with pytest.raises(ValueError, match="deploy it"):
-            await host.reload([tmp_path], {})
+            await manager.reload([tmp_path], {})
 
     asyncio.run(run())
 

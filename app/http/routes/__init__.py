@@ -1,1 +1,1 @@
-"""One module for each group of addresses; ``app/main.py`` adds them to the application."""
+"""The routes, a module for each group of paths; ``app/main.py`` adds them to the application."""

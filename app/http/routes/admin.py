@@ -1,4 +1,4 @@
-"""``/admin/*``, for admins' keys: drain the service before it stops, exchange its models while it serves."""
+"""``/admin/*``, for admin keys: drain the service, exchange its models while it serves."""
 
 import asyncio
 from pathlib import Path
@@ -71,7 +71,7 @@ async def reload(request: Request, service: ServiceDep) -> Reloaded:
 
 
 async def _body(request: Request) -> bytes:
-    """Read the body by hand: declared to FastAPI, it would be read before the key is checked."""
+    """Read the JSON body. A body declared to FastAPI would be read before the key is checked."""
     body = b""
     try:
         async for chunk in request.stream():

@@ -1,4 +1,4 @@
-"""``POST /attention``: which stages of the network decided?"""
+"""``POST /attention``: the score of a picture with its stage weights, an overlay, or a stage's activity."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""``POST /score/batch``: how good are these pictures?"""
+"""``POST /score/batch``: the scores of several pictures, as one JSON object or as a line for each."""
 
 import asyncio
 import logging
@@ -23,7 +23,7 @@ log = logging.getLogger("smart_iqa.batch")
 
 NDJSON = "application/x-ndjson"
 AcceptHeader = Annotated[
-    # OpenAPI has no parameter of this name: media types stand with the answers.
+    # OpenAPI forbids a parameter of this name; the responses list the media types.
     str,
     Header(include_in_schema=False),
 ]
@@ -82,11 +82,11 @@ class _Batch:
 
     Args:
         http: The HTTP request.
-        service: Scores them.
-        request: What is asked of each.
-        files: Their bytes; those of a picture are dropped once it is decoded.
-        reservations: Queue capacity of each.
-        take: Given back to the upload budget by this.
+        service: Scores the pictures.
+        request: The parameters, the same for each picture.
+        files: The encoded pictures; each is freed when it is decoded.
+        reservations: Queue capacity, one reservation for each picture.
+        take: From ``UploadBudget.hold``; returns the bytes of each decoded picture to the budget.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class _Batch:
         self._deadline = self._pipeline.deadline(request)
 
     async def item(self, index: int) -> dict[str, Any]:
-        """Score one picture; whatever goes wrong with it is its own problem."""
+        """Score one picture. An error becomes the problem of this picture and does not affect the others."""
         try:
             with self._reservations[index] as reservation:
                 return {"index": index, "status": 200, "result": await self._score(index, reservation)}
@@ -143,5 +143,5 @@ def _cancel(tasks: Sequence["asyncio.Task[dict[str, Any]]"]) -> None:
 
 async def _lines(tasks: Sequence["asyncio.Task[dict[str, Any]]"]) -> AsyncIterator[str]:
     for done in asyncio.as_completed(tasks):
-        # Through the model, as FastAPI does it for the other form.
+        # Validated by the schema, as FastAPI does it for the JSON answer.
         yield BatchItem.model_validate(await done).model_dump_json(exclude_unset=True) + "\n"

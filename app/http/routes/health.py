@@ -1,4 +1,4 @@
-"""Probes: ``/health/live`` asks whether to restart the process, ``/health/ready`` whether to send it requests."""
+"""Probes: ``/health/live`` fails if the process must be restarted, ``/health/ready`` if it should get no requests."""
 
 from fastapi import APIRouter
 

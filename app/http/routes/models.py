@@ -1,4 +1,4 @@
-"""``GET /models``: what is loaded, how it was made and how good it is."""
+"""``GET /models``: the loaded models, their contracts, training data and figures."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""``POST /score``: how good is this picture?"""
+"""``POST /score``: the score of one picture."""
 
 from typing import Any
 
