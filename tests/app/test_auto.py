@@ -153,20 +153,20 @@ def test_rounds_share_a_deadline(client: TestClient, engine: FakeEngine) -> None
 
 def test_who_leaves_between_rounds_leaves_no_room_behind(client: TestClient, engine: FakeEngine) -> None:
     service = client.app.state.service  # type: ignore[attr-defined]
-    scoring, late = service.pipeline, threading.Event()
+    pipeline, late = service.pipeline, threading.Event()
 
     def wait(_: list[int]) -> None:
         if len(engine.batches) == 2:
             assert late.wait(10)
 
     async def leave() -> None:
-        order = ScoreRequest(model=service.model(None), crops=AUTO, seconds=60)
-        name, deadline = await scoring.name(SLOPE, order), scoring.deadline(order)
-        upload = await scoring.decode(SLOPE, order, name, deadline)
-        task = asyncio.ensure_future(scoring.score(upload, order))
+        request = ScoreRequest(model=service.model(None), crops=AUTO, seconds=60)
+        key, deadline = await pipeline.cache_key(SLOPE, request), pipeline.deadline(request)
+        picture = await pipeline.prepare(SLOPE, request, key, deadline)
+        task = asyncio.ensure_future(pipeline.score(picture))
         await until(lambda: len(engine.batches) == 2)
-        (place,) = service.manager.batcher._capacity.reservations
-        assert place.crops == 8
+        (reservation,) = service.manager.batcher._capacity.reservations
+        assert reservation.crops == 8
         task.cancel()
         await asyncio.wait([task])
         assert task.cancelled()
@@ -185,7 +185,7 @@ def test_only_crops_that_were_scored_are_charged(
     sixteen: dict[str, LoadedModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[tuple[str, int, int]] = []
-    monkeypatch.setattr(TokenBuckets, "give_back", lambda _, *back: given.append(back))
+    monkeypatch.setattr(TokenBuckets, "refund", lambda _, *back: given.append(back))
     with TestClient(create_app(Settings(key_crops_per_second=50), load=lambda _: sixteen)) as client:
         wait_ready(client)
         post(client, FLAT, "/score?crops=auto")

@@ -162,7 +162,7 @@ def test_litserve_counters_come_back_however_a_request_ends(
     engine.misbehave = raises(RuntimeError("no"))
     end(500)
     engine.misbehave = lambda _: None
-    for place in ("aggregate", "tracing.record"):
+    for place in ("aggregate", "ScoreResult"):
         with monkeypatch.context() as patch:
             patch.setattr(f"app.scoring.pipeline.{place}", defect)
             end(500)

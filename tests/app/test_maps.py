@@ -145,7 +145,7 @@ def test_spots_are_charged_as_crops(checkpoint_folder: Path, jpeg: bytes, monkey
     taken: list[int] = []
     given: list[tuple[str, int, int]] = []
     monkeypatch.setattr(TokenBuckets, "take", lambda _, __, crops: taken.append(crops))
-    monkeypatch.setattr(TokenBuckets, "give_back", lambda _, *back: given.append(back))
+    monkeypatch.setattr(TokenBuckets, "refund", lambda _, *back: given.append(back))
     settings = Settings(checkpoints=(checkpoint_folder,), device="cpu", precision="fp32", key_crops_per_second=50)
     with TestClient(create_app(settings)) as client:
         wait_ready(client)

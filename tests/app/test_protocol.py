@@ -53,7 +53,7 @@ def test_another_uvicorn_is_used_as_it_is_and_that_is_said(
 
 
 def test_the_command_uses_it() -> None:
-    assert 'http=connections.protocol(settings, app.state.metrics) or "auto"' in inspect.getsource(serve)
+    assert 'http=protocol.protocol(settings, app.state.metrics) or "auto"' in inspect.getsource(serve)
 
 
 @pytest.mark.parametrize(
