@@ -26,7 +26,7 @@ class Service:
         self.connection = connection
 
     def ask(self, data: bytes, contract: Contract, *, preview: bool = False, spots: bool = False) -> None:
-        asked = {"contract": contract.to_dict(), "limits": asdict(images.Limits()), "preview": preview, "spots": spots}
+        asked = {"contract": contract.to_dict(), "limits": asdict(images.Limits()), "preview": preview, "map_crops": spots}
         asked["sha256"] = ""
         text = json.dumps(asked).encode()
         self.connection.sendall(REQUEST.pack(len(text), len(data)) + text + data)
