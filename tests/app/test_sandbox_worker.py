@@ -25,8 +25,13 @@ class Service:
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
 
-    def ask(self, data: bytes, contract: Contract, *, preview: bool = False, spots: bool = False) -> None:
-        asked = {"contract": contract.to_dict(), "limits": asdict(images.Limits()), "preview": preview, "map_crops": spots}
+    def ask(self, data: bytes, contract: Contract, *, preview: bool = False, map_crops: bool = False) -> None:
+        asked = {
+            "contract": contract.to_dict(),
+            "limits": asdict(images.Limits()),
+            "preview": preview,
+            "map_crops": map_crops,
+        }
         asked["sha256"] = ""
         text = json.dumps(asked).encode()
         self.connection.sendall(REQUEST.pack(len(text), len(data)) + text + data)
