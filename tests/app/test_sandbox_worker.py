@@ -80,7 +80,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
 def test_pictures_come_resized(service: Service, contract: Contract) -> None:
     data = encode(photo(400, 300))
     for preview, asks_spots in ((False, False), (True, False), (False, True), (True, True)):
-        service.ask(data, contract, preview=preview, spots=asks_spots)
+        service.ask(data, contract, preview=preview, map_crops=asks_spots)
         assert service.admit(GO) == 400 * 300
         kind, told, pixels = service.answer()
         picture = images.decode(data)
