@@ -1,5 +1,6 @@
 # make serve   install on first use, then serve on :8000
-# make test    install the development tools on first use, then run the tests: two at a time, clusters too, then those with services of their own
+# make test    install the development tools on first use, then run all tests, several files at a time; clusters last
+# make quick   the tests that find most mistakes, in under two minutes
 # make check   lint, formatting and types
 # make coverage  run the tests of the service, its processes included, and list what they do not reach
 # make bench   measure engine, service, decoding, start-up and scaling, beside what users would pick instead
@@ -15,16 +16,27 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-WORKERS ?= 2
+WORKERS ?= 3
+# Files in the order of their names: else those with few tests, which are the long ones, come last and one by one.
+SPREAD := --dist loadfile --no-loadscope-reorder
+QUICK := tests/test_architecture.py tests/docs/test_architecture_page.py \
+	$(addprefix tests/model/test_,imports.py images.py contract.py scorer.py crop_rounds.py map_crops.py checkpoint.py) \
+	$(addprefix tests/app/test_,batcher.py batcher_races.py fair_queue.py worker_threads.py workers.py pictures.py \
+		batch.py cache.py keys.py incidents.py settings.py generations.py upload_traps.py) \
+	$(addprefix tests/cli/test_,commands.py outputs.py selection.py sources.py scoring.py) \
+	$(addprefix tests/training/test_,losses.py recipe.py splits.py datasets.py cross_validation.py) \
+	tests/client/test_answers.py tests/client/test_retries.py
 
-.PHONY: serve test check coverage bench fuzz chaos mutants openapi docs wheel dashboard prometheusrule
+.PHONY: serve test quick check coverage bench fuzz chaos mutants openapi docs wheel dashboard prometheusrule
 serve: $(VENV)/serve.stamp
 	$(BIN)/smart-iqa serve
 
 test: $(VENV)/dev.stamp
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --ignore tests/e2e
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile tests/e2e/ray
-	$(BIN)/pytest tests/e2e --ignore tests/e2e/ray
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) $(SPREAD) --ignore tests/e2e/ray
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(SPREAD) tests/e2e/ray
+
+quick: $(VENV)/dev.stamp
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) $(SPREAD) $(QUICK)
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
