@@ -13,6 +13,7 @@ from PIL import Image
 
 from model import checkpoint, golden
 from model.contract import Contract, Scale
+from model.inference import engine
 from model.networks import registry
 from model.networks.smart import SmartIQA
 from model.options import DEFAULT_CHECKPOINT
@@ -20,6 +21,8 @@ from model.scorer import Scorer
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.jpg"))
+
+ALL_BATCH_SHAPES = engine.CANDIDATE_SHAPES["crops", "cpu"]
 
 
 def photo(width: int = 320, height: int = 240, seed: int = 0) -> Image.Image:
@@ -48,6 +51,22 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What is measured and remembered stays out of the user's folders."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_batch_shapes() -> Iterator[None]:
+    """Of five batch shapes that every start tries out two are enough for most tests: a score is the same at all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(engine.CANDIDATE_SHAPES, ("crops", "cpu"), (4, 8))
+        yield
+
+
+@pytest.fixture(scope="module")
+def all_batch_shapes() -> Iterator[None]:
+    """For tests of the shapes themselves."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(engine.CANDIDATE_SHAPES, ("crops", "cpu"), ALL_BATCH_SHAPES)
         yield
 
 

@@ -466,7 +466,7 @@ def test_whatever_happens_the_batcher_keeps_its_promises(lanes: int, caplog: pyt
     run_state_machine_as_test(
         partial(BatcherMachine, lanes),  # type: ignore[arg-type]  # whatever makes one will do
         settings=settings(
-            max_examples=EXAMPLES or (40 if MUTANT else 150),
+            max_examples=EXAMPLES or (40 if MUTANT else 60),
             stateful_step_count=50,
             deadline=None,
             derandomize=not EXAMPLES,

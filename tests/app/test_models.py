@@ -17,6 +17,8 @@ from model.inference.autotune import Setting
 from model.inference.engine import Engine
 from model.scorer import Scorer
 
+pytestmark = pytest.mark.usefixtures("all_batch_shapes")
+
 
 def test_two_checkpoints_of_one_name_are_refused(checkpoint_folder: Path) -> None:
     with pytest.raises(ValueError, match="two checkpoints are called"):

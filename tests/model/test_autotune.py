@@ -13,6 +13,8 @@ from model.inference import autotune
 from model.inference.autotune import Setting
 from model.inference.engine import Engine
 
+pytestmark = pytest.mark.usefixtures("all_batch_shapes")
+
 
 @pytest.fixture
 def engine(checkpoint_folder: str) -> Iterator[Engine]:

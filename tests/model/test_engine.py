@@ -15,6 +15,8 @@ from model.inference.engine import DeviceBroken, Engine, mean_std, normalise
 from model.networks import registry
 from model.scorer import Scorer
 
+pytestmark = pytest.mark.usefixtures("all_batch_shapes")
+
 
 @pytest.fixture(scope="module")
 def crops_NHWC() -> NDArray[np.uint8]:

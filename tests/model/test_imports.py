@@ -16,7 +16,6 @@ WITHOUT_TORCH = (
     "import app.settings",
     "import app.observability.logs",
     "import app.observability.tracing",
-    "import app.http.upload",
     "import app.batching.batcher",
     "import app.decode.decoder",
     "import app.decode.sandbox_worker",

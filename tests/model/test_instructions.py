@@ -15,6 +15,8 @@ from model.inference.linear import FusedLinear
 from tests.model import int8_layers
 from tests.model.int8_layers import KINDS, Kind
 
+pytestmark = pytest.mark.usefixtures("all_batch_shapes")
+
 ROOT = Path(__file__).parents[2]
 # Neither has VNNI, and AVX2 has no bf16 either; oneDNN's kernels for the two differ.
 LIMITS = {
@@ -24,11 +26,12 @@ LIMITS = {
 TOLD = """
 from model import checkpoint, golden
 from model.inference.engine import Engine
+from model.options import DEFAULT_CHECKPOINT
 from model.scorer import Scorer
 from tests.model import int8_layers
 
 print(int8_layers.digest())
-loaded = checkpoint.load(checkpoint.DEFAULT)
+loaded = checkpoint.load(DEFAULT_CHECKPOINT)
 for precision in ("bf16", "int8"):
     ranges = loaded.ranges if precision == "int8" else None
     engine = Engine(
