@@ -230,7 +230,7 @@ def test_without_onednn_pytorch_computes(monkeypatch: pytest.MonkeyPatch, crops_
     form = inference_form(network)
     assert not any(getattr(module, "packed", False) for module in form.modules())
     torch.testing.assert_close(form(crops_NCHW).score, expected, atol=1e-5, rtol=1e-5)
-    monkeypatch.setattr("model.inference.quantised.ONEDNN", False)
+    monkeypatch.setattr("model.inference.quantise.ONEDNN", False)
     with pytest.raises(ValueError, match="built with oneDNN"):
         inference_form(network, ranges={})
 
