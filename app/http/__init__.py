@@ -2,5 +2,5 @@
 
 ``deps.py`` turns a request into a typed ``ScoreRequest``, ``problems.py`` turns every error into an answer. Routes are
 thin: they call ``app.scoring``. Imports ``scoring``, ``models``, ``decode``, ``batching`` and ``observability``; only
-``app.main``, ``app.server``, ``app.cluster`` and the command line import it.
+``app.main``, ``app.cluster`` and the command line import it.
 """
