@@ -1,5 +1,6 @@
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,10 +23,10 @@ from model.ranges import Range
 SYSTEMS = ("smart-mobile", "smart-tiny", "smart-mobile-backbone-only", "hyperiqa", "life-iqa-mobile", "loda-ti")
 
 
-def made(name: str) -> Network:
+def made(name: str, **changes: Any) -> Network:
     """A network whose batch norms have gathered something."""
     torch.manual_seed(1)
-    network = registry.build(name).eval()
+    network = registry.build(name, **changes).eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None
@@ -208,7 +209,7 @@ def test_a_quantised_convolution_is_its_formula() -> None:
 
 @torch.inference_mode()
 def test_the_layers_that_do_harm_stay_in_fp32(crops_NCHW: torch.Tensor) -> None:
-    network = made("smart-mobile")
+    network = made("smart-mobile", backbone="test_resnet")
 
     def percent(outputs: NDArray[np.float64]) -> float:
         return 100 * float(outputs.mean())
@@ -217,7 +218,8 @@ def test_the_layers_that_do_harm_stay_in_fp32(crops_NCHW: torch.Tensor) -> None:
     none = select(network, pictures, percent, tolerance=0.0)
     some = select(network, pictures, percent, tolerance=0.5)
     every = select(network, pictures, percent, tolerance=1e9)
-    assert len(none.ranges) < len(some.ranges) <= len(every.ranges) == every.layers == 51
+    assert len(none.ranges) < len(some.ranges) <= len(every.ranges) == every.layers
+    assert every.layers > 5
     assert some.error <= 0.5
 
 
