@@ -556,6 +556,9 @@ async def test_kept_room_is_bounded_in_bytes_too(bench: Bench) -> None:
     with bench.batcher.reserve(1, 1) as reservation:
         await bench.batcher.submit(Submission(key="m", items=crops(1), deadline=FAR, reservation=reservation))
         assert (reservation.crops, reservation.bytes) == (0, 0)
+    with bench.batcher.reserve(2, 1) as reservation:
+        await bench.batcher.submit(Submission(key="m", items=crops(1), deadline=FAR, reservation=reservation))
+        assert (reservation.crops, reservation.bytes) == (1, 0)
 
 
 @on_loop
