@@ -44,8 +44,8 @@ def scorers(tmp_path_factory: pytest.TempPathFactory, contract: Contract) -> dic
         looks = replace(contract, **view, crops=1 if name in WHOLE else 4, slope=0.01, intercept=3.0)
         folder = tmp_path_factory.mktemp("systems") / name
         checkpoint.save(folder, network, name=name, contract=looks, card="# Random weights\n")
-        golden.write(Scorer.load(folder, device="cpu", precision="fp32"))
         made[name] = Scorer.load(folder, device="cpu", precision="fp32")
+        golden.write(made[name])
     return made
 
 
