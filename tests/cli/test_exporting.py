@@ -73,7 +73,8 @@ def test_onnx_answers_what_the_engine_answers(folder: Path, tmp_path: Path) -> N
             np.testing.assert_allclose(found[1], weights, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("folder", SMALL, indirect=True)
+# Crops and whole pictures: that every network can be traced is shown by ONNX, which is made of the same trace.
+@pytest.mark.parametrize("folder", ["smart-mobile", "musiq"], indirect=True)
 def test_torch_export_answers_what_the_engine_answers(folder: Path, tmp_path: Path) -> None:
     file, _ = exporting.export(folder, "torch-export", tmp_path / "model.pt2", replace=False)
     texts = {"digest": "", "contract": "", "name": ""}

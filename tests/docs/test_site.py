@@ -97,7 +97,7 @@ def test_its_pages_ask_for_nothing_elsewhere(site: Path, address: str) -> None:
         # Its search is its own as well.
         page.goto(address)
         page.locator("[name=query]").fill("percentile")
-        page.locator(".md-search-result__item").first.wait_for(state="attached")
+        page.locator(".md-search-result__item").first.wait_for(state="attached", timeout=120_000)
         page.wait_for_load_state("networkidle")
         browser.close()
     assert len(asked) > 20
