@@ -84,6 +84,7 @@ class Chaos:
         # Each request on a connection of its own: one that is kept may be closed just when it is used again.
         limits = httpx2.Limits(max_connections=4000, max_keepalive_connections=0)
         self.client = httpx2.AsyncClient(timeout=150, limits=limits)
+        self.exchanging = asyncio.Lock()
         self.process: asyncio.subprocess.Process
         self.ended: list[int] = []
         self.away = 0.0
@@ -313,7 +314,7 @@ class Chaos:
             return
         self.tally.statuses[f"broken {answer.status_code}"] += 1
         if answer.status_code not in (400, 415, 422, 429):
-            self.tally.unexplained.append(f"broken: {answer.status_code} {answer.text[:200]}")
+            self.tally.explain("broken", answer.status_code, answer.json())
 
     async def leave(self, place: int) -> None:
         """Send a picture and disconnect before the answer."""
@@ -346,14 +347,17 @@ class Chaos:
             self.tally.statuses[f"slow {type(error).__name__}"] += 1
 
     async def exchange(self, place: int) -> None:
-        """Put another checkpoint into the folder and have it loaded."""
-        staging = self.folder / "staging"
-        shutil.copytree(self.variants[place], staging)
-        checkpoint.replace(staging, self.served)
-        answer = await self.client.post(f"{self.url}/admin/reload", headers={"Authorization": f"Bearer {ADMIN_KEY}"})
+        """Put another checkpoint into the folder and have it loaded, after the exchange before has ended."""
+        async with self.exchanging:
+            staging = self.folder / "staging"
+            shutil.copytree(self.variants[place], staging)
+            checkpoint.replace(staging, self.served)
+            answer = await self.client.post(
+                f"{self.url}/admin/reload", headers={"Authorization": f"Bearer {ADMIN_KEY}"}
+            )
         self.tally.statuses[f"reload {answer.status_code}"] += 1
         if answer.status_code != 200:
-            self.tally.unexplained.append(f"reload: {answer.status_code} {answer.text[:200]}")
+            self.tally.explain("reload", answer.status_code, answer.json())
 
     def shed_by_log(self) -> dict[str, list[float]]:
         """Seconds until a 429 by route, from the service's log: the clients here compete with it for the cores."""

@@ -15,21 +15,22 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from app.batching.capacity import QueueCapacity, Reservation
 from app.batching.errors import DeadlineExceeded, DeviceLost, EngineFailed
-from app.batching.fair_queue import Batch, FairQueue, Job, Segment
-from app.batching.jobs import Answer, Engine, Submission
+from app.batching.fair_queue import Batch, FairQueue, QueueEntry
+from app.batching.submission import Engine, Submission, SubmissionResult
 from app.batching.workers import BatchResult, WorkerThreads
 from app.observability.metrics import Metrics
 
 STAGED = 1
 """Batches that wait at the worker threads, beyond those that they run."""
 ATTEMPTS = 2
-"""Attempts for a crop whose batch fails: once with others, once with its own job alone."""
+"""Attempts for a crop whose batch fails: once with others, once with its own submission alone."""
 FAILURES_TO_UNHEALTHY = 3
 RECOVERY_SECONDS = 30.0
 """Time without a failure after which an unhealthy engine counts as healthy again."""
@@ -101,7 +102,7 @@ class Batcher:
         return self.alive and (self._failures < FAILURES_TO_UNHEALTHY or rested)
 
     def give_up(self) -> None:
-        """Fail all waiting jobs with ``DeviceLost``, and refuse new ones."""
+        """Fail all waiting entries with ``DeviceLost``, and refuse new ones."""
         self._lose_device()
 
     def put_engine(self, key: str, replicas: Sequence[Engine]) -> None:
@@ -121,12 +122,12 @@ class Batcher:
         return min(engine.cap for engine in self._engines[key])
 
     def drop_engine(self, key: str) -> None:
-        """Drop the engines of a key once none of its jobs waits or runs. Nothing may be submitted for it any more."""
+        """Drop the engines of a key once nothing of it waits or runs. Nothing may be submitted for it any more."""
         self._leaving.add(key)
         self._report()
 
     def _forget_leaving(self) -> None:
-        busy = {job.key for job in self._queue} | {batch.key for batch in (*self._on_device, *self._retries)}
+        busy = {entry.key for entry in self._queue} | {batch.key for batch in (*self._on_device, *self._retries)}
         for key in self._leaving - busy:
             self._leaving.remove(key)
             self._engines.pop(key, None)
@@ -175,7 +176,7 @@ class Batcher:
         self._check_alive()
         return self._capacity.reserve(crops, size)
 
-    async def submit(self, submission: Submission) -> Answer:
+    async def submit(self, submission: Submission) -> SubmissionResult:
         """Compute the rows of work items. Cancelling the call removes its waiting items from the queue.
 
         Raises:
@@ -184,22 +185,22 @@ class Batcher:
             EngineFailed: The engine failed on these items.
             DeviceLost: A worker thread has ended or hangs.
         """
-        job = self._job(submission)
-        self._queue.add(job)
-        expiry = self._loop.call_later(max(job.deadline - job.submitted, 0), self._expire, job)
+        entry = self._admit(submission)
+        self._queue.add(entry)
+        expiry = self._loop.call_later(max(entry.deadline - entry.submitted, 0), self._expire, entry)
         self._pump()
         try:
-            return await job.future
+            return await entry.future
         except asyncio.CancelledError:
             self._metrics.dropped.labels("disconnect").inc()
-            self._queue.remove(job)
-            # This job may have been next, with too few crops for a full batch; the job after it may have enough.
+            self._queue.remove(entry)
+            # This entry may have been next, with too few crops for a full batch; the entry after it may have enough.
             self._pump()
             raise
         finally:
             expiry.cancel()
 
-    def _job(self, submission: Submission) -> Job:
+    def _admit(self, submission: Submission) -> QueueEntry:
         """Admit a submission: charged to its reservation if it has one, else to the free capacity."""
         items, reservation, now = submission.items, submission.reservation, self._clock()
         self._check_alive()
@@ -209,7 +210,7 @@ class Batcher:
         else:
             reservation.take(len(items), items.nbytes)
             since = reservation.since
-        return Job(
+        return QueueEntry(
             key=submission.key,
             owner=submission.owner,
             items=items,
@@ -231,7 +232,7 @@ class Batcher:
             self._metrics.batch_flush.labels(batch.reason).inc()
             self._metrics.batch_crops.observe(batch.crops)
             self._metrics.batch_fill.observe(batch.crops / self._cap(batch.key))
-            parts = [segment.job.items[segment.start : segment.stop] for segment in batch.segments]
+            parts = [segment.entry.items[segment.start : segment.stop] for segment in batch.segments]
             self._workers.compute(self._engines[batch.key], parts).add_done_callback(partial(self._post, batch))
         self._report()
 
@@ -246,7 +247,7 @@ class Batcher:
         self._drop_finished()
         if self._retries:
             return self._retries.popleft()
-        first = self._queue.next_job()
+        first = self._queue.next_entry()
         if first is None:
             return None
         cap = self._cap(first.key)
@@ -262,21 +263,21 @@ class Batcher:
         )
 
     def _drop_finished(self) -> None:
-        """Drop jobs whose caller has left or whose deadline has passed, even if their timers have not fired yet."""
+        """Drop entries whose caller has left or whose deadline has passed, even if their timers have not fired yet."""
         now = self._clock()
-        for job in [*self._queue, *(batch.segments[0].job for batch in self._retries)]:
-            if job.over:
-                self._queue.remove(job)
-            elif job.deadline <= now:
-                self._fail(job, DeadlineExceeded())
-        self._retries = deque(batch for batch in self._retries if not batch.segments[0].job.over)
+        for entry in [*self._queue, *(batch.segments[0].entry for batch in self._retries)]:
+            if entry.over:
+                self._queue.remove(entry)
+            elif entry.deadline <= now:
+                self._fail(entry, DeadlineExceeded())
+        self._retries = deque(batch for batch in self._retries if not batch.segments[0].entry.over)
 
-    def _expire(self, job: Job) -> None:
-        self._fail(job, DeadlineExceeded())
+    def _expire(self, entry: QueueEntry) -> None:
+        self._fail(entry, DeadlineExceeded())
         self._pump()
 
     def _finish(self, batch: Batch, result: BatchResult) -> None:
-        """Deliver the rows of a batch, or retry its jobs."""
+        """Deliver the rows of a batch, or retry its entries."""
         del self._on_device[batch]
         self.computed_seconds += result.seconds
         self._queue.settle(batch.segments, batch.cost, result.seconds)
@@ -294,53 +295,53 @@ class Batcher:
         self._metrics.compute_seconds.observe(result.seconds)
         offset = 0
         for segment in batch.segments:
-            job, length = segment.job, segment.crops
-            job.parts[segment.start] = result.rows_ND[offset : offset + length]
-            job.started = min(job.started, result.started)
-            job.compute_seconds += result.seconds
+            entry, length = segment.entry, segment.crops
+            entry.parts[segment.start] = result.rows_ND[offset : offset + length]
+            entry.started = min(entry.started, result.started)
+            entry.compute_seconds += result.seconds
             offset += length
-            if not job.over and sum(map(len, job.parts.values())) == len(job.items):
-                self._metrics.queue_seconds.observe(job.started - job.submitted)
-                job.future.set_result(
-                    Answer(
-                        rows_ND=np.concatenate([job.parts[start] for start in sorted(job.parts)]),
-                        queue_seconds=job.started - job.submitted,
-                        compute_seconds=job.compute_seconds,
+            if not entry.over and sum(map(len, entry.parts.values())) == len(entry.items):
+                self._metrics.queue_seconds.observe(entry.started - entry.submitted)
+                entry.future.set_result(
+                    SubmissionResult(
+                        rows_ND=np.concatenate([entry.parts[start] for start in sorted(entry.parts)]),
+                        queue_seconds=entry.started - entry.submitted,
+                        compute_seconds=entry.compute_seconds,
                     )
                 )
 
     def _retry_alone(self, batch: Batch) -> None:
-        """Retry each job of a failed batch in a batch of its own; fail those that were alone already."""
+        """Retry each entry of a failed batch in a batch of its own; fail those that were alone already."""
         for segment in batch.segments:
-            if segment.job.over:
+            if segment.entry.over:
                 continue
             if segment.attempt == ATTEMPTS:
                 self._failures += 1
                 self._last_failure = self._clock()
-                self._fail(segment.job, EngineFailed())
+                self._fail(segment.entry, EngineFailed())
             else:
-                alone = Segment(job=segment.job, start=segment.start, stop=segment.stop, attempt=segment.attempt + 1)
+                alone = replace(segment, attempt=segment.attempt + 1)
                 retry = Batch(key=batch.key, segments=(alone,), reason="retry", cost=0.0)
                 self._retries.append(retry)
 
-    def _fail(self, job: Job, error: Exception) -> None:
-        if job.over:
+    def _fail(self, entry: QueueEntry, error: Exception) -> None:
+        if entry.over:
             return
         if isinstance(error, DeadlineExceeded):
             self._metrics.dropped.labels("deadline").inc()
-        job.future.set_exception(error)
-        self._queue.remove(job)
+        entry.future.set_exception(error)
+        self._queue.remove(entry)
         self._report()
 
     def _lose_device(self) -> None:
         self._lost = True
-        handed_over = [segment.job for batch in (*self._on_device, *self._retries) for segment in batch.segments]
-        for job in [*handed_over, *self._queue]:
-            self._fail(job, DeviceLost())
+        handed_over = [segment.entry for batch in (*self._on_device, *self._retries) for segment in batch.segments]
+        for entry in [*handed_over, *self._queue]:
+            self._fail(entry, DeviceLost())
         self._report()
 
     def _report(self) -> None:
-        """Update the gauges, and drop the engines of leaving keys without jobs."""
+        """Update the gauges, and drop the engines of leaving keys without entries."""
         if self._leaving:
             self._forget_leaving()
         self._metrics.queue_crops.set(self._queue.crops)

@@ -1,9 +1,9 @@
-"""The fair queue: jobs that wait for the device, and which of them is next.
+"""The fair queue: entries that wait for the device, and which of them is next.
 
-Start-time fair queueing of device time, on two levels. Between the classes: interactive jobs get nine parts and bulk
-jobs one, so that neither can starve the other. Within a class, every flow (the jobs of one owner for one model) gets
-the same. Within a flow, jobs are served in order of arrival; the later rounds of a picture keep the arrival time of its
-first. An idle flow saves up nothing: the others use its share meanwhile.
+Start-time fair queueing of device time, on two levels. Between the classes: interactive entries get nine parts and bulk
+entries one, so that neither can starve the other. Within a class, every flow (the entries of one owner for one model)
+gets the same. Within a flow, entries are served in order of arrival; the later rounds of a picture keep the arrival
+time of its first. An idle flow saves up nothing: the others use its share meanwhile.
 """
 
 import asyncio
@@ -13,16 +13,16 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from app.batching.jobs import Answer, Items, Priority, Rows
+from app.batching.submission import Items, Priority, Rows, SubmissionResult
 
 PARTS = {Priority.INTERACTIVE: 9.0, Priority.BULK: 1.0}
-"""Shares of device time of the classes while both have jobs."""
+"""Shares of device time of the classes while both have entries."""
 HEAD_START = {Priority.INTERACTIVE: 0.0, Priority.BULK: 0.2}
-"""Handicap of bulk jobs, in device seconds per part: a short burst of interactive requests is served before them."""
+"""Handicap of bulk entries, in device seconds per part: a short burst of interactive requests is served before them."""
 
 
 @dataclass(eq=False, kw_only=True)
-class Job:
+class QueueEntry:
     """Work items of one submission, in the queue and in batches.
 
     Attributes:
@@ -30,9 +30,9 @@ class Job:
         owner: Name of the key that the request came with; "" without keys.
         items: The work items, (N, *shape).
         priority: Class of the request.
-        deadline: Time after which the answer is useless, on the batcher's clock.
+        deadline: Time after which the result is useless, on the batcher's clock.
         submitted: Time of its submission.
-        since: Arrival time of its request, which orders the jobs of a flow.
+        since: Arrival time of its request, which orders the entries of a flow.
         future: Its caller awaits this.
         taken: Number of items that have been put into batches; always the first ones.
         started: When the device began with its first items.
@@ -47,7 +47,7 @@ class Job:
     deadline: float
     submitted: float
     since: float
-    future: "asyncio.Future[Answer]"
+    future: "asyncio.Future[SubmissionResult]"
     taken: int = 0
     started: float = math.inf
     compute_seconds: float = 0.0
@@ -55,7 +55,7 @@ class Job:
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """Engine key and item shape; only jobs of the same kind share a batch."""
+        """Engine key and item shape; only entries of the same kind share a batch."""
         return self.key, self.items.shape[1:]
 
     @property
@@ -81,9 +81,9 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """Crops ``start`` to ``stop`` of a job, in one batch."""
+    """Crops ``start`` to ``stop`` of an entry, in one batch."""
 
-    job: Job
+    entry: QueueEntry
     start: int
     stop: int
     attempt: int = 1
@@ -96,7 +96,7 @@ class Segment:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Batch:
-    """Segments of jobs of one kind, which the device computes together.
+    """Segments of entries of one kind, which the device computes together.
 
     Attributes:
         key: Names the engine.
@@ -118,12 +118,12 @@ class Batch:
 
 @dataclass(eq=False)
 class _Flow:
-    jobs: deque[Job] = field(default_factory=deque)
+    entries: deque[QueueEntry] = field(default_factory=deque)
     used: float = 0.0
 
-    def first(self, kind: tuple[object, ...] | None) -> Job | None:
-        """The first job, of one kind if that is given."""
-        return next((job for job in self.jobs if kind is None or job.kind == kind), None)
+    def first(self, kind: tuple[object, ...] | None) -> QueueEntry | None:
+        """The first entry, of one kind if that is given."""
+        return next((entry for entry in self.entries if kind is None or entry.kind == kind), None)
 
 
 @dataclass(eq=False)
@@ -136,8 +136,8 @@ class _Class:
     """Device seconds used by the flow that was served last."""
 
     @property
-    def has_jobs(self) -> bool:
-        return any(flow.jobs for flow in self.flows.values())
+    def has_entries(self) -> bool:
+        return any(flow.entries for flow in self.flows.values())
 
 
 class FairQueue:
@@ -151,11 +151,11 @@ class FairQueue:
         self._bytes = 0
         self._seconds_per_crop: dict[str, float] = {}
 
-    def __iter__(self) -> Iterator[Job]:
-        """All jobs, interactive ones first."""
+    def __iter__(self) -> Iterator[QueueEntry]:
+        """All entries, interactive ones first."""
         for class_ in self._classes.values():
             for flow in class_.flows.values():
-                yield from flow.jobs
+                yield from flow.entries
 
     @property
     def crops(self) -> int:
@@ -172,56 +172,56 @@ class FairQueue:
         """Estimated device seconds of all crops that wait, from the recent batch times of each model."""
         return sum(count * self._cost(key, 1) for key, count in self._crops.items())
 
-    def add(self, job: Job) -> None:
-        """Queue a job."""
-        class_ = self._classes[job.priority]
-        if not class_.has_jobs:
+    def add(self, entry: QueueEntry) -> None:
+        """Queue an entry."""
+        class_ = self._classes[entry.priority]
+        if not class_.has_entries:
             class_.used = max(class_.used, self._turn)
-        flow = class_.flows.setdefault(job.flow, _Flow())
-        if not flow.jobs:
+        flow = class_.flows.setdefault(entry.flow, _Flow())
+        if not flow.entries:
             flow.used = max(flow.used, class_.turn)
-        flow.jobs.insert(bisect_right(flow.jobs, job.since, key=lambda other: other.since), job)
-        self._count(job, job.waiting)
+        flow.entries.insert(bisect_right(flow.entries, entry.since, key=lambda other: other.since), entry)
+        self._count(entry, entry.waiting)
 
-    def remove(self, job: Job) -> None:
-        """Remove the waiting items of a job from the queue."""
-        if job.waiting:
-            self._count(job, -job.waiting)
-            self._leave(job)
-            job.taken = len(job.items)
+    def remove(self, entry: QueueEntry) -> None:
+        """Remove the waiting items of an entry from the queue."""
+        if entry.waiting:
+            self._count(entry, -entry.waiting)
+            self._leave(entry)
+            entry.taken = len(entry.items)
 
-    def next_job(self, kind: tuple[object, ...] | None = None) -> Job | None:
-        """The job that is served next, of one kind if that is given; None if none waits."""
+    def next_entry(self, kind: tuple[object, ...] | None = None) -> QueueEntry | None:
+        """The entry that is served next, of one kind if that is given; None if none waits."""
         for class_ in sorted(self._classes.values(), key=lambda class_: class_.used + class_.behind):
             # sorted() is stable: among flows with equal time, the oldest is first.
             for flow in sorted(class_.flows.values(), key=lambda flow: flow.used):
-                if (job := flow.first(kind)) is not None:
-                    return job
+                if (entry := flow.first(kind)) is not None:
+                    return entry
         return None
 
-    def compatible_crops(self, job: Job) -> int:
-        """Number of waiting crops that could share a batch with this job, its own included."""
-        return self._kinds[job.kind]
+    def compatible_crops(self, entry: QueueEntry) -> int:
+        """Number of waiting crops that could share a batch with this entry, its own included."""
+        return self._kinds[entry.kind]
 
-    def take(self, first: Job, most: int) -> tuple[Segment, ...]:
+    def take(self, first: QueueEntry, most: int) -> tuple[Segment, ...]:
         """Take the crops of a batch out of the queue, and charge their flows the estimated device time.
 
         Args:
-            first: From ``next_job``; the batch is filled with further jobs of its kind, each the next in turn.
+            first: From ``next_entry``; the batch is filled with further entries of its kind, each the next in turn.
             most: Largest number of crops.
         """
         segments = []
-        job: Job | None = first
-        while most and job is not None:
-            count = min(most, job.waiting)
-            segments.append(Segment(job=job, start=job.taken, stop=job.taken + count))
-            self._count(job, -count)
-            self._serve(job, self._cost(job.key, count))
-            job.taken += count
+        entry: QueueEntry | None = first
+        while most and entry is not None:
+            count = min(most, entry.waiting)
+            segments.append(Segment(entry=entry, start=entry.taken, stop=entry.taken + count))
+            self._count(entry, -count)
+            self._serve(entry, self._cost(entry.key, count))
+            entry.taken += count
             most -= count
-            if not job.waiting:
-                self._leave(job)
-            job = self.next_job(first.kind)
+            if not entry.waiting:
+                self._leave(entry)
+            entry = self.next_entry(first.kind)
         return tuple(segments)
 
     def settle(self, segments: tuple[Segment, ...], charged: float, seconds: float) -> None:
@@ -234,43 +234,43 @@ class FairQueue:
         """
         crops = sum(segment.crops for segment in segments)
         for segment in segments:
-            self._charge(segment.job, (seconds - charged) * segment.crops / crops)
-        key = segments[0].job.key
+            self._charge(segment.entry, (seconds - charged) * segment.crops / crops)
+        key = segments[0].entry.key
         before, now = self._seconds_per_crop.get(key), max(seconds, 1e-6) / crops
         self._seconds_per_crop[key] = now if before is None else 0.8 * before + 0.2 * now
 
     def cost(self, segments: tuple[Segment, ...]) -> float:
         """Estimated device seconds of a batch."""
-        return sum(self._cost(segment.job.key, segment.crops) for segment in segments)
+        return sum(self._cost(segment.entry.key, segment.crops) for segment in segments)
 
     def forget(self, key: str) -> None:
         """Drop the statistics and empty flows of a model."""
         self._seconds_per_crop.pop(key, None)
         del self._crops[key]
         for class_ in self._classes.values():
-            class_.flows = {name: flow for name, flow in class_.flows.items() if flow.jobs or name[1] != key}
+            class_.flows = {name: flow for name, flow in class_.flows.items() if flow.entries or name[1] != key}
 
     def _cost(self, key: str, crops: int) -> float:
         return crops * self._seconds_per_crop.get(key, 0.0)
 
-    def _serve(self, job: Job, seconds: float) -> None:
-        class_ = self._classes[job.priority]
+    def _serve(self, entry: QueueEntry, seconds: float) -> None:
+        class_ = self._classes[entry.priority]
         self._turn = max(self._turn, class_.used)
-        class_.turn = max(class_.turn, class_.flows[job.flow].used)
-        self._charge(job, seconds)
+        class_.turn = max(class_.turn, class_.flows[entry.flow].used)
+        self._charge(entry, seconds)
 
-    def _charge(self, job: Job, seconds: float) -> None:
-        class_ = self._classes[job.priority]
+    def _charge(self, entry: QueueEntry, seconds: float) -> None:
+        class_ = self._classes[entry.priority]
         class_.used += seconds / class_.parts
-        if (flow := class_.flows.get(job.flow)) is not None:
+        if (flow := class_.flows.get(entry.flow)) is not None:
             flow.used += seconds
 
-    def _leave(self, job: Job) -> None:
-        self._classes[job.priority].flows[job.flow].jobs.remove(job)
+    def _leave(self, entry: QueueEntry) -> None:
+        self._classes[entry.priority].flows[entry.flow].entries.remove(entry)
 
-    def _count(self, job: Job, crops: int) -> None:
-        self._crops[job.key] += crops
-        self._kinds[job.kind] += crops
-        if not self._kinds[job.kind]:
-            del self._kinds[job.kind]
-        self._bytes += crops * job.item_bytes
+    def _count(self, entry: QueueEntry, crops: int) -> None:
+        self._crops[entry.key] += crops
+        self._kinds[entry.kind] += crops
+        if not self._kinds[entry.kind]:
+            del self._kinds[entry.kind]
+        self._bytes += crops * entry.item_bytes

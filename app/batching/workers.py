@@ -2,7 +2,7 @@
 
 Each thread is a lane: it has a number, and its own engine replica of every model. The thread that is free first takes
 the next call. An exception in a call is part of its result. If a thread ends unexpectedly, ``on_death`` is called, so
-that the batcher can fail all waiting jobs.
+that the batcher can fail all waiting entries.
 """
 
 import logging
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from app.batching.jobs import Engine, Items, Rows
+from app.batching.submission import Engine, Items, Rows
 
 log = logging.getLogger("smart_iqa.batcher")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from app.batching.errors import BatcherError
-from app.batching.jobs import Answer, Items, Priority, Submission
+from app.batching.submission import Items, Priority, Submission, SubmissionResult
 from app.cluster.autoscaling import LOOK_BACK_SECONDS
 from app.cluster.metrics_aggregation import Collected, collect
 from app.models.loading import LoadedModel, ServedModel, load_models
@@ -108,7 +108,7 @@ class EngineReplica:
     def _keys(self) -> set[str]:
         return {key for model in self._models.values() for key in model.keys}
 
-    async def submit(self, submission: RemoteSubmission) -> Answer | BatcherError | Unknown:
+    async def submit(self, submission: RemoteSubmission) -> SubmissionResult | BatcherError | Unknown:
         """Compute the rows of work items.
 
         Returns:

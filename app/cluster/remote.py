@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from app.batching.capacity import QueueCapacity, Reservation
 from app.batching.errors import BatcherError, DeadlineExceeded, DeviceLost
-from app.batching.jobs import Answer, Submission
+from app.batching.submission import Submission, SubmissionResult
 from app.cluster import metrics_aggregation
 from app.cluster.engine import FACTS_SECONDS, RemoteSubmission, Unknown
 from app.models.loading import ServedModel
@@ -68,7 +68,7 @@ class RemoteQueue:
         """
         return self._capacity.reserve(crops, size)
 
-    async def submit(self, submission: Submission) -> Answer:
+    async def submit(self, submission: Submission) -> SubmissionResult:
         """Compute the rows of work items; as ``Batcher.submit``.
 
         If a replica ends before it has answered, the items are sent again: computing is idempotent, and Ray Serve does
@@ -91,9 +91,9 @@ class RemoteQueue:
                     submission.key, items, submission.deadline - now, now - since, submission.priority, submission.owner
                 )
                 outcome = await self._send(remote)
-                if isinstance(outcome, Answer):
+                if isinstance(outcome, SubmissionResult):
                     self._waited = outcome.queue_seconds
-                    return Answer(
+                    return SubmissionResult(
                         rows_ND=outcome.rows_ND,
                         queue_seconds=self._clock() - began - outcome.compute_seconds,
                         compute_seconds=outcome.compute_seconds,
@@ -106,7 +106,7 @@ class RemoteQueue:
             self._crops -= len(items)
             self._bytes -= items.nbytes
 
-    async def _send(self, submission: RemoteSubmission) -> Answer | BatcherError | Unknown:
+    async def _send(self, submission: RemoteSubmission) -> SubmissionResult | BatcherError | Unknown:
         """Send work items to one replica; cancel them there when the caller leaves."""
         from ray.exceptions import RayError, RayTaskError
         from ray.serve.exceptions import RayServeException
@@ -114,7 +114,7 @@ class RemoteQueue:
         response = self._engines.submit.remote(submission)
         try:
             async with asyncio.timeout(submission.seconds):
-                outcome: Answer | BatcherError | Unknown = await response
+                outcome: SubmissionResult | BatcherError | Unknown = await response
                 return outcome
         except TimeoutError:
             response.cancel()

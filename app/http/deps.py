@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from fastapi import Depends, Header, Query, Request
 from pydantic import Field
 
-from app.batching.jobs import Priority
+from app.batching.submission import Priority
 from app.http.problems import Problem
 from app.scoring.request import Detail, ScoreRequest
 from app.scoring.service import Service

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from app.batching.jobs import Engine
+from app.batching.submission import Engine
 from app.settings import Settings
 from model import checkpoint, golden
 from model.checkpoint import Checkpoint, Config

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from app.batching.batcher import Batcher
-from app.batching.jobs import Queue
+from app.batching.submission import Queue
 from app.batching.workers import WorkerThreads
 from app.models.loading import LoadedModel, ServedModel
 from app.models.reload import Load, load_again

@@ -19,7 +19,7 @@ from opentelemetry import trace
 
 from app.batching.capacity import Reservation
 from app.batching.errors import DeadlineExceeded, EngineFailed
-from app.batching.jobs import Items, Queue, Rows, Submission
+from app.batching.submission import Items, Queue, Rows, Submission
 from app.decode.decoder import Decoder
 from app.decode.sandbox import Sandbox
 from app.observability import tracing

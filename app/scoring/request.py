@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 from PIL import Image
 
 from app.batching.capacity import Reservation
-from app.batching.jobs import Priority
+from app.batching.submission import Priority
 from app.decode.decoder import Decoded
 from app.models.loading import ServedModel
 from app.scoring.cache import CacheKey

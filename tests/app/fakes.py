@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from app.batching.jobs import Items, Rows
+from app.batching.submission import Items, Rows
 from app.batching.workers import WorkerThreads
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.batching.batcher import RECOVERY_SECONDS, Batcher
 from app.batching.errors import DeadlineExceeded, DeviceLost, EngineFailed, QueueFull
-from app.batching.jobs import Answer, Priority, Rows, Submission
+from app.batching.submission import Priority, Rows, Submission, SubmissionResult
 from app.batching.workers import WorkerThreads, _fault
 from app.observability.metrics import Metrics
 from tests.app.fakes import Clock, FakeEngine, crops, rows_of, until
@@ -40,12 +40,12 @@ class Bench:
 
     def submit(
         self, *values: int, deadline: float = FAR, priority: Priority = Priority.INTERACTIVE
-    ) -> "asyncio.Task[Answer]":
+    ) -> "asyncio.Task[SubmissionResult]":
         return asyncio.ensure_future(
             self.batcher.submit(Submission(key="m", items=crops(*values), deadline=deadline, priority=priority))
         )
 
-    async def hold(self) -> "asyncio.Task[Answer]":
+    async def hold(self) -> "asyncio.Task[SubmissionResult]":
         """Keep the device busy with a crop of its own until the gate opens."""
         self.engine.gate.clear()
         task = self.submit(200)
@@ -220,7 +220,7 @@ def test_memory_of_what_waits_is_bounded() -> None:
     asyncio.run(main())
 
 
-async def hold_again(bench: Bench) -> "asyncio.Task[Answer]":
+async def hold_again(bench: Bench) -> "asyncio.Task[SubmissionResult]":
     bench.engine.gate.clear()
     before = len(bench.engine.batches)
     task = bench.submit(200)
@@ -446,7 +446,7 @@ def test_several_models_share_a_device_but_no_batch() -> None:
     asyncio.run(main())
 
 
-jobs = st.lists(
+submissions = st.lists(
     st.tuples(st.integers(1, 9), st.sampled_from(list(Priority)), st.sampled_from(["stay", "leave", "poison"])),
     min_size=1,
     max_size=20,
@@ -454,7 +454,7 @@ jobs = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
-@given(jobs, st.integers(1, 6))
+@given(submissions, st.integers(1, 6))
 def test_every_request_is_answered_once_and_rightly(requests: list[tuple[int, Priority, str]], cap: int) -> None:
     async def main() -> None:
         bench = Bench(cap=cap, max_queue_crops=1000)
@@ -473,7 +473,7 @@ def test_every_request_is_answered_once_and_rightly(requests: list[tuple[int, Pr
         await held
         for index, ((count, _, fate), result) in enumerate(zip(requests, results, strict=True)):
             if fate == "stay":
-                assert isinstance(result, Answer)
+                assert isinstance(result, SubmissionResult)
                 assert np.array_equal(result.rows_ND, rows_of([20 + index] * count))
             else:
                 assert isinstance(result, asyncio.CancelledError if fate == "leave" else EngineFailed)

@@ -32,7 +32,7 @@ from hypothesis.stateful import (
 from app.batching.batcher import ATTEMPTS, STAGED, Batcher
 from app.batching.capacity import RETRY_AFTER_CAP
 from app.batching.errors import DeadlineExceeded, DeviceLost, EngineFailed, QueueFull
-from app.batching.jobs import Answer, Items, Priority, Rows, Submission
+from app.batching.submission import Items, Priority, Rows, Submission, SubmissionResult
 from app.observability.metrics import Metrics
 from tests.app.fakes import Clock, SteppedLoop, SteppedWorkers
 
@@ -62,7 +62,7 @@ class WarmedEngine:
 
 @dataclass(eq=False)
 class Handed:
-    """A batch as the lanes got it: the jobs and the numbers of their items."""
+    """A batch as the lanes got it: the submissions and the numbers of their items."""
 
     key: str
     parts: list[tuple["Asked", list[int]]]
@@ -78,7 +78,7 @@ class Handed:
 
 @dataclass(eq=False)
 class Asked:
-    """A job as its caller knows it. ``numbers`` are its items; they count on through all jobs."""
+    """A submission as its caller knows it. ``numbers`` are its items; they count on through all submissions."""
 
     key: str
     shape: Shape
@@ -86,7 +86,7 @@ class Asked:
     deadline: float
     submitted: float
     numbers: range
-    task: "asyncio.Task[Answer]"
+    task: "asyncio.Task[SubmissionResult]"
     left: bool = False
     handed: int = 0
     told: set[int] = field(default_factory=set)
@@ -126,7 +126,7 @@ class BatcherMachine(RuleBasedStateMachine):
         self.loop = SteppedLoop(self.clock)
         self.errors: list[str] = []
         self.loop.set_exception_handler(lambda _, context: self.errors.append(str(context)))
-        self.jobs: list[Asked] = []
+        self.entries: list[Asked] = []
         self.by_number: dict[int, Asked] = {}
         self.numbers = self.steps = 0
         self.handed: list[Handed] = []
@@ -178,13 +178,13 @@ class BatcherMachine(RuleBasedStateMachine):
         batch = Handed(key, [(self.by_number[part[0]], part) for part in numbers])
         first = batch.parts[0][0]
         self._expect(len(self.handed) < self.lanes + STAGED, "more batches than slots")
-        self._expect(all(job.kind == first.kind for job, _ in batch.parts), "kinds are mixed")
+        self._expect(all(entry.kind == first.kind for entry, _ in batch.parts), "kinds are mixed")
         self._expect(key == first.key and first.shape in WARMED[key], "an engine was not made for it")
-        self._expect(len({id(job) for job, _ in batch.parts}) == len(parts), "a job is twice in a batch")
-        for job, part in batch.parts:
-            self._expect(self._wanted(job), "work for somebody who has left, or too late")
+        self._expect(len({id(entry) for entry, _ in batch.parts}) == len(parts), "an entry is twice in a batch")
+        for entry, part in batch.parts:
+            self._expect(self._wanted(entry), "work for somebody who has left, or too late")
             self._expect(part == list(range(part[0], part[0] + len(part))), "items out of order")
-            self._expect(part[0] >= job.numbers.start and part[-1] < job.numbers.stop, "items of others")
+            self._expect(part[0] >= entry.numbers.start and part[-1] < entry.numbers.stop, "items of others")
         if first.failed.get(numbers[0][0]):
             self._expect(len(parts) == 1, "a second attempt in company")
             self._expect({first.failed.get(number) for number in numbers[0]} == {1}, "a third attempt")
@@ -193,12 +193,12 @@ class BatcherMachine(RuleBasedStateMachine):
             self._expect(batch.crops == min(waiting, cap), "a batch that is not as full as it can be")
             free = len(self.handed) < self.lanes
             self._expect(free or batch.crops == cap, "a part batch while all lanes are busy")
-            for job, part in batch.parts:
-                self._expect(part[0] == job.numbers[job.handed], "items are skipped or repeated")
-                before = [other for other in self.jobs if (other.flow, other.kind) == (job.flow, job.kind)]
-                for other in before[: before.index(job)]:
-                    self._expect(not self._rest(other), "a later job of a flow came first")
-                job.handed += len(part)
+            for entry, part in batch.parts:
+                self._expect(part[0] == entry.numbers[entry.handed], "items are skipped or repeated")
+                before = [other for other in self.entries if (other.flow, other.kind) == (entry.flow, entry.kind)]
+                for other in before[: before.index(entry)]:
+                    self._expect(not self._rest(other), "a later entry of a flow came first")
+                entry.handed += len(part)
         self.handed.append(batch)
         self.batches.append(batch)
 
@@ -216,17 +216,17 @@ class BatcherMachine(RuleBasedStateMachine):
 
     # The model
 
-    def _wanted(self, job: Asked) -> bool:
-        return not job.left and job.deadline > self.clock.now and not job.task.done() and not self.lost
+    def _wanted(self, entry: Asked) -> bool:
+        return not entry.left and entry.deadline > self.clock.now and not entry.task.done() and not self.lost
 
-    def _rest(self, job: Asked) -> int:
-        return len(job.numbers) - job.handed if self._wanted(job) and not job.spoilt else 0
+    def _rest(self, entry: Asked) -> int:
+        return len(entry.numbers) - entry.handed if self._wanted(entry) and not entry.spoilt else 0
 
     def _waiting(self) -> dict[Kind, int]:
         waiting: dict[Kind, int] = {}
-        for job in self.jobs:
-            if rest := self._rest(job):
-                waiting[job.kind] = waiting.get(job.kind, 0) + rest
+        for entry in self.entries:
+            if rest := self._rest(entry):
+                waiting[entry.kind] = waiting.get(entry.kind, 0) + rest
         return waiting
 
     def _bytes(self) -> int:
@@ -270,11 +270,11 @@ class BatcherMachine(RuleBasedStateMachine):
             Submission(key=key, items=items, deadline=deadline, priority=priority, owner=owner)
         )
         task = self.loop.create_task(coroutine)
-        job = Asked(key, shape, (priority, owner), deadline, self.clock.now, numbers, task)
+        entry = Asked(key, shape, (priority, owner), deadline, self.clock.now, numbers, task)
         if not (full or lost):
             self.numbers += count
-            self.jobs.append(job)
-            self.by_number |= dict.fromkeys(numbers, job)
+            self.entries.append(entry)
+            self.by_number |= dict.fromkeys(numbers, entry)
         self._settle()
         if lost:
             assert isinstance(task.exception(), DeviceLost)
@@ -308,13 +308,13 @@ class BatcherMachine(RuleBasedStateMachine):
         rate = max(batch.seconds, 1e-6) / batch.crops
         before = self.rates.get(batch.key)
         self.rates[batch.key] = rate if before is None else 0.8 * before + 0.2 * rate
-        for job, numbers in batch.parts:
+        for entry, numbers in batch.parts:
             if batch.fine:
-                job.told.update(numbers)
-                job.started = min(job.started, batch.started)
-                job.seconds += batch.seconds
+                entry.told.update(numbers)
+                entry.started = min(entry.started, batch.started)
+                entry.seconds += batch.seconds
             else:
-                job.failed |= {number: job.failed.get(number, 0) + 1 for number in numbers}
+                entry.failed |= {number: entry.failed.get(number, 0) + 1 for number in numbers}
         self._settle(settle)
 
     @precondition(lambda self: self.device.queued and not self.device.computed)
@@ -336,9 +336,9 @@ class BatcherMachine(RuleBasedStateMachine):
 
     @rule(pick=st.integers(0, 40), settle=st.booleans())
     def leave(self, pick: int, settle: bool) -> None:
-        if here := [job for job in self.jobs if not job.task.done() and not job.left]:
-            job = here[pick % len(here)]
-            job.left = job.task.cancel()
+        if here := [entry for entry in self.entries if not entry.task.done() and not entry.left]:
+            entry = here[pick % len(here)]
+            entry.left = entry.task.cancel()
             self._settle(settle)
 
     @rule(key=st.sampled_from(list(WARMED)))
@@ -373,21 +373,21 @@ class BatcherMachine(RuleBasedStateMachine):
 
     @invariant()
     def answers_are_right(self) -> None:
-        for job in self.jobs:
-            if not job.task.done():
+        for entry in self.entries:
+            if not entry.task.done():
                 continue
-            if job.task.cancelled():
-                assert job.left
-            elif (error := job.task.exception()) is None:
-                answer = job.task.result()
-                assert job.complete
-                assert np.array_equal(answer.rows_ND, rows_of(job.key, job.numbers))
-                assert answer.queue_seconds == job.started - job.submitted
-                assert answer.compute_seconds == job.seconds
+            if entry.task.cancelled():
+                assert entry.left
+            elif (error := entry.task.exception()) is None:
+                answer = entry.task.result()
+                assert entry.complete
+                assert np.array_equal(answer.rows_ND, rows_of(entry.key, entry.numbers))
+                assert answer.queue_seconds == entry.started - entry.submitted
+                assert answer.compute_seconds == entry.seconds
             elif isinstance(error, DeadlineExceeded):
-                assert job.deadline <= self.clock.now
+                assert entry.deadline <= self.clock.now
             elif isinstance(error, EngineFailed):
-                assert job.spoilt
+                assert entry.spoilt
             else:
                 assert isinstance(error, DeviceLost)
                 assert self.lost
@@ -396,9 +396,9 @@ class BatcherMachine(RuleBasedStateMachine):
     def nobody_waits_without_need(self) -> None:
         if not self.settled:
             return
-        for job in self.jobs:
-            over = job.left or job.complete or job.spoilt or job.deadline <= self.clock.now or self.lost
-            assert job.task.done() == over
+        for entry in self.entries:
+            over = entry.left or entry.complete or entry.spoilt or entry.deadline <= self.clock.now or self.lost
+            assert entry.task.done() == over
         waiting = self._waiting()
         if len(self.handed) < self.lanes:
             assert not waiting
@@ -418,8 +418,8 @@ class BatcherMachine(RuleBasedStateMachine):
             if not self.errors:
                 self._finish()
         finally:
-            for job in self.jobs:
-                job.task.cancel()
+            for entry in self.entries:
+                entry.task.cancel()
             self.loop.settle()
             self.loop.close()
 
@@ -432,7 +432,7 @@ class BatcherMachine(RuleBasedStateMachine):
             self.report(True, 9, 0)
         for check in (self.nothing_went_wrong, self.answers_are_right, self.nobody_waits_without_need):
             check()
-        assert all(job.task.done() for job in self.jobs)
+        assert all(entry.task.done() for entry in self.entries)
         self.gauges_tell_what_waits()
         self._counters()
         batcher, waiting = self.batcher, self.batcher._queue
@@ -448,10 +448,12 @@ class BatcherMachine(RuleBasedStateMachine):
             assert {key for one in waiting._classes.values() for _, key in one.flows} <= self.accepted.keys()
 
     def _counters(self) -> None:
-        errors = [job.task.exception() for job in self.jobs if not job.task.cancelled()]
+        errors = [entry.task.exception() for entry in self.entries if not entry.task.cancelled()]
         late = sum(isinstance(error, DeadlineExceeded) for error in errors)
         assert self._value("dropped_total", reason="deadline") == late
-        assert self._value("dropped_total", reason="disconnect") == sum(job.task.cancelled() for job in self.jobs)
+        assert self._value("dropped_total", reason="disconnect") == sum(
+            entry.task.cancelled() for entry in self.entries
+        )
         assert self._value("batch_crops_count") == len(self.batches)
         assert self._value("batch_crops_sum") == sum(batch.crops for batch in self.batches)
         assert sum(self._value("batch_flush_total", reason=why) for why in ("full", "idle", "retry")) == len(

@@ -9,7 +9,7 @@ import pytest
 
 from app.batching.batcher import Batcher
 from app.batching.errors import DeadlineExceeded, EngineFailed, QueueFull
-from app.batching.jobs import Answer, Items, Priority, Submission
+from app.batching.submission import Items, Priority, Submission, SubmissionResult
 from app.observability.metrics import Metrics
 from tests.app.fakes import Clock, FakeEngine, SteppedLoop, SteppedWorkers, crops
 
@@ -46,9 +46,9 @@ class Steps:
         owner: str = "",
         key: str = "m",
         priority: Priority = Priority.INTERACTIVE,
-    ) -> "asyncio.Task[Answer]":
-        job = self.batcher.submit(Submission(key=key, items=items, deadline=deadline, owner=owner, priority=priority))
-        task = self.loop.create_task(job)
+    ) -> "asyncio.Task[SubmissionResult]":
+        entry = self.batcher.submit(Submission(key=key, items=items, deadline=deadline, owner=owner, priority=priority))
+        task = self.loop.create_task(entry)
         task.add_done_callback(lambda task: task.cancelled() or task.exception())
         self.loop.settle()
         return task
@@ -232,7 +232,7 @@ def test_who_comes_back_has_saved_up_no_time(steps: Steps, priority: Priority, t
         steps.finish()
     for _ in range(2):
         steps.submit(crops(1, 1, 1, 1), owner="a")
-    # Each a single job, so that nothing but its coming can set its books right.
+    # Each a single submission, so that nothing but its coming can set its books right.
     steps.submit(crops(*[2] * 8), owner="b", priority=priority)
     steps.submit(crops(*[1] * 8), owner="a")
     steps.finish()

@@ -13,7 +13,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import DeploymentUnavailableError
 
 from app.batching.errors import DeadlineExceeded, DeviceLost, EngineFailed, QueueFull
-from app.batching.jobs import Answer, Priority, Submission
+from app.batching.submission import Priority, Submission, SubmissionResult
 from app.cluster import metrics_aggregation
 from app.cluster.engine import EngineReplica, RemoteSubmission, Unknown
 from app.cluster.metrics_aggregation import Collected
@@ -25,7 +25,7 @@ from tests.app.conftest import served
 from tests.app.fakes import FakeEngine
 
 ITEMS = np.zeros((2, 4, 4, 3), np.uint8)
-ANSWER = Answer(rows_ND=np.ones((2, 1), np.float32), queue_seconds=3.0, compute_seconds=0.1)
+ANSWER = SubmissionResult(rows_ND=np.ones((2, 1), np.float32), queue_seconds=3.0, compute_seconds=0.1)
 Behaviour = Callable[..., Awaitable[Any]]
 
 
@@ -275,7 +275,7 @@ def test_an_engine_answers_and_tells_what_it_has_to_do(checkpoint_folder: Path) 
         crops = model.config.contract.probe(4, (224, 224, 3))
         submission = RemoteSubmission(model.key, crops, 60.0, 0.0, Priority.INTERACTIVE, "")
         answer = await replica.submit(submission)
-        assert isinstance(answer, Answer)
+        assert isinstance(answer, SubmissionResult)
         assert len(answer.rows_ND) == 4
         assert 0 < replica.record_autoscaling_stats()["busy"] <= 1
         assert await replica.submit(submission._replace(key="other")) == Unknown()

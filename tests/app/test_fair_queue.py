@@ -9,7 +9,7 @@ import pytest
 
 from app.batching.batcher import Batcher
 from app.batching.errors import EngineFailed
-from app.batching.jobs import Priority, Submission
+from app.batching.submission import Priority, Submission
 from app.batching.workers import WorkerThreads
 from app.observability.metrics import Metrics
 from tests.app.fakes import Clock, FakeEngine, crops
@@ -116,8 +116,8 @@ def test_neither_class_shuts_the_other_out() -> None:
         tasks = []
         for _ in range(60):
             for key, priority in (("a", Priority.BULK), ("b", Priority.INTERACTIVE)):
-                job = batcher.submit(Submission(key=key, items=crops(*range(4)), deadline=FAR, priority=priority))
-                tasks.append(asyncio.ensure_future(job))
+                entry = batcher.submit(Submission(key=key, items=crops(*range(4)), deadline=FAR, priority=priority))
+                tasks.append(asyncio.ensure_future(entry))
         await asyncio.sleep(0)
         engines["a"].gate.set()
         await asyncio.gather(*tasks)

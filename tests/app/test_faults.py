@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.batching.jobs import Rows
+from app.batching.submission import Rows
 from app.main import create_app
 from app.scoring import rate_limit
 from app.scoring.cache import QUARANTINE_PICTURES, QUARANTINE_SECONDS, Quarantine

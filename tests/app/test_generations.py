@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.batching.jobs import Submission
+from app.batching.submission import Submission
 from app.models.loading import LoadedModel
 from app.scoring.service import Generations
 from tests.app.conftest import served

@@ -12,7 +12,7 @@ import torch
 from fastapi.testclient import TestClient
 
 from app.batching.errors import EngineFailed
-from app.batching.jobs import Rows
+from app.batching.submission import Rows
 from app.main import create_app
 from app.settings import Settings
 from model.inference.engine import DeviceBroken

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from app.batching.jobs import Items, Rows
+from app.batching.submission import Items, Rows
 from app.main import create_app
 from app.models.loading import LoadedModel
 from app.settings import Settings

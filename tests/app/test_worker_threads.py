@@ -9,7 +9,7 @@ import pytest
 
 from app.batching.batcher import Batcher
 from app.batching.errors import DeadlineExceeded, DeviceLost
-from app.batching.jobs import Answer, Items, Submission
+from app.batching.submission import Items, Submission, SubmissionResult
 from app.batching.workers import WorkerThreads
 from app.observability.metrics import Metrics
 from tests.app.fakes import Clock, FakeEngine, SteppedLoop, SteppedWorkers, crops, rows_of, until
@@ -37,7 +37,7 @@ class Steps:
             max_queue_bytes=2**20,
         )
 
-    def submit(self, items: Items, deadline: float = FAR, key: str = "m") -> "asyncio.Task[Answer]":
+    def submit(self, items: Items, deadline: float = FAR, key: str = "m") -> "asyncio.Task[SubmissionResult]":
         task = self.loop.create_task(self.batcher.submit(Submission(key=key, items=items, deadline=deadline)))
         self.loop.settle()
         return task
@@ -171,10 +171,10 @@ class Bench:
         self.batcher = Batcher({}, self.lanes, Metrics(), clock=self.clock, max_queue_crops=64, max_queue_bytes=2**20)
         self.batcher.put_engine("m", self.engines)
 
-    def submit(self, *values: int) -> "asyncio.Task[Answer]":
+    def submit(self, *values: int) -> "asyncio.Task[SubmissionResult]":
         return asyncio.ensure_future(self.batcher.submit(Submission(key="m", items=crops(*values), deadline=FAR)))
 
-    async def hold(self, value: int) -> tuple["asyncio.Task[Answer]", FakeEngine]:
+    async def hold(self, value: int) -> tuple["asyncio.Task[SubmissionResult]", FakeEngine]:
         """Keep a lane busy; the request, and the engine that has it."""
         for engine in self.engines:
             engine.gate.clear()

@@ -1,6 +1,7 @@
 """The short form of ``make chaos``: a process under fire, and nothing lost."""
 
 import asyncio
+import json
 from pathlib import Path
 
 from benchmarks.chaos import Chaos
@@ -8,5 +9,6 @@ from benchmarks.chaos import Chaos
 
 def test_half_a_minute_under_fire(tmp_path: Path) -> None:
     report = asyncio.run(Chaos(tmp_path).run(seconds=30, load=3))
-    assert all(report["passed"].values()), report
-    assert sum(count for outcome, count in report["outcomes"].items() if outcome.endswith(" 200")) > 50, report
+    whole = json.dumps(report, indent=2)
+    assert all(report["passed"].values()), whole
+    assert sum(count for outcome, count in report["outcomes"].items() if outcome.endswith(" 200")) > 50, whole

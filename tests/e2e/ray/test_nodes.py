@@ -15,7 +15,7 @@ import httpx2
 import numpy as np
 import pytest
 
-from app.batching.jobs import Answer, Submission
+from app.batching.submission import Submission, SubmissionResult
 from app.cluster.engine import RemoteSubmission
 from app.cluster.remote import RemoteQueue
 from app.settings import Settings
@@ -182,9 +182,9 @@ def test_both_engines_give_the_offline_scores(nodes: Nodes, scores: dict[str, li
 class Looker:
     """Stands in for an engine, and tells of the items that it gets whether it could write into them."""
 
-    def submit(self, submission: RemoteSubmission) -> Answer:
+    def submit(self, submission: RemoteSubmission) -> SubmissionResult:
         flags = submission.items.flags
-        return Answer(
+        return SubmissionResult(
             rows_ND=np.array([[flags.owndata, flags.writeable]], np.float32), queue_seconds=0, compute_seconds=0
         )
 
@@ -197,7 +197,7 @@ def test_crops_lie_in_the_object_store(nodes: Nodes) -> None:
         serve.deployment(Looker).options(ray_actor_options={"num_cpus": 0}).bind(), name="looker", route_prefix=None
     )
 
-    async def send() -> Answer:
+    async def send() -> SubmissionResult:
         queue = RemoteQueue(looker, Settings(), time.monotonic)
         return await queue.submit(
             Submission(key="any", items=np.zeros((4, 320, 320, 3), np.uint8), deadline=time.monotonic() + 60)

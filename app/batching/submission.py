@@ -1,6 +1,6 @@
-"""Types at the batcher's interface: submissions and answers, and the engine protocol.
+"""Types at the batcher's interface: submissions, their results and the engine protocol.
 
-Inside the batcher a submission becomes a ``Job`` (``fair_queue.py``).
+Inside the batcher a submission becomes a ``QueueEntry`` (``fair_queue.py``).
 """
 
 import enum
@@ -46,7 +46,7 @@ class Submission:
     Attributes:
         key: Names the engine.
         items: The work items, (N, *shape), N at least 1; only items of one shape share a batch.
-        deadline: Time after which the answer is useless, on the batcher's clock.
+        deadline: Time after which the result is useless, on the batcher's clock.
         priority: Class of the request.
         owner: Name of the key that the request came with; owners share the device fairly. "" without keys.
         reservation: Capacity that was reserved for these items; without one the queue may refuse them.
@@ -63,7 +63,7 @@ class Submission:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class SubmissionResult:
     """Rows of a submission's items.
 
     Attributes:
@@ -89,5 +89,5 @@ class Queue(Protocol):
     def reserve(self, crops: int, size: int) -> Reservation:
         """Reserve capacity for crops that will be submitted later."""
 
-    async def submit(self, submission: Submission) -> Answer:
+    async def submit(self, submission: Submission) -> SubmissionResult:
         """Compute the rows of work items."""
