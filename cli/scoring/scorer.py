@@ -17,7 +17,7 @@ def load_scorer(
 ) -> "Scorer":
     """Load a checkpoint; on a CPU, set the process's threads and the batch size to what is fastest there.
 
-    The first run with a checkpoint measures this for about two seconds, and later runs read it from a cache. Neither
+    The first run with a checkpoint measures this for about three seconds, and later runs read it from a cache. Neither
     threads nor batch size change a score. If ``OMP_NUM_THREADS`` is set, the number of threads stays.
 
     Args:

@@ -1,7 +1,7 @@
 """Autotuning: the number of threads, and of items per batch, with which an engine is fastest on this CPU.
 
-The measurement takes about two seconds, and its result is cached in a file. The choice changes the time that a score
-takes, never the score: candidates that give other bits are rejected.
+The measurement takes about three seconds at most, and its result is cached in a file. The choice changes the time that
+a score takes, never the score: candidates that give other bits are rejected.
 """
 
 import contextlib
@@ -23,8 +23,8 @@ from model.inference.engine import Engine
 FILE = "calibration.json"
 ROUNDS = 4
 """Times that each candidate is measured, by turns, so that other load on the machine affects all of them alike."""
-SLOW_SECONDS = 0.15
-"""If the largest batch takes longer than this, nothing is measured: measuring would take thirty times as long."""
+BUDGET_SECONDS = 3.0
+"""Slow networks are measured fewer times, so that it takes about this long; those that are too slow, not at all."""
 USUAL = 8
 """Items per batch if nothing is measured."""
 WORTH = 1.04
@@ -58,31 +58,33 @@ def autotune(engine: Engine, digest: str, *, threads: int = 0, folder: Path | No
     setting = _setting(known.get(key), engine)
     if setting is None:
         setting = _measure(engine, [threads] if threads else _thread_counts())
-        # The cache is optional; without it every start measures again.
-        with contextlib.suppress(OSError):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            staging = file.with_suffix(f".{os.getpid()}.writing")
-            staging.write_text(json.dumps({**known, key: setting}, indent=1) + "\n", encoding="utf-8")
-            os.replace(staging, file)
+        if setting is None:
+            usual = next((shape for shape in engine.shapes if shape >= USUAL), engine.shapes[-1])
+            setting = Setting(threads or torch.get_num_threads(), usual)
+        else:
+            _write(file, {**known, key: setting})
     torch.set_num_threads(setting.threads)
     engine.limit(setting.cap)
     return setting
 
 
-def _measure(engine: Engine, thread_counts: list[int]) -> Setting:
-    item_shape = engine.item_shapes[0]
-    probe = engine.contract.probe(engine.shapes[-1], item_shape)
-    usual, began = torch.get_num_threads(), time.perf_counter()
+def _measure(engine: Engine, thread_counts: list[int]) -> Setting | None:
+    """The fastest setting; None if that would take too long."""
+    probe = engine.contract.probe(engine.shapes[-1], engine.item_shapes[0])
+    usual = torch.get_num_threads()
     reference = engine.predict(probe)
-    if time.perf_counter() - began > SLOW_SECONDS:
-        return Setting(usual, next((shape for shape in engine.shapes if shape >= USUAL), engine.shapes[-1]))
+    # Each batch size is about half of the next one, so that all of them together take as long as two of the largest.
+    round_seconds = 2 * _seconds(engine, probe) * len(thread_counts)
+    rounds = min(ROUNDS, int(BUDGET_SECONDS / round_seconds))
+    if not rounds:
+        return None
     agreeing = []
     for threads in thread_counts:
         torch.set_num_threads(threads)
         if np.array_equal(engine.predict(probe), reference):
             agreeing.append(threads)
     seconds: dict[Setting, float] = {}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for threads in agreeing:
             torch.set_num_threads(threads)
             for shape in engine.shapes:
@@ -118,6 +120,15 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line
     return platform.processor()
+
+
+def _write(file: Path, content: dict[str, object]) -> None:
+    # The cache is optional; without it every start measures again.
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        staging = file.with_suffix(f".{os.getpid()}.writing")
+        staging.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        os.replace(staging, file)
 
 
 def _read(file: Path) -> dict[str, object]:
