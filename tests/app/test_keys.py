@@ -19,7 +19,7 @@ from app.settings import Settings
 from tests.app.conftest import wait_ready
 from tests.app.fakes import Clock
 from tests.app.test_pictures import post, problem
-from tests.cli.test_commands import smart_iqa
+from tests.commands import smart_iqa
 
 OPEN = {"/health/live", "/health/ready", "/metrics"}
 

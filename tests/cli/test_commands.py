@@ -10,13 +10,8 @@ import pytest
 
 from cli.main import main
 from model.scorer import Scorer
+from tests.commands import smart_iqa
 from tests.conftest import EXAMPLES, encode, photo
-
-
-def smart_iqa(*arguments: object, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
-    """Run the command as a user does."""
-    command = [sys.executable, "-c", "from cli.main import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
 
 
 @pytest.fixture(scope="module")

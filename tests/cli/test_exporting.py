@@ -14,7 +14,7 @@ from model import checkpoint
 from model.contract import Contract, Scale
 from model.inference.engine import Engine
 from model.networks import registry
-from tests.cli.test_commands import smart_iqa
+from tests.commands import smart_iqa
 
 SMALL: dict[str, dict[str, Any]] = {
     "smart-mobile": {"backbone": "test_resnet"},

@@ -19,7 +19,7 @@ from model import golden
 from model.networks import registry
 from model.networks.network import Network
 from model.scorer import Scorer
-from tests.cli.test_commands import smart_iqa
+from tests.commands import smart_iqa
 from training.datasets import READERS
 
 Weights = dict[str, Tensor]

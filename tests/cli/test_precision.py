@@ -8,7 +8,7 @@ from cli.models.precision import some
 from model import checkpoint
 from model.contract import Contract, Scale
 from model.networks import registry
-from tests.cli.test_commands import smart_iqa
+from tests.commands import smart_iqa
 from tests.conftest import EXAMPLES
 
 

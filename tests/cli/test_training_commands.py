@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.cli.test_commands import smart_iqa
+from tests.commands import smart_iqa
 from tests.conftest import encode, photo
 from tests.training import layouts
 from tests.training.layouts import put, write_csv

@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,8 +16,9 @@ import pytest
 from PIL import ImageFilter
 from typer.exceptions import TyperException
 
+from tests import commands
 from tests.conftest import ROOT, encode, photo
-from tests.docs import blocks, commands, unrun
+from tests.docs import blocks, unrun
 from tests.docs.blocks import Block
 from tests.e2e.conftest import Service, running
 from tests.training.layouts import put, write_csv
@@ -30,21 +30,13 @@ STAYS = "the service stays up"
 
 
 @pytest.fixture(scope="module")
-def path() -> Iterator[str]:
-    """The PATH with the commands that need not wait."""
-    # Names of sockets are short.
-    with tempfile.TemporaryDirectory(prefix="iqa") as folder, commands.installed(Path(folder)) as found:
-        yield f"{found}{os.pathsep}{os.environ['PATH']}"
-
-
-@pytest.fixture(scope="module")
 def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with running(tmp_path_factory.mktemp("asked") / "log", device="cpu") as service:
         yield service
 
 
 @pytest.fixture
-def folder(tmp_path: Path, request: pytest.FixtureRequest, path: str) -> Path:
+def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """What a clone has, and what the pages speak of: photos, their table, a checkpoint in a run folder."""
     text = request.getfixturevalue("page").read_text(encoding="utf-8")
     here = tmp_path / "clone"
@@ -55,7 +47,7 @@ def folder(tmp_path: Path, request: pytest.FixtureRequest, path: str) -> Path:
     shutil.copytree(ROOT / "checkpoints", here / "checkpoints")
     shutil.copytree(ROOT / "checkpoints" / "default", here / "runs" / "mobile" / "checkpoint")
     (here / ".venv" / "bin").mkdir(parents=True)
-    (here / ".venv" / "bin" / "smart-iqa").symlink_to(Path(path.split(os.pathsep)[0]) / "smart-iqa")
+    (here / ".venv" / "bin" / "smart-iqa").symlink_to(commands.folder() / "smart-iqa")
     rows = []
     for index in range(24 if "labels.csv" in text else 4):
         name = {0: "beach.jpg", 1: "street/night.jpg"}.get(index, f"{index}.jpg")
@@ -67,8 +59,9 @@ def folder(tmp_path: Path, request: pytest.FixtureRequest, path: str) -> Path:
 
 
 @pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))
-def test_blocks_run(page: Path, folder: Path, path: str, asked: Service, tmp_path: Path) -> None:
+def test_blocks_run(page: Path, folder: Path, asked: Service, tmp_path: Path) -> None:
     port, said = asked.port, ""
+    path = f"{commands.folder()}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "HOME": str(tmp_path), "MPLCONFIGDIR": str(tmp_path)}
     with ExitStack() as services:
         for block in ALL[page]:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from model.scorer import Scorer
-from tests.cli.test_commands import smart_iqa
+from tests.commands import smart_iqa
 from tests.conftest import EXAMPLES, encode, photo
 from tests.e2e.conftest import Launch, Service
 

@@ -1,19 +1,21 @@
-"""A ``smart-iqa`` and a ``python`` for shell scripts that do not wait for torch to be imported each time.
+"""A ``smart-iqa`` and a ``python`` that do not wait for torch to be imported each time.
 
-One process has imported everything and waits at a socket. The two commands are small scripts on the PATH that hand it
-their arguments, folder, environment and open files; it forks, and the fork does what the command would have done. So a
-script with pipes and redirections is run by a real shell, and costs what its commands compute.
+One process has imported everything and waits at a socket. The two commands are small scripts that hand it their
+arguments, folder, environment and open files; it forks, and the fork does what the command would have done. So tests
+run commands as users do, in shell scripts with pipes and redirections too, and each costs what it computes.
 """
 
 import json
 import os
 import runpy
+import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -31,38 +33,44 @@ sys.exit(status[0] if status else 255)
 """
 
 
-@contextmanager
-def installed(folder: Path) -> Iterator[Path]:
-    """Start the process, and make the commands.
+def smart_iqa(*arguments: object, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    """Run the command as a user does."""
+    command = [str(folder() / "smart-iqa"), *map(str, arguments)]
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=cwd, timeout=300, check=False
+    )
 
-    Args:
-        folder: An empty folder with a short path.
 
-    Yields:
-        The folder of the commands, for the PATH.
-    """
-    address = str(folder / "s")
-    commands = folder / "bin"
-    commands.mkdir()
+def folder() -> Path:
+    """Folder of the two commands, for the PATH."""
+    return _started()[0]
+
+
+@cache
+def _started() -> tuple[Path, "subprocess.Popen[bytes]"]:
+    """Start the process behind the commands. It ends with this one, which holds its standard input."""
+    # Names of sockets are short.
+    made = Path(tempfile.mkdtemp(prefix="iqa"))
+    address = str(made / "s")
     for command in ("smart-iqa", "python"):
-        (commands / command).write_text(_ASK.format(python=sys.executable, address=address, command=command))
-        (commands / command).chmod(0o755)
+        (made / command).write_text(_ASK.format(python=sys.executable, address=address, command=command))
+        (made / command).chmod(0o755)
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "clients" / "python"))),
         # A process with one thread can be forked without a doubt.
         "OPENBLAS_NUM_THREADS": "1",
     }
-    start = [sys.executable, "-m", "tests.docs.commands", address]
-    with subprocess.Popen(
-        start, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment, cwd=ROOT
-    ) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"ready\n"
-            yield commands
-        finally:
-            process.kill()
+    process = subprocess.Popen(
+        [sys.executable, "-m", __name__, address],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+        cwd=ROOT,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    return made, process
 
 
 def wait(address: str) -> NoReturn:
@@ -81,13 +89,16 @@ def wait(address: str) -> NoReturn:
         sys.stdout.flush()
         # Children are reaped by the kernel.
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        while True:
+        # Standard input ends when the process that started this one does.
+        while listener in select.select([listener, sys.stdin], [], [])[0]:
             asker, _ = listener.accept()
             if os.fork() == 0:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 asker.sendall(bytes([_answer(asker)]))
                 os._exit(0)
             asker.close()
+    shutil.rmtree(Path(address).parent)
+    sys.exit()
 
 
 def _answer(asker: socket.socket) -> int:
