@@ -59,6 +59,7 @@ def _started() -> tuple[Path, "subprocess.Popen[bytes]"]:
         **os.environ,
         "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "clients" / "python"))),
         # A process with one thread can be forked without a doubt.
+        "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
     process = subprocess.Popen(

@@ -64,7 +64,7 @@ def test_onnx_answers_what_the_engine_answers(folder: Path, tmp_path: Path) -> N
     assert Contract.from_dict(json.loads(texts["contract"])) == loaded.contract
     (entry,) = session.get_inputs()
     assert entry.name == loaded.contract.view
-    for count in (1, 3, 8):
+    for count in (1, 5):
         items, raw, weights = wanted(folder, count)
         found = session.run(None, {entry.name: items})
         np.testing.assert_allclose(found[0], raw, rtol=1e-4, atol=1e-5)
@@ -73,15 +73,15 @@ def test_onnx_answers_what_the_engine_answers(folder: Path, tmp_path: Path) -> N
             np.testing.assert_allclose(found[1], weights, rtol=1e-4, atol=1e-5)
 
 
-# Crops and whole pictures: that every network can be traced is shown by ONNX, which is made of the same trace.
-@pytest.mark.parametrize("folder", ["smart-mobile", "musiq"], indirect=True)
+# That every network can be traced is shown by ONNX, which is made of the same trace.
+@pytest.mark.parametrize("folder", ["smart-mobile"], indirect=True)
 def test_torch_export_answers_what_the_engine_answers(folder: Path, tmp_path: Path) -> None:
     file, _ = exporting.export(folder, "torch-export", tmp_path / "model.pt2", replace=False)
     texts = {"digest": "", "contract": "", "name": ""}
     module = torch.export.load(file, extra_files=texts).module()
     loaded = checkpoint.load(folder)
     assert (texts["name"], texts["digest"]) == (loaded.config.name, loaded.digest)
-    for count in (1, 3, 8):
+    for count in (1, 5):
         items, raw, weights = wanted(folder, count)
         with torch.inference_mode():
             found = module(torch.from_numpy(items))

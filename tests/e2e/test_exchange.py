@@ -15,10 +15,10 @@ import httpx2
 import pytest
 
 from app.http import keys
-from model import checkpoint, golden
-from model.options import DEFAULT_CHECKPOINT
+from model import checkpoint
+from model.contract import Contract, Scale
 from model.scorer import Scorer
-from tests.conftest import EXAMPLES
+from tests.conftest import EXAMPLES, save_random
 from tests.e2e.conftest import Service, running
 
 THREADS = 4
@@ -55,10 +55,20 @@ def eventually(condition: Callable[[], bool]) -> None:
     raise AssertionError
 
 
-def test_sigterm_under_load_drains_first_and_loses_nothing(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two small checkpoints, whose scores of the same picture differ."""
+    folder = tmp_path_factory.mktemp("versions")
+    contract = Contract(width=96, height=96, crop_size=64, crops=2, scale=Scale(dataset="made-up", min=1.0, max=5.0))
+    for seed in (0, 1):
+        save_random(folder / str(seed), contract, seed=seed)
+    return [folder / "0", folder / "1"]
+
+
+def test_sigterm_under_load_drains_first_and_loses_nothing(tmp_path: Path, versions: list[Path]) -> None:
     log = tmp_path / "log"
     with (
-        running(log, drain_seconds=3, log_format="json") as service,
+        running(log, checkpoints=versions[0], drain_seconds=3, log_format="json") as service,
         load_on(service, EXAMPLES[0].read_bytes()) as answers,
     ):
         eventually(lambda: len(answers) >= 2 * THREADS)
@@ -73,20 +83,6 @@ def test_sigterm_under_load_drains_first_and_loses_nothing(tmp_path: Path) -> No
     assert {answer.json()["code"] for answer in answers if answer.status_code == 503} == {"draining"}
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert not [line for line in lines if "exception" in line]
-
-
-@pytest.fixture(scope="module")
-def versions(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two checkpoints of one name, whose scores of the same picture differ."""
-    room = tmp_path_factory.mktemp("versions")
-    first, second = room / "first", room / "second"
-    shutil.copytree(DEFAULT_CHECKPOINT, first)
-    loaded = checkpoint.load(DEFAULT_CHECKPOINT)
-    parameter = next(iter(loaded.network.parameters()))
-    parameter.data.mul_(1.05)
-    checkpoint.save(second, loaded.network, name=loaded.config.name, contract=loaded.contract, card="# Another\n")
-    golden.write(Scorer.load(second, device="cpu", precision="fp32"))
-    return [first, second]
 
 
 def test_models_are_exchanged_under_load(tmp_path: Path, versions: list[Path]) -> None:

@@ -12,11 +12,13 @@ import pytest
 import torch
 
 from model import checkpoint
+from tests import commands
 from tests.training.conftest import RECIPE
 from training import recipe as recipes
 from training import run
 
-COMMAND = "from cli.main import main; main()"
+PROCESS = (sys.executable, "-c", "from cli.main import main; main()")
+"""Instead of the command of ``tests/commands.py``, for a run that is killed or limited itself."""
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
@@ -25,7 +27,7 @@ def command(root: Path, init: Path, tmp_path: Path) -> list[str]:
     """A training of the test recipe from the command line."""
     (tmp_path / "recipe.toml").write_text(recipes.dump(RECIPE))
     options = ["--root", root, "--init", init, "--decoders", 0]
-    return [sys.executable, "-c", COMMAND, "train", str(tmp_path / "recipe.toml"), *map(str, options)]
+    return [str(commands.folder() / "smart-iqa"), "train", str(tmp_path / "recipe.toml"), *map(str, options)]
 
 
 def test_a_run_killed_in_the_middle_of_an_epoch_ends_like_an_uninterrupted_one(
@@ -34,7 +36,9 @@ def test_a_run_killed_in_the_middle_of_an_epoch_ends_like_an_uninterrupted_one(
     long = [*command, "--set", "epochs=3", "--set", "visits=6"]
     subprocess.run([*long, "--out", str(tmp_path / "whole")], check=True, env=ENVIRONMENT, capture_output=True)
     out = tmp_path / "killed"
-    process = subprocess.Popen([*long, "--out", str(out), "--save-every", "0"], env=ENVIRONMENT, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [*PROCESS, *long[1:], "--out", str(out), "--save-every", "0"], env=ENVIRONMENT, stderr=subprocess.PIPE
+    )
     deadline = time.monotonic() + 120
     progress = {"epoch": 1, "step": 0}
     while progress["epoch"] < 2 or not 2 <= progress["step"] <= 6:
@@ -64,7 +68,7 @@ def test_a_full_disk_leaves_what_was_saved(command: list[str], tmp_path: Path) -
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 
     failed = subprocess.run(
-        [*command, "--out", str(out)], env=ENVIRONMENT, capture_output=True, text=True, check=False,
+        [*PROCESS, *command[1:], "--out", str(out)], env=ENVIRONMENT, capture_output=True, text=True, check=False,
         preexec_fn=no_large_files,
     )  # fmt: skip
     assert failed.returncode == 1

@@ -119,7 +119,7 @@ def test_two_hundred_steps_lower_the_loss(tmp_path: Path) -> None:
     """The smoke training: pictures whose blur is their label, learned from random weights."""
     rows: list[tuple[str, object]] = []
     for index in range(40):
-        image = photo(240, 240, seed=index).filter(ImageFilter.GaussianBlur(index % 5))
+        image = photo(140, 140, seed=index).filter(ImageFilter.GaussianBlur(index % 5))
         (tmp_path / f"{index}.jpg").write_bytes(encode(image))
         rows.append((f"{index}.jpg", 1 - (index % 5) / 4))
     write_csv(tmp_path / "labels.csv", ("path", "mos"), rows)
@@ -130,7 +130,8 @@ def test_two_hundred_steps_lower_the_loss(tmp_path: Path) -> None:
     )
     recipe = Recipe(
         network="smart-mobile", backbone="test_resnet", dataset="csv", epochs=10, visits=5, batch_pictures=8,
-        backbone_lr=1e-3, head_lr=1e-3, validation_share=0.2, crops=1, validation_crops=1, ema_decay=0.9, dropout=0.0,
+        backbone_lr=1e-3, head_lr=1e-3, validation_share=0.2, crops=1, crop_size=128, validation_crops=1, ema_decay=0.9,
+        dropout=0.0,
     )  # fmt: skip
     train(recipe, tmp_path / "labels.csv", tmp_path / "run", tmp_path / "random.safetensors")
     lines = run.read_metrics(tmp_path / "run")
