@@ -47,7 +47,6 @@ BATCH = 3
 DRAIN_SECONDS = 4.0
 COMING_SECONDS = 1.0
 """For how long clients still come to a service that drains."""
-QUEUE_CROPS = 256
 
 
 def main() -> int:
@@ -68,17 +67,22 @@ class Chaos:
 
     Args:
         folder: A temporary one.
+        pictures: How many pictures the clients send.
+        queue_crops: Bound on the crops that wait in the service.
+        deadline: Seconds that the service has for a request, and that it bears with a slow upload.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, pictures: int = 24, queue_crops: int = 256, deadline: int = 30) -> None:
         self.folder = folder
+        self.queue_crops = queue_crops
+        self.deadline = deadline
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.served = folder / "served"
         self.variants = [folder / "first", folder / "second"]
         self.chance = random.Random(0)
         self.tally = Tally()
-        self.sizes = [self.chance.randrange(260, 1400) for _ in range(24)]
+        self.sizes = [self.chance.randrange(260, 1400) for _ in range(pictures)]
         self.pictures = [encode(photo(size, 900, seed=size)) for size in self.sizes]
         self.expected: dict[tuple[str, int], float] = {}
         # Each request on a connection of its own: one that is kept may be closed just when it is used again.
@@ -172,7 +176,8 @@ class Chaos:
             "SMARTIQA_CHECKPOINTS": str(self.served),
             "SMARTIQA_ADMIN_KEYS": f"chaos:{hashed}",
             "SMARTIQA_DRAIN_SECONDS": str(DRAIN_SECONDS),
-            "SMARTIQA_MAX_QUEUE_CROPS": str(QUEUE_CROPS),
+            "SMARTIQA_MAX_QUEUE_CROPS": str(self.queue_crops),
+            "SMARTIQA_DEADLINE_SECONDS": str(self.deadline),
             "SMARTIQA_LOG_FORMAT": "json",
             # The clients need a core too: with one thread for each core the engine would wait for threads that wait.
             "SMARTIQA_THREADS": str(max((os.cpu_count() or 1) - 1, 1)),
@@ -370,7 +375,7 @@ class Chaos:
 
     async def terminate(self) -> None:
         """Send SIGTERM while requests are under way; each of them is answered, and the process ends by itself."""
-        tasks = [asyncio.ensure_future(self.score("good", place)) for place in range(16)]
+        tasks = [asyncio.ensure_future(self.score("good", place % len(self.pictures))) for place in range(16)]
         await asyncio.sleep(0.3)
         self.process.send_signal(signal.SIGTERM)
         await asyncio.gather(*tasks)
