@@ -1,5 +1,6 @@
-"""Checks and completions of options that several commands share."""
+"""Checks, defaults and completions of options that several commands share."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
@@ -51,6 +52,11 @@ def crops_option(value: str | None) -> "Crops | None":
     if not value.isdecimal() or not 1 <= int(value) <= MAX_CROPS:
         raise typer.BadParameter(f"{value!r} is neither 1 to {MAX_CROPS} nor {AUTO}", param_hint="--crops")
     return int(value)
+
+
+def decoders_option(value: int | None) -> int:
+    """The number of processes that decode for a training: by default one for each core but one, at most eight."""
+    return min(max((os.cpu_count() or 1) - 1, 1), 8) if value is None else value
 
 
 def shipped_recipes(incomplete: str) -> list[str]:

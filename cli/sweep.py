@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import shipped_sweeps
-from cli.train import decoders_option
+from cli.options import decoders_option, shipped_sweeps
 
 
 def sweep(

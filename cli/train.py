@@ -1,6 +1,5 @@
 """``smart-iqa train``."""
 
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import shipped_recipes
+from cli.options import decoders_option, shipped_recipes
 
 
 def train(
@@ -82,8 +81,3 @@ def train(
     )
     notes.print("finished; the checkpoint folder is:")
     results.print(str(folder), markup=False, soft_wrap=True)
-
-
-def decoders_option(decoders: int | None) -> int:
-    """How many processes decode, by default."""
-    return min(max((os.cpu_count() or 1) - 1, 1), 8) if decoders is None else decoders
