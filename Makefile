@@ -16,7 +16,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-WORKERS ?= 3
+WORKERS ?= 4
 # Files in the order of their names: else those with few tests, which are the long ones, come last and one by one.
 SPREAD := --dist loadfile --no-loadscope-reorder
 QUICK := tests/test_architecture.py tests/docs/test_architecture_page.py \

@@ -67,13 +67,23 @@ class Chaos:
 
     Args:
         folder: A temporary one.
+        checkpoint_folder: A checkpoint of SMART-IQA.
         pictures: How many pictures the clients send.
         queue_crops: Bound on the crops that wait in the service.
         deadline: Seconds that the service has for a request, and that it bears with a slow upload.
     """
 
-    def __init__(self, folder: Path, *, pictures: int = 24, queue_crops: int = 256, deadline: int = 30) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        checkpoint_folder: Path = DEFAULT_CHECKPOINT,
+        *,
+        pictures: int = 24,
+        queue_crops: int = 256,
+        deadline: int = 30,
+    ) -> None:
         self.folder = folder
+        self.checkpoint_folder = checkpoint_folder
         self.queue_crops = queue_crops
         self.deadline = deadline
         self.port = free_port()
@@ -96,8 +106,8 @@ class Chaos:
 
     def prepare(self) -> None:
         """Make two checkpoints of one name, and find out what each picture scores with them."""
-        shutil.copytree(DEFAULT_CHECKPOINT, self.variants[0])
-        loaded = checkpoint.load(DEFAULT_CHECKPOINT)
+        shutil.copytree(self.checkpoint_folder, self.variants[0])
+        loaded = checkpoint.load(self.checkpoint_folder)
         with torch.no_grad():
             loaded.network.hyper.biases[-1].bias.add_(0.05)  # type: ignore[union-attr,index]
         about = {"name": loaded.config.name, "contract": loaded.contract, "card": "# Another one\n"}
@@ -116,7 +126,7 @@ class Chaos:
         try:
             capacity = await self.measure_capacity(min(20.0, seconds / 4))
             # An exchange holds two checkpoints for a while: that is part of what the service needs, not a leak.
-            await asyncio.gather(self.measure_capacity(10), self.exchange_twice())
+            await asyncio.gather(self.measure_capacity(min(10.0, seconds / 2)), self.exchange_twice())
             before = self.state()
             at_capacity = max(self.most, before[0])
             self.tally, self.most = Tally(), 0.0

@@ -24,7 +24,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "smart-mobile-eq": {"backbone": "test_resnet", "rank": 4},
     "hyperiqa": {"backbone": "test_resnet"},
     "life-iqa-mobile": {"backbone": "test_resnet", "depth": 1},
-    "loda-ti": {"backbone": "test_resnet"},
+    "loda-ti": {"backbone": "test_resnet", "transformer": "test_vit"},
     "musiq": {"width": 48, "depth": 1, "heads": 4, "hidden": 64},
 }
 WHOLE = {"musiq"}

@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from timm.models import SwinTransformer, build_model_with_cfg, register_model
 
 from cli.models import exporting
 from model import checkpoint
@@ -16,13 +17,27 @@ from model.inference.engine import Engine
 from model.networks import registry
 from tests.commands import smart_iqa
 
+
+@register_model
+def small_swin(**options: Any) -> torch.nn.Module:
+    """A Swin transformer with all that the large ones have, shifted windows too: the export takes long for each block.
+
+    timm has small networks for tests, but no Swin.
+    """
+    small = {"embed_dim": 24, "depths": (1, 2, 1, 1), "num_heads": (1, 2, 4, 8), **options}
+    made: torch.nn.Module = build_model_with_cfg(
+        SwinTransformer, "swin_tiny_patch4_window7_224", feature_cfg={"flatten_sequential": True}, **small
+    )
+    return made
+
+
 SMALL: dict[str, dict[str, Any]] = {
     "smart-mobile": {"backbone": "test_resnet"},
-    "smart-tiny": {},
+    "smart-tiny": {"backbone": "small_swin"},
     "smart-mobile-eq": {"backbone": "test_resnet", "rank": 4},
     "hyperiqa": {"backbone": "test_resnet"},
     "life-iqa-mobile": {"backbone": "test_resnet", "depth": 1},
-    "loda-ti": {"backbone": "test_resnet"},
+    "loda-ti": {"backbone": "test_resnet", "transformer": "test_vit"},
     "musiq": {"width": 48, "depth": 1, "heads": 4, "hidden": 64},
 }
 

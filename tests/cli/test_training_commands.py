@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from cli.main import app
+from model.networks import registry
 from tests.commands import smart_iqa
 from tests.conftest import encode, photo
 from tests.training import layouts
@@ -105,17 +108,12 @@ def test_benchmark_models() -> None:
     assert (here["dataset"], here["part"], here["chosen_on"]) == ("biq2021", "folds", False)
 
 
-def test_a_network_that_fails_leaves_the_others(tmp_path: Path) -> None:
+def test_a_network_that_fails_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The network is known to this process, not to the one that measures it.
-    code = (
-        "from model.networks import registry; registry.PRESETS['broken'] = registry.PRESETS['smart-mobile']\n"
-        "from cli.main import main; main()"
-    )
+    monkeypatch.setitem(registry.PRESETS, "broken", registry.PRESETS["smart-mobile"])
     arguments = ["broken", "loda-ti", "--batch", "1", "--rounds", "1", "--checkpoints", str(tmp_path)]
-    measured = subprocess.run(
-        [sys.executable, "-c", code, "benchmark", "models", *arguments], capture_output=True, text=True, check=False
-    )
-    assert measured.returncode == 1
+    measured = CliRunner().invoke(app, ["benchmark", "models", *arguments])
+    assert measured.exit_code == 1
     assert "broken could not be measured: no network is called 'broken'" in measured.stderr
     for words in ("loda-ti", "crops/s", "LoDa, Table 4", ".914 .926", "PLCC after a logistic"):
         assert words in measured.stdout
