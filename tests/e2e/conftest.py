@@ -16,7 +16,11 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-PROGRAM = (sys.executable, "-c", "from cli.main import main; main()")
+MAIN = "from cli.main import main; main()"
+PROGRAM = (sys.executable, "-c", MAIN)
+TWO_SHAPES = "from model.inference import engine; engine.CANDIDATE_SHAPES['crops', 'cpu'] = (4, 8)"
+QUICK_PROGRAM = (sys.executable, "-c", f"{TWO_SHAPES}; {MAIN}")
+"""Starts sooner: it tries out two batch shapes and not all; a score is the same at each."""
 
 
 def free_port() -> int:
@@ -33,7 +37,7 @@ class Service:
         self,
         log: Path,
         *,
-        program: Sequence[str] = PROGRAM,
+        program: Sequence[str] = QUICK_PROGRAM,
         arguments: Sequence[str] = (),
         cwd: Path | None = None,
         **settings: object,
@@ -94,10 +98,3 @@ Launch = Callable[..., AbstractContextManager[Service]]
 def launch() -> Launch:
     """Starts services; ``tests/e2e/ray`` has them served by Ray."""
     return running
-
-
-@pytest.fixture(scope="module")
-def service(launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The service as it comes: the default checkpoint and settings."""
-    with launch(tmp_path_factory.mktemp("service") / "log") as service:
-        yield service

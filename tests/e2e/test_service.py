@@ -15,7 +15,19 @@ from PIL import Image, ImageFilter
 from model.scorer import Scorer
 from tests.commands import smart_iqa
 from tests.conftest import EXAMPLES, encode, photo
-from tests.e2e.conftest import Launch, Service
+from tests.e2e.conftest import PROGRAM, Launch, Service
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("service") / "log"
+
+
+@pytest.fixture(scope="module")
+def service(launch: Launch, log: Path) -> Iterator[Service]:
+    """The service as it comes, but for a queue that can be filled."""
+    with launch(log, program=PROGRAM, max_queue_crops=128) as service:
+        yield service
 
 
 @pytest.fixture(scope="module")
@@ -114,18 +126,9 @@ def test_clients_that_leave_free_the_queue(service: Service, pictures: list[byte
     assert service.post(pictures[0]).status_code == 200
 
 
-@pytest.fixture(scope="module")
-def small(launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Path]]:
-    """Another service, with a small queue, and its log."""
-    log = tmp_path_factory.mktemp("small") / "log"
-    with launch(log, max_queue_crops=64) as service:
-        yield service, log
-
-
-def test_shed_load_is_told_when_to_come_again(small: tuple[Service, Path], pictures: list[bytes]) -> None:
-    service, _ = small
+def test_shed_load_is_told_when_to_come_again(service: Service, pictures: list[bytes]) -> None:
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda data: service.post(data, params={"crops": 32}), pictures))
+        answers = list(pool.map(lambda data: service.post(data, params={"crops": 64}), pictures))
     codes = [answer.status_code for answer in answers]
     assert set(codes) == {200, 429}
     for answer in answers:
@@ -135,20 +138,17 @@ def test_shed_load_is_told_when_to_come_again(small: tuple[Service, Path], pictu
     assert service.post(pictures[0]).status_code == 200
 
 
-def test_sigterm_answers_what_was_accepted(
-    service: Service, small: tuple[Service, Path], pictures: list[bytes]
-) -> None:
-    """Each with the score that another process gives. This ends the small service, so it is the last test of it."""
-    ending, log = small
-    expected = [service.post(data, params={"crops": 10}).json()["score"] for data in pictures[:6]]
+def test_sigterm_answers_what_was_accepted(service: Service, pictures: list[bytes], log: Path) -> None:
+    """Each with its score. The service has ended after this, so it is the last test."""
+    scorer = Scorer.load()
     with ThreadPoolExecutor(6) as pool:
-        futures = [pool.submit(ending.post, data, params={"crops": 10}) for data in pictures[:6]]
+        futures = [pool.submit(service.post, data, params={"crops": 20}) for data in pictures[:6]]
         for _ in range(200):
-            if ending.metric("smartiqa_requests_in_flight") == 7:
+            if service.metric("smartiqa_requests_in_flight") == 7:
                 break
             time.sleep(0.02)
-        assert ending.stop() in (0, -15)
+        assert service.stop() in (0, -15)
         answers = [future.result() for future in futures]
     assert [answer.status_code for answer in answers] == [200] * 6
-    assert [answer.json()["score"] for answer in answers] == expected
+    assert [answer.json()["score"] for answer in answers] == [scorer.score(data, 20).score for data in pictures[:6]]
     assert "Traceback" not in log.read_text()
