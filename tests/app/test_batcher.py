@@ -1,7 +1,7 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.batching.batcher import RECOVERY_SECONDS, Batcher
 from app.batching.errors import DeadlineExceeded, DeviceLost, EngineFailed, QueueFull
-from app.batching.submission import Priority, Rows, Submission, SubmissionResult
+from app.batching.submission import Items, Priority, Rows, Submission, SubmissionResult
 from app.batching.workers import WorkerThreads, _fault
 from app.observability.metrics import Metrics
 from tests.app.fakes import Clock, FakeEngine, crops, rows_of, until
@@ -93,6 +93,35 @@ async def test_requests_that_wait_share_a_batch(bench: Bench) -> None:
     assert [answer.rows_ND.tolist() for answer in answers] == [rows_of(part).tolist() for part in ([1], [2, 3], [4])]
     assert bench.value("batch_flush_total", reason="full") == 1
     await held
+
+
+@on_loop
+async def test_a_later_round_keeps_its_requests_place(bench: Bench) -> None:
+    held = await bench.hold()
+    tasks = [bench.submit(1, 2, 3, 4), bench.submit(5, 6, 7, 8)]
+    await asyncio.sleep(0)
+    earlier = Submission(key="m", items=crops(9, 10, 11, 12), deadline=FAR, since=bench.clock.now - 1)
+    tasks.append(asyncio.ensure_future(bench.batcher.submit(earlier)))
+    await asyncio.sleep(0)
+    bench.engine.gate.set()
+    await asyncio.gather(held, *tasks)
+    # The first full batch was staged before it came.
+    assert bench.engine.batches == [[200], [1, 2, 3, 4], [9, 10, 11, 12], [5, 6, 7, 8]]
+
+
+@on_loop
+async def test_device_time_is_added_up(bench: Bench) -> None:
+    run = bench.engine.run
+
+    def run_for_two_seconds(parts: Sequence[Items]) -> Rows:
+        bench.clock.now += 2
+        return run(parts)
+
+    bench.engine.run = run_for_two_seconds  # type: ignore[method-assign]
+    assert bench.batcher.computed_seconds == 0
+    for count in (1, 2):
+        await bench.submit(count)
+        assert bench.batcher.computed_seconds == 2 * count
 
 
 @on_loop
