@@ -99,9 +99,9 @@ def test_its_pages_ask_for_nothing_elsewhere(site: Path, address: str) -> None:
         # Its search is its own as well.
         page.goto(address)
         for _ in range(24):
-            # What is typed before the page listens is not noticed.
+            # The page listens for keys, and not before its scripts run.
             page.locator("[name=query]").fill("")
-            page.locator("[name=query]").fill("percentile")
+            page.locator("[name=query]").press_sequentially("percentile")
             with suppress(PlaywrightTimeoutError):
                 page.locator(".md-search-result__item").first.wait_for(state="attached", timeout=5000)
                 break
