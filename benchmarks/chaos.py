@@ -27,6 +27,7 @@ from typing import Any
 import httpx2
 import torch
 
+from benchmarks.chaos_clients import CROPS, KINDS, Clients
 from benchmarks.measure import resident_megabytes
 from benchmarks.tally import Tally, quantiles
 from model import checkpoint, golden
@@ -38,12 +39,7 @@ from tests.e2e.conftest import free_port
 RESULTS = Path(__file__).parent / "results" / "chaos.json"
 SETTLE_SECONDS = 12.0
 """Longer than the service bears with a slow client."""
-CROPS = 4
-JPEG = {"Content-Type": "image/jpeg"}
 ADMIN_KEY = "chaos"
-KINDS = {"good": 56, "repeat": 5, "bulk": 8, "batch": 5, "broken": 10, "leaving": 12, "slow": 4}
-"""Kinds of clients, and how many of a hundred are of each."""
-BATCH = 3
 DRAIN_SECONDS = 4.0
 COMING_SECONDS = 1.0
 """For how long clients still come to a service that drains."""
@@ -91,13 +87,10 @@ class Chaos:
         self.served = folder / "served"
         self.variants = [folder / "first", folder / "second"]
         self.chance = random.Random(0)
-        self.tally = Tally()
         self.sizes = [self.chance.randrange(260, 1400) for _ in range(pictures)]
         self.pictures = [encode(photo(size, 900, seed=size)) for size in self.sizes]
         self.expected: dict[tuple[str, int], float] = {}
-        # Each request on a connection of its own: one that is kept may be closed just when it is used again.
-        limits = httpx2.Limits(max_connections=4000, max_keepalive_connections=0)
-        self.client = httpx2.AsyncClient(timeout=150, limits=limits)
+        self.clients = Clients(self.port, self.pictures, self.expected, self.chance)
         self.exchanging = asyncio.Lock()
         self.process: asyncio.subprocess.Process
         self.ended: list[int] = []
@@ -129,20 +122,23 @@ class Chaos:
             await asyncio.gather(self.measure_capacity(min(10.0, seconds / 2)), self.exchange_twice())
             before = self.state()
             at_capacity = max(self.most, before[0])
-            self.tally, self.most = Tally(), 0.0
+            self.clients.tally, self.most = Tally(), 0.0
             started = time.monotonic()
-            await asyncio.wait(await self.fire(capacity * load, seconds), timeout=150)
+            done, hanging = await asyncio.wait(await self.fire(capacity * load, seconds), timeout=150)
+            self.clients.tally.lost += [f"no answer: {task}" for task in hanging]
+            for task in done:
+                task.result()
             duration = time.monotonic() - started - self.away
             await asyncio.sleep(SETTLE_SECONDS)
             after = self.state()
-            one_more = await self.score("good", 0) == 200
-            metrics = (await self.client.get(f"{self.url}/metrics")).text
+            one_more = await self.clients.score("good", 0) == 200
+            metrics = (await self.clients.http.get(f"{self.url}/metrics")).text
             await self.terminate()
         finally:
             if self.process.returncode is None:
                 self.process.kill()
-            await self.client.aclose()
-        tally = self.tally
+            await self.clients.http.aclose()
+        tally = self.clients.tally
         scored = sum(map(len, tally.seconds.values()))
         goodput = scored / duration / capacity
         return {
@@ -201,7 +197,7 @@ class Chaos:
             )
         while self.process.returncode is None:
             with suppress(httpx2.TransportError):
-                if (await self.client.get(f"{self.url}/health/ready")).status_code == 200:
+                if (await self.clients.http.get(f"{self.url}/health/ready")).status_code == 200:
                     return
             await asyncio.sleep(0.2)
         raise RuntimeError("the service has ended")
@@ -212,11 +208,11 @@ class Chaos:
 
         async def ask() -> None:
             while time.monotonic() < until:
-                await self.score("good", self.chance.randrange(len(self.pictures)))
+                await self.clients.score("good", self.chance.randrange(len(self.pictures)))
 
         started = time.monotonic()
         await asyncio.gather(*(ask() for _ in range(16)))
-        return self.tally.statuses["good 200"] / (time.monotonic() - started)
+        return self.clients.tally.statuses["good 200"] / (time.monotonic() - started)
 
     async def exchange_twice(self) -> None:
         """Exchange the checkpoint for the other and back, and watch memory meanwhile."""
@@ -229,137 +225,35 @@ class Chaos:
 
     async def fire(self, rate: float, seconds: float) -> list["asyncio.Task[Any]"]:
         """Send clients at random times for so long, exchange the checkpoint four times, and replace the process."""
-        clients: list[asyncio.Task[Any]] = []
+        tasks: list[asyncio.Task[Any]] = []
         begun = time.monotonic()
         exchanges, deployed = 0, False
         while (elapsed := time.monotonic() - begun - self.away) < seconds:
             await asyncio.sleep(self.chance.expovariate(rate))
             kind = self.chance.choices(list(KINDS), list(KINDS.values()))[0]
-            clients.append(asyncio.ensure_future(self.send(kind, self.chance.randrange(len(self.pictures)))))
+            tasks.append(asyncio.ensure_future(self.clients.send(kind, self.chance.randrange(len(self.pictures)))))
             self.most = max(self.most, resident_megabytes(self.process.pid))
             if elapsed > (exchanges + 0.5) * seconds / 4 and exchanges < 4:
                 exchanges += 1
-                clients.append(asyncio.ensure_future(self.exchange(exchanges % 2)))
+                tasks.append(asyncio.ensure_future(self.exchange(exchanges % 2)))
             if elapsed > seconds / 2 and not deployed:
                 deployed = True
-                await self.deploy(clients, rate)
-        return clients
+                # A process that ends answers a reload with 503, which would be no fault.
+                async with self.exchanging:
+                    await self.deploy(tasks, rate)
+        return tasks
 
-    async def deploy(self, clients: list["asyncio.Task[Any]"], rate: float) -> None:
+    async def deploy(self, tasks: list["asyncio.Task[Any]"], rate: float) -> None:
         """Replace the process, as a load balancer sees it: clients keep coming until its probe has failed."""
         self.process.send_signal(signal.SIGTERM)
         until = time.monotonic() + COMING_SECONDS
         while time.monotonic() < until:
             await asyncio.sleep(self.chance.expovariate(rate))
-            clients.append(asyncio.ensure_future(self.score("good", self.chance.randrange(len(self.pictures)))))
+            tasks.append(asyncio.ensure_future(self.clients.score("good", self.chance.randrange(len(self.pictures)))))
         left = time.monotonic()
         self.ended.append(await self.process.wait())
         await self.start()
         self.away = time.monotonic() - left
-
-    async def send(self, kind: str, place: int) -> None:
-        """Be a client of some kind."""
-        match kind:
-            case "broken":
-                await self.send_broken(place)
-            case "leaving":
-                await self.leave(place)
-            case "slow":
-                await self.dawdle(place)
-            case "batch":
-                await self.score_batch(place)
-            case _:
-                await self.score(kind, place)
-
-    def fresh(self, place: int) -> bytes:
-        """The picture with unique bytes, which no cache knows: a JPEG may have any bytes after its end."""
-        return self.pictures[place] + self.chance.randbytes(8)
-
-    async def score(self, kind: str, place: int) -> int:
-        """Ask for a score and judge the answer; its status, 0 for none."""
-        headers = {**JPEG, "X-Priority": "bulk" if kind == "bulk" else "interactive"}
-        data = self.pictures[place] if kind == "repeat" else self.fresh(place)
-        started = time.monotonic()
-        try:
-            answer = await self.client.post(f"{self.url}/score?crops={CROPS}", content=data, headers=headers)
-        except httpx2.TransportError as error:
-            self.tally.lost.append(f"{kind}: {type(error).__name__} {error}")
-            return 0
-        seconds = time.monotonic() - started
-        self.tally.judge(self.expected, kind, place, answer.status_code, answer.json(), seconds)
-        return answer.status_code
-
-    async def score_batch(self, place: int) -> None:
-        """Ask for the scores of several pictures, and judge each line of the answer."""
-        places = [(place + step) % len(self.pictures) for step in range(BATCH)]
-        files = [("file", self.fresh(one)) for one in places]
-        started = time.monotonic()
-        try:
-            answer = await self.client.post(
-                f"{self.url}/score/batch?crops={CROPS}", files=files, headers={"Accept": "application/x-ndjson"}
-            )
-        except httpx2.TransportError as error:
-            self.tally.lost.append(f"batch: {type(error).__name__} {error}")
-            return
-        seconds = time.monotonic() - started
-        if answer.status_code != 200:
-            self.tally.judge(self.expected, "batch", place, answer.status_code, answer.json(), seconds)
-            return
-        items = [json.loads(line) for line in answer.text.splitlines()]
-        if sorted(item["index"] for item in items) != list(range(BATCH)):
-            self.tally.lost.append(f"batch: items {[item['index'] for item in items]}")
-        for item in items:
-            body = item.get("result") or item["problem"]
-            self.tally.judge(self.expected, "batch", places[item["index"]], item["status"], body, seconds)
-
-    async def send_broken(self, place: int) -> None:
-        """Send a damaged picture."""
-        data = bytearray(self.pictures[place])
-        how = place % 3
-        if how == 0:
-            data = data[: len(data) // 2]
-        elif how == 1:
-            data = bytearray(self.chance.randbytes(5000))
-        else:
-            data = bytearray()
-        try:
-            answer = await self.client.post(f"{self.url}/score", content=bytes(data), headers=JPEG)
-        except httpx2.TransportError as error:
-            self.tally.lost.append(f"broken: {type(error).__name__}")
-            return
-        self.tally.statuses[f"broken {answer.status_code}"] += 1
-        if answer.status_code not in (400, 415, 422, 429):
-            self.tally.explain("broken", answer.status_code, answer.json())
-
-    async def leave(self, place: int) -> None:
-        """Send a picture and disconnect before the answer."""
-        task = asyncio.ensure_future(self.client.post(f"{self.url}/score", content=self.pictures[place], headers=JPEG))
-        await asyncio.wait([task], timeout=self.chance.random())
-        self.tally.statuses["leaving " + ("answered" if task.done() else "left")] += 1
-        task.cancel()
-        with suppress(asyncio.CancelledError, httpx2.TransportError):
-            await task
-
-    async def dawdle(self, place: int) -> None:
-        """Send a byte a second until the service cuts the connection."""
-        length = len(self.pictures[place])
-        head = f"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: {length}\r\n\r\n"
-        try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-            writer.write(head.encode())
-            for _ in range(60):
-                writer.write(b"\xff")
-                await writer.drain()
-                with suppress(TimeoutError):
-                    line = await asyncio.wait_for(reader.readline(), 1)
-                    self.tally.statuses[f"slow {line.decode().split(' ')[1] if line else 'cut'}"] += 1
-                    break
-            else:
-                self.tally.statuses["slow gave up"] += 1
-            writer.close()
-            await writer.wait_closed()
-        except OSError as error:
-            self.tally.statuses[f"slow {type(error).__name__}"] += 1
 
     async def exchange(self, place: int) -> None:
         """Put another checkpoint into the folder and have it loaded, after the exchange before has ended."""
@@ -367,12 +261,12 @@ class Chaos:
             staging = self.folder / "staging"
             shutil.copytree(self.variants[place], staging)
             checkpoint.replace(staging, self.served)
-            answer = await self.client.post(
+            answer = await self.clients.http.post(
                 f"{self.url}/admin/reload", headers={"Authorization": f"Bearer {ADMIN_KEY}"}
             )
-        self.tally.statuses[f"reload {answer.status_code}"] += 1
+        self.clients.tally.statuses[f"reload {answer.status_code}"] += 1
         if answer.status_code != 200:
-            self.tally.explain("reload", answer.status_code, answer.json())
+            self.clients.tally.unexplained.append(f"reload: {answer.status_code} {answer.text[:200]}")
 
     def shed_by_log(self) -> dict[str, list[float]]:
         """Seconds until a 429 by route, from the service's log: the clients here compete with it for the cores."""
@@ -385,7 +279,7 @@ class Chaos:
 
     async def terminate(self) -> None:
         """Send SIGTERM while requests are under way; each of them is answered, and the process ends by itself."""
-        tasks = [asyncio.ensure_future(self.score("good", place % len(self.pictures))) for place in range(16)]
+        tasks = [asyncio.ensure_future(self.clients.score("good", place % len(self.pictures))) for place in range(16)]
         await asyncio.sleep(0.3)
         self.process.send_signal(signal.SIGTERM)
         await asyncio.gather(*tasks)

@@ -57,12 +57,7 @@ class Tally:
             self.seconds.setdefault(kind, []).append(seconds)
         elif status == 429:
             self.shed.append(seconds)
-        else:
-            self.explain(kind, status, body)
-
-    def explain(self, kind: str, status: int, body: Mapping[str, Any]) -> None:
-        """Note an answer that neither an injected fault, nor the load, nor the end of a process explains."""
-        if body.get("code") not in EXPLAINED:
+        elif body.get("code") not in EXPLAINED:
             self.unexplained.append(f"{kind}: {status} {dict(body)}")
 
 

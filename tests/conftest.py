@@ -94,11 +94,13 @@ def scorer(checkpoint_folder: Path) -> Scorer:
     return Scorer.load(checkpoint_folder, device="cpu", precision="fp32")
 
 
-def save_random(folder: Path, contract: Contract, *, network: str = "smart-mobile", seed: int = 0) -> None:
+def save_random(
+    folder: Path, contract: Contract, *, network: str = "smart-mobile", seed: int = 0, name: str = ""
+) -> None:
     torch.manual_seed(seed)
     made = registry.build(network)
     # Random heads answer far outside any scale; this one answers inside it.
     if isinstance(made, SmartIQA):
         torch.nn.init.constant_(made.hyper.biases[-1].get_parameter("bias"), 3.0)
-    checkpoint.save(folder, made, name=f"{network}-{seed}", contract=contract, card="# Random weights\n")
+    checkpoint.save(folder, made, name=name or f"{network}-{seed}", contract=contract, card="# Random weights\n")
     golden.write(Scorer.load(folder, device="cpu", precision="fp32"))

@@ -57,11 +57,11 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two small checkpoints, whose scores of the same picture differ."""
+    """Two small checkpoints of one name, whose scores of the same picture differ."""
     folder = tmp_path_factory.mktemp("versions")
     contract = Contract(width=96, height=96, crop_size=64, crops=2, scale=Scale(dataset="made-up", min=1.0, max=5.0))
     for seed in (0, 1):
-        save_random(folder / str(seed), contract, seed=seed)
+        save_random(folder / str(seed), contract, seed=seed, name="small")
     return [folder / "0", folder / "1"]
 
 

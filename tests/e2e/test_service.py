@@ -145,10 +145,7 @@ def test_sigterm_answers_what_was_accepted(service: Service, pictures: list[byte
     scorer = Scorer.load()
     with ThreadPoolExecutor(6) as pool:
         futures = [pool.submit(service.post, data, params={"crops": 20}) for data in pictures[:6]]
-        for _ in range(200):
-            if service.metric("smartiqa_requests_in_flight") == 7:
-                break
-            time.sleep(0.02)
+        eventually(lambda: service.metric("smartiqa_requests_in_flight") == 7)
         assert service.stop() in (0, -15)
         answers = [future.result() for future in futures]
     assert [answer.status_code for answer in answers] == [200] * 6

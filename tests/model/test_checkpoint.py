@@ -165,4 +165,6 @@ def test_weights_that_share_memory(tmp_path: Path, contract: Contract) -> None:
     network = LoDa(LodaConfig(transformer="vit_tiny_patch16_224", backbone="test_resnet")).eval()
     network.injectors[1].scale = network.injectors[0].scale
     checkpoint.save(tmp_path / "tied", network, name="tied", contract=contract, card="")
-    checkpoint.load(tmp_path / "tied")
+    loaded = checkpoint.load(tmp_path / "tied").network.state_dict()
+    for name, value in network.state_dict().items():
+        assert torch.equal(loaded[name], value), name
