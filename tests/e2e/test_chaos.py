@@ -12,4 +12,5 @@ def test_ten_seconds_under_fire(tmp_path: Path, checkpoint_folder: Path) -> None
     report = asyncio.run(chaos.run(seconds=10, load=3))
     whole = json.dumps(report, indent=2)
     assert all(report["passed"].values()), whole
-    assert sum(count for outcome, count in report["outcomes"].items() if outcome.endswith(" 200")) > 50, whole
+    # How many depends on the machine; that it scored, refused what is too much and exchanged the checkpoint does not.
+    assert {"good 200", "good 429", "reload 200"} <= set(report["outcomes"]), whole
