@@ -34,7 +34,7 @@ MEMORY_BYTES = 256 * 2**20
 """What decoding may take: 64 bytes for each of the 4 million pixels."""
 OUTCOMES = ("picture", *(error.__name__ for error in (
     images.UnsupportedFormat, images.UndecodableImage, images.TruncatedImage,
-    images.TooManyPixels, images.TooSmall, images.AspectTooExtreme,
+    images.TooMuchWork, images.TooManyPixels, images.TooSmall, images.AspectTooExtreme,
 )))  # fmt: skip
 KINDS = sorted({name.partition("-")[0] for name in NAMES})
 CONTEXT = multiprocessing.get_context("spawn")
@@ -59,7 +59,7 @@ def outcome(data: bytes) -> str:
     image, facts = picture
     sound = image.mode == "RGB" and image.size == (facts.width, facts.height) and facts.format in images.FORMATS
     try:
-        images.check_size(image.size, LIMITS)
+        LIMITS.check_size(image.size)
         image.tobytes()
     except Exception as error:
         return f"picture outside the limits: {type(error).__name__}"

@@ -340,7 +340,7 @@ def _facts(answer: dict[str, Any], limits: Limits, sha256: str) -> Facts:
     width, height, format_ = answer["width"], answer["height"], answer["format"]
     if type(width) is not int or type(height) is not int or format_ not in images.FORMATS:
         raise ValueError("no facts")
-    images.check_size((width, height), limits)
+    limits.check_size((width, height), 0)
     warnings = tuple(ImageWarning(name) for name in answer["warnings"])
     return Facts(width=width, height=height, format=format_, sha256=sha256, warnings=warnings)
 

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from PIL.GifImagePlugin import GifImageFile
 
 from model import images
+from model.images import profiles
 from model.contract import Contract
 from model.images import ImageWarning, decode
 from tests.conftest import encode, photo
@@ -79,7 +80,7 @@ def test_inks_are_converted_by_their_profile_not_by_formula() -> None:
 
 
 def test_a_profile_beyond_the_limit_is_not_parsed() -> None:
-    profile = wide_gamut_profile() + bytes(images.ICC_BYTES)
+    profile = wide_gamut_profile() + bytes(profiles.ICC_BYTES)
     picture = decode(encode(photo(), icc_profile=profile))
     assert picture.facts.warnings == (ImageWarning.ICC_INVALID_IGNORED,)
     assert np.array_equal(np.asarray(picture.image), np.asarray(decode(encode(photo())).image))
@@ -109,10 +110,10 @@ def test_pixels_are_counted_before_any_is_read() -> None:
 @pytest.mark.parametrize(
     "texts",
     [
-        [b"zTXt" + b"a\0\0" + zlib.compress(bytes(images.ICC_BYTES + 1), 9)],
-        [b"iTXt" + b"a\0\1\0\0\0" + zlib.compress(bytes(images.ICC_BYTES + 1), 9)],
-        [b"zTXt" + b"a\0\0" + zlib.compress(bytes(images.ICC_BYTES), 9)] * 17,
-        [b"iCCP" + b"a\0\0" + zlib.compress(bytes(images.ICC_BYTES + 1), 9)],
+        [b"zTXt" + b"a\0\0" + zlib.compress(bytes(profiles.ICC_BYTES + 1), 9)],
+        [b"iTXt" + b"a\0\1\0\0\0" + zlib.compress(bytes(profiles.ICC_BYTES + 1), 9)],
+        [b"zTXt" + b"a\0\0" + zlib.compress(bytes(profiles.ICC_BYTES), 9)] * 17,
+        [b"iCCP" + b"a\0\0" + zlib.compress(bytes(profiles.ICC_BYTES + 1), 9)],
     ],
     ids=["text", "international", "many", "profile"],
 )

@@ -1,0 +1,192 @@
+"""Decoding: from untrusted bytes to upright 8-bit sRGB pixels."""
+
+import hashlib
+import logging
+import warnings as python_warnings
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from model.images import exif, formats, profiles
+from model.images.errors import UndecodableImage, undecodable
+from model.images.facts import Facts, Header, ImageWarning, Limits, Loaded, Picture
+
+# Pillow's warnings about broken metadata quote bytes of the file; Python would print and remember each wording.
+python_warnings.filterwarnings("ignore", module=r"PIL\.")
+# Pillow also logs tags and values from the file. Its errors are raised as exceptions anyway.
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
+
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
+
+
+def decode(
+    data: bytes,
+    limits: Limits | None = None,
+    admit: Callable[[int], object] | None = None,
+    *,
+    sha256: str | None = None,
+    enough: Callable[[int, int], tuple[int, int]] | None = None,
+) -> Picture:
+    """Decode a picture, with all its pixels unless ``enough`` allows less.
+
+    Args:
+        data: The encoded picture.
+        limits: Sizes and work to accept; the defaults of ``Limits`` if None.
+        admit: Called with the number of pixels that decoding will hold, once the header is read, before they take
+            memory. It may wait, or raise an exception to stop the decoding.
+        sha256: Hash of ``data``, hexadecimal, if the caller knows it.
+        enough: Returns the smallest decode size that suffices for a given full size, both as width and height of the
+            upright picture. A JPEG or HEIC is then decoded at a half, a quarter or an eighth of its sides, if neither
+            side gets shorter than that size.
+
+    Raises:
+        ImageError: One of the errors of ``errors.py``.
+    """
+    limits = limits or Limits()
+    header = formats.read(data)
+    scale = 1 if enough is None else _scale(header, enough)
+    held = header.held(scale)
+    limits.check_size(header.size, held)
+    limits.check_work(header.seconds)
+    if admit is not None:
+        admit(held)
+    warnings: set[ImageWarning] = set()
+    with undecodable(f"the picture's {header.format} data cannot be decoded"):
+        loaded = header.load(scale)
+        rgb = to_srgb(loaded, warnings)
+        if loaded.orientation != 1 or loaded.turned:
+            warnings.add(ImageWarning.EXIF_ROTATED)
+        rgb = exif.upright(rgb, loaded.orientation)
+    if loaded.animated:
+        warnings.add(ImageWarning.ANIMATED_FIRST_FRAME)
+    if loaded.damaged:
+        warnings.add(ImageWarning.DAMAGED_DATA_IGNORED)
+    sideways = header.orientation in exif.SIDEWAYS
+    size = rgb.size if scale == 1 else header.size[::-1] if sideways else header.size
+    return _picture(rgb, size, header.format, hashlib.sha256(data).hexdigest() if sha256 is None else sha256, warnings)
+
+
+def from_image(image: Image.Image, limits: Limits | None = None) -> Picture:
+    """Convert an open Pillow image to the form that ``decode`` gives.
+
+    Raises:
+        ImageError: Its size is outside the limits, or it cannot be decoded.
+    """
+    (limits or Limits()).check_size(image.size)
+    warnings: set[ImageWarning] = set()
+    with undecodable(f"the picture's {image.mode} pixels cannot be decoded"):
+        turn, _ = exif.orientation(image)
+        turned = image.format == "TIFF"  # Pillow turns these itself while it loads them
+        rgb = exif.upright(to_srgb(Loaded(image=image.copy()), warnings), 1 if turned else turn)
+        if turn != 1:
+            warnings.add(ImageWarning.EXIF_ROTATED)
+    return _picture(rgb, rgb.size, image.format or "RAW", hashlib.sha256(rgb.tobytes()).hexdigest(), warnings)
+
+
+def to_srgb(loaded: Loaded, warnings: set[ImageWarning]) -> Image.Image:
+    """Convert loaded pixels of any mode to 8-bit sRGB, with transparency composited on white; adds to ``warnings``.
+
+    Raises:
+        UndecodableImage: The mode has no agreed range.
+        ValueError: Pillow knows no conversion from this mode.
+    """
+    image, icc = loaded.image, loaded.image.info.get("icc_profile")
+    grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I;16")
+    if loaded.sixteen_bit or image.mode.startswith("I;16"):
+        warnings.add(ImageWarning.SIXTEEN_BIT_SCALED)
+    if image.mode in ("I", "F"):
+        raise UndecodableImage(
+            f"its pixels are numbers of {'32 bits' if image.mode == 'I' else 'floating point'}, which have no agreed "
+            "range; save it with 8 or 16 bits"
+        )
+    if grey:
+        warnings.add(ImageWarning.GRAYSCALE)
+    if image.mode in ("P", "PA"):
+        warnings.add(ImageWarning.PALETTE_EXPANDED)
+    if image.mode == "CMYK":
+        warnings.add(ImageWarning.CMYK_CONVERTED)
+    if image.mode.startswith("I;16"):
+        image, codes_HW = _sixteen_bit_grey(image)
+        loaded = Loaded(image=image, encoding=loaded.encoding, codes=lambda: codes_HW)
+    elif image.mode in ("La", "RGBa"):
+        image = image.convert("LA" if image.mode == "La" else "RGBA")
+    rgb = _converted(loaded, image, icc, grey, warnings)
+    # Through RGBA where there is transparency: converting a palette to RGB directly would drop it silently.
+    image = _in_mode(image, "RGBA") if image.has_transparency_data else image
+    if rgb is None:
+        rgb = _in_mode(image, "RGB")
+    alpha = image.getchannel("A") if image.has_transparency_data else None
+    # A fully opaque alpha channel changes nothing, so it gets no warning.
+    if alpha is not None and alpha.getextrema()[0] != 255:
+        warnings.add(ImageWarning.ALPHA_COMPOSITED)
+        rgb = Image.composite(rgb, Image.new("RGB", rgb.size, "white"), alpha)
+    return rgb
+
+
+def _converted(
+    loaded: Loaded, image: Image.Image, icc: bytes | None, grey: bool, warnings: set[ImageWarning]
+) -> Image.Image | None:
+    """Pixels in sRGB, mode RGB, if the file says that its own are in something else; None if not."""
+    encoding = loaded.encoding
+    news = ImageWarning.COLOR_CONVERTED if encoding is None or not encoding.hdr else ImageWarning.HDR_CONVERTED
+    codes = loaded.codes
+    if icc:
+        try:
+            if codes is not None:
+                encoding, news = profiles.encoding(icc, grey), ImageWarning.ICC_CONVERTED
+            if encoding is None:
+                converted = profiles.convert(image, icc)
+                if converted is not None:
+                    warnings.add(ImageWarning.ICC_CONVERTED)
+                return converted
+        except profiles.BROKEN:
+            warnings.add(ImageWarning.ICC_INVALID_IGNORED)
+            return None
+    if encoding is None or image.mode == "CMYK":
+        return None
+    warnings.add(news)
+    rgb = image if image.mode in ("RGB", "RGBA") else image.convert("RGBA")
+    codes_HWC = np.asarray(rgb) if codes is None else codes()
+    if codes_HWC.ndim == 2:
+        codes_HWC = np.repeat(codes_HWC[..., None], 3, axis=-1)
+    return Image.fromarray(encoding.to_srgb(codes_HWC[..., :3]))
+
+
+def _scale(header: Header, enough: Callable[[int, int], tuple[int, int]]) -> int:
+    """How many times smaller each side may be decoded."""
+    sideways = header.orientation in exif.SIDEWAYS
+    least = enough(*(header.size[::-1] if sideways else header.size))
+    across, down = (
+        full // wanted for full, wanted in zip(header.size, least[::-1] if sideways else least, strict=True)
+    )
+    return max(scale for scale in header.scales if scale <= max(min(across, down), 1))
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Convert loaded pixels to a mode. Pillow would copy pixels that have that mode already."""
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _picture(
+    rgb: Image.Image, size: tuple[int, int], format_: str, sha256: str, warnings: set[ImageWarning]
+) -> Picture:
+    width, height = size
+    return Picture(
+        rgb, Facts(width=width, height=height, format=format_, sha256=sha256, warnings=tuple(sorted(warnings)))
+    )
+
+
+def _sixteen_bit_grey(image: Image.Image) -> tuple[Image.Image, NDArray[np.uint16]]:
+    """16-bit grey scaled to 8 bits, and to all 16. Pillow's own conversion clips: all above 255 would be white."""
+    values = np.asarray(image).astype(np.uint32)
+    # TIFF files may use only 12 of the 16 bits, and may store white as 0; Pillow leaves both to its callers.
+    tags = getattr(image, "tag_v2", {})
+    white = 2 ** int(tags.get(_BITS_PER_SAMPLE, (16,))[0]) - 1
+    shown = white - values.clip(0, white) if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else values.clip(0, white)
+    scaled = Image.fromarray(((shown * 255 + white // 2) // white).astype(np.uint8))
+    key = image.info.get("transparency")
+    if isinstance(key, int):
+        scaled.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
+    return scaled, (shown * 65535 // white).astype(np.uint16)
