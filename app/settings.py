@@ -67,12 +67,12 @@ class Settings(BaseSettings):
         description="Address space of one decoder process; pictures that need more are answered with 422. "
         "Some need 40 bytes a pixel.",
     )
-    decoder_seconds: int = Field(
+    decode_seconds: int = Field(
         10,
         ge=1,
         le=3600,
-        description="CPU seconds that a decoder process may take for a picture, three times as many by the clock; "
-        "422 beyond.",
+        description="Longest that decoding a picture may take one core, in seconds, as estimated from its structure; "
+        "422 `image_too_costly` beyond. A decoder process is ended after as many, three times as many by the clock.",
     )
     max_decodes: int = Field(
         32, ge=1, le=4096, description="Pictures being decoded or waiting for it; more are answered with 429."

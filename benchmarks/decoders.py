@@ -56,7 +56,7 @@ async def measure(rounds: int, seconds: float) -> None:
     sandbox = Sandbox(
         workers=settings.decode_threads,
         memory_bytes=settings.decoder_memory_bytes,
-        seconds=settings.decoder_seconds,
+        seconds=settings.decode_seconds,
         replaced=Metrics().decoders_replaced,
     )
     decoders = {mode: decoder_of(settings, sandbox if mode == "processes" else None) for mode in MODES}

@@ -8,6 +8,8 @@ invalid answer is replaced; only the picture that it had fails.
 
 import json
 import logging
+import mmap
+import os
 import queue
 import signal
 import socket
@@ -17,6 +19,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +28,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from prometheus_client import Counter
 
-from app.decode.sandbox_worker import ANSWER, ERROR, FACTS, GO, OUT_OF_MEMORY, PIXELS, READY, REQUEST, SIZE, STOP
+from app.decode.sandbox_worker import (
+    ANSWER,
+    ERROR,
+    FACTS,
+    GO,
+    OUT_OF_MEMORY,
+    PIXELS,
+    READY,
+    REQUEST,
+    SHARED_BYTES,
+    SIZE,
+    STOP,
+)
 from model import images
 from model.contract import Contract
 from model.images import Facts, ImageWarning, Limits, UndecodableImage
@@ -39,6 +54,8 @@ PROGRAM = ("-m", "app.decode.sandbox_worker")
 WALL_FACTOR = 3
 """Wall time for each CPU second of the limit: the other workers and the engine use the same cores."""
 SOCKET_BYTES = 2**20
+COPIES, ENLARGED_PIXELS = 3, 4_000_000
+"""Most pixels of an answer: the copies of a picture, or those of a small one, which is enlarged."""
 JSON_BYTES, DETAIL_CHARACTERS = 4096, 200
 _ERRORS: dict[str, type[images.ImageError]] = {
     error.__name__: error
@@ -49,6 +66,7 @@ _ERRORS: dict[str, type[images.ImageError]] = {
         images.TooManyPixels,
         images.TooSmall,
         images.AspectTooExtreme,
+        images.TooMuchWork,
     )
 }
 
@@ -196,15 +214,26 @@ class _Worker:
         root = Path(__file__).resolve().parents[2]
         # One BLAS thread and one malloc arena: more of them reserve address space that they do not use.
         environment = {"PYTHONPATH": str(root), "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
-        command = [sys.executable, "-P", "-s", *PROGRAM, str(memory_bytes), str(seconds)]
+        shared = os.memfd_create("pixels")
+        os.ftruncate(shared, SHARED_BYTES)
+        self._shared = mmap.mmap(shared, SHARED_BYTES, prot=mmap.PROT_READ)
+        command = [sys.executable, "-P", "-s", *PROGRAM, str(memory_bytes), str(seconds), str(shared)]
         with theirs:
             try:
                 self.process = subprocess.Popen(
-                    command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, env=environment, cwd="/"
+                    command,
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    pass_fds=(shared,),
+                    env=environment,
+                    cwd="/",
                 )
             except OSError:
                 ours.close()
+                self._shared.close()
                 raise
+            finally:
+                os.close(shared)
         self._socket = ours
 
     def wait_ready(self) -> bool:
@@ -222,7 +251,7 @@ class _Worker:
 
     def decode(self, data: bytes, request: DecodeRequest, admit: Callable[[int], object]) -> Resized:
         """Decode a picture and resize it; as ``Sandbox.decode``."""
-        encoded = {"contract": request.contract.to_dict(), "limits": asdict(request.limits)}
+        encoded = {"contract": _contract_text(request.contract), "limits": asdict(request.limits)}
         text = json.dumps({**request._asdict(), **encoded}).encode()
         self.listens = False
         until = time.monotonic() + self._wall
@@ -257,6 +286,7 @@ class _Worker:
         self._socket.close()
         self.process.kill()
         self.process.wait()
+        self._shared.close()
 
     def _take_answer(self, kind: bytearray, request: DecodeRequest, pixels: int, until: float) -> Resized:
         json_bytes, pixel_bytes = ANSWER.unpack(self._receive(ANSWER.size, until))
@@ -278,21 +308,22 @@ class _Worker:
             raise _Broken("nonsense") from error
         size = request.contract.target_size(facts.width, facts.height)
         larger = layout(request.contract, facts.width, facts.height)[:2] if request.map_crops else (0, 0)
-        # More pixels than ``admit`` was told would be outside the pixel budget.
         expected = sum(width * height for width, height in (size, small, larger))
-        if facts.width * facts.height != pixels or pixel_bytes != 3 * expected:
+        # Many more pixels than ``admit`` was told would be outside the pixel budget.
+        if not pixels or pixel_bytes != 3 * expected or expected > COPIES * pixels + ENLARGED_PIXELS:
             raise _Broken("nonsense")
-        pixels_HWC = self._receive_pixels(size, until)
-        preview = (
-            Image.frombytes("RGB", small, self._receive(3 * small[0] * small[1], until)) if request.preview else None
-        )
-        copy_HWC = self._receive_pixels(larger, until) if request.map_crops else None
+        if pixel_bytes <= SHARED_BYTES:
+            # Copied before it is used: the process could change it meanwhile.
+            everything = np.frombuffer(self._shared, np.uint8, pixel_bytes).copy()
+        else:
+            everything = np.frombuffer(self._receive(pixel_bytes, until), np.uint8)
+        parts = []
+        for width, height in (size, small, larger):
+            parts.append(everything[: 3 * width * height].reshape(height, width, 3))
+            everything = everything[3 * width * height :]
+        preview = Image.fromarray(parts[1]) if request.preview else None
         self.listens = True
-        return Resized(facts, pixels_HWC, preview, copy_HWC)
-
-    def _receive_pixels(self, size: tuple[int, int], until: float) -> NDArray[np.uint8]:
-        width, height = size
-        return np.frombuffer(self._receive(3 * width * height, until), np.uint8).reshape(height, width, 3)
+        return Resized(facts, parts[0], preview, parts[2] if request.map_crops else None)
 
     def _send(self, data: bytes, until: float) -> None:
         try:
@@ -318,6 +349,12 @@ class _Worker:
                 raise self._ended()
             got += more
         return data
+
+
+@lru_cache(maxsize=64)
+def _contract_text(contract: Contract) -> str:
+    """A contract as JSON; made once, because that takes as long as decoding a tenth of a megapixel."""
+    return json.dumps(contract.to_dict())
 
 
 def _left(until: float) -> float:

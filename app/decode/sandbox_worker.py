@@ -8,20 +8,27 @@ are not loaded. It reads requests from its standard input, a socket, until that 
     request   REQUEST header, a JSON object (the fields of ``DecodeRequest``), the picture
     answer    SIZE and 8 bytes, once the picture's header has given the pixel count; the service sends GO or STOP
               then FACTS or ERROR, ANSWER header, a JSON object, the raw pixels
+
+Pixels of up to ``SHARED_BYTES`` are not sent but left in memory that the service shares with the process.
 """
 
 import ctypes
 import io
 import json
 import math
+import mmap
 import os
 import resource
 import signal
 import socket
 import struct
 import sys
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from model import images
@@ -34,6 +41,8 @@ REQUEST = struct.Struct("!IQ")
 PIXELS = struct.Struct("!Q")
 ANSWER = struct.Struct("!IQ")
 """Header of an answer: bytes of the JSON, bytes of the pixels."""
+SHARED_BYTES = 16 * 2**20
+"""Memory that is shared with the service, for the pixels of an answer; more are sent through the socket."""
 READY, SIZE, FACTS, ERROR, GO, STOP = b"R", b"S", b"F", b"E", b"G", b"X"
 OUT_OF_MEMORY = "MemoryError"
 
@@ -46,8 +55,9 @@ class _Stopped(Exception):
 
 
 def main() -> None:
-    """Serve requests. Command line: address space in bytes, CPU seconds for each picture."""
+    """Serve requests. Command line: address space in bytes, CPU seconds for each picture, file of the shared memory."""
     memory_bytes, seconds = int(sys.argv[1]), int(sys.argv[2])
+    shared = mmap.mmap(int(sys.argv[3]), SHARED_BYTES)
     connection = socket.socket(fileno=0)
     keep_freed_memory()
     warm_up()
@@ -60,10 +70,10 @@ def main() -> None:
             return
         _limit_time(seconds)
         try:
-            answer(connection, json.loads(request), bytes(data))
+            answer(connection, shared, json.loads(request), bytes(data))
         except MemoryError:
             # End the process: its heap is not reliable after this.
-            send(connection, ERROR, {"error": OUT_OF_MEMORY})
+            send(connection, shared, ERROR, {"error": OUT_OF_MEMORY})
             return
 
 
@@ -78,8 +88,16 @@ def warm_up() -> None:
     for image in (small, small.convert("P")):
         for format_ in images.FORMATS:
             file = io.BytesIO()
-            options = {} if format_ in ("GIF", "BMP") else {"exif": exif}
-            (image if format_ not in ("JPEG", "AVIF") else small).save(file, format_, **options)
+            if format_ == "HEIC":
+                continue  # libheif, which cannot write, is loaded with its module
+            if format_ == "JXL":
+                with suppress(ImportError):
+                    from imagecodecs import jpegxl_encode
+
+                    images.decode(jpegxl_encode(np.asarray(small)))
+                continue
+            options = {} if format_ in ("GIF", "BMP", "JPEG2000") else {"exif": exif}
+            (image if format_ not in ("JPEG", "AVIF", "JPEG2000") else small).save(file, format_, **options)
             image_now = images.decode(file.getvalue()).image
             overlay.shrink(image_now.resize((32, 32), Image.Resampling.BILINEAR))
     try:
@@ -111,9 +129,9 @@ def lock_down(memory_bytes: int) -> bool:
     return isolated
 
 
-def answer(connection: socket.socket, request: dict[str, Any], data: bytes) -> None:
+def answer(connection: socket.socket, shared: mmap.mmap, request: dict[str, Any], data: bytes) -> None:
     """Decode one picture, resize it by its contract, and send its pixels or the error."""
-    contract = Contract.from_dict(request["contract"])
+    contract = _contract(request["contract"])
 
     def admit(pixels: int) -> None:
         connection.sendall(SIZE + PIXELS.pack(pixels))
@@ -127,11 +145,11 @@ def answer(connection: socket.socket, request: dict[str, Any], data: bytes) -> N
     except _Stopped:
         return
     except images.ImageError as error:
-        send(connection, ERROR, {"error": type(error).__name__, "detail": str(error)})
+        send(connection, shared, ERROR, {"error": type(error).__name__, "detail": str(error)})
         return
     facts = picture.facts
     preview = overlay.shrink(picture.image) if request["preview"] else None
-    pixels = contract.resized(picture).tobytes()
+    pixels = np.asarray(contract.resized(picture))
     reply = {
         "width": facts.width,
         "height": facts.height,
@@ -139,17 +157,32 @@ def answer(connection: socket.socket, request: dict[str, Any], data: bytes) -> N
         "warnings": facts.warnings,
         "preview": preview.size if preview else None,
     }
-    copy = map_crops.resized(picture, contract).tobytes() if request["map_crops"] else b""
-    send(connection, FACTS, reply, pixels, preview.tobytes() if preview else b"", copy)
+    parts = [pixels, *([np.asarray(preview)] if preview else [])]
+    if request["map_crops"]:
+        parts.append(np.asarray(map_crops.resized(picture, contract)))
+    send(connection, shared, FACTS, reply, *parts)
 
 
-def send(connection: socket.socket, kind: bytes, reply: dict[str, Any], *pixels: bytes) -> None:
+@lru_cache(maxsize=64)
+def _contract(text: str) -> Contract:
+    return Contract.from_dict(json.loads(text))
+
+
+def send(
+    connection: socket.socket, shared: mmap.mmap, kind: bytes, reply: dict[str, Any], *pixels: NDArray[np.uint8]
+) -> None:
     """Send an answer: its kind, its header, the JSON object, the pixels."""
     text = json.dumps(reply).encode()
-    connection.sendall(kind + ANSWER.pack(len(text), sum(map(len, pixels))) + text)
-    # Skips empty parts: after the last expected byte the service may have closed its end, and sending would fail.
-    for part in filter(None, pixels):
-        connection.sendall(part)
+    total = sum(part.nbytes for part in pixels)
+    if total <= SHARED_BYTES:
+        at = 0
+        for part in pixels:
+            np.frombuffer(shared, np.uint8, part.size, at)[:] = part.reshape(-1)
+            at += part.size
+    connection.sendall(kind + ANSWER.pack(len(text), total) + text)
+    if total > SHARED_BYTES:
+        for part in pixels:
+            connection.sendall(np.ascontiguousarray(part).data.cast("B"))
 
 
 def _limit_time(seconds: int) -> None:

@@ -74,6 +74,7 @@ TABLE: Mapping[str, tuple[int, str]] = {
     "image_truncated": (422, "The picture is truncated"),
     "too_many_pixels": (422, "The picture has too many pixels"),
     "image_too_small": (422, "The picture is too small"),
+    "image_too_costly": (422, "The picture takes too long to decode"),
     "extreme_aspect": (422, "The picture is too long for its width"),
     "image_quarantined": (422, "The model failed on this picture lately"),
     "head_too_large": (431, "The head of the request is too large"),
@@ -101,6 +102,7 @@ IMAGE_CODES: Mapping[type[images.ImageError], str] = {
     images.TooManyPixels: "too_many_pixels",
     images.TooSmall: "image_too_small",
     images.AspectTooExtreme: "extreme_aspect",
+    images.TooMuchWork: "image_too_costly",
 }
 
 

@@ -68,7 +68,7 @@ class Pipeline:
         rate = settings.key_crops_per_second
         self._rate_limit = TokenBuckets(rate, clock) if rate else None
         self._decoder = Decoder(
-            Limits(max_pixels=settings.max_pixels),
+            Limits(max_pixels=settings.max_pixels, seconds=settings.decode_seconds),
             threads=settings.decode_threads,
             max_decodes=settings.max_decodes,
             max_inflight_pixels=settings.max_inflight_pixels,
@@ -290,6 +290,6 @@ def _sandbox(settings: Settings, metrics: Metrics) -> Sandbox | None:
     return Sandbox(
         workers=settings.decode_threads,
         memory_bytes=settings.decoder_memory_bytes,
-        seconds=settings.decoder_seconds,
+        seconds=settings.decode_seconds,
         replaced=metrics.decoders_replaced,
     )

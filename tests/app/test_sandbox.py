@@ -355,12 +355,18 @@ NONSENSE = {
 ECHO = """
 from app.decode import sandbox_worker as worker
 
-def answer(connection, request, data):
+def answer(connection, shared, request, data):
     data = data[4:]
-    connection.sendall(data[:9])
     if data.startswith(worker.SIZE):
+        connection.sendall(data[:9])
         worker._receive(connection, 1)
-    connection.sendall(data[9:])
+        data = data[9:]
+    if data.startswith(worker.FACTS):
+        start = 1 + worker.ANSWER.size
+        start += worker.ANSWER.unpack(data[1:start])[0]
+        shared[: len(data) - start] = data[start:]
+        data = data[:start]
+    connection.sendall(data)
 
 worker.answer = answer
 worker.warm_up = lambda: None
@@ -485,7 +491,7 @@ def test_pixels_of_one_picture_never_reach_another(pools: Callable[..., Pool], m
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr("app.decode.sandbox.Image.frombytes", fail)
+        patch.setattr("app.decode.sandbox.Image.fromarray", fail)
         with pytest.raises(MemoryError):
             pool.decode(SEEDS["JPEG-baseline"], preview=True)
     assert process.poll() is not None
@@ -547,7 +553,7 @@ def test_nothing_is_left_behind(load: Any, jpeg: bytes, monkeypatch: pytest.Monk
 
 def test_a_hanging_decoder_does_not_hold_up_the_end(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     fake(monkeypatch, "time.sleep(1000)")
-    settings = Settings(decoder="processes", decode_threads=1, decoder_seconds=1000)
+    settings = Settings(decoder="processes", decode_threads=1, decode_seconds=1000)
     with TestClient(create_app(settings, load=load)) as client:
         wait_ready(client)
         problem(post(client, BAD, headers={"X-Deadline-Ms": "1"}), 504, "deadline_exceeded")

@@ -128,6 +128,7 @@ _BY_CODE: dict[str, type[Problem]] = {
             "too_many_pixels",
             "image_too_small",
             "extreme_aspect",
+            "image_too_costly",
             "image_quarantined",
         ),
         PictureProblem,
