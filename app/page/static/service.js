@@ -7,10 +7,11 @@ const LONGEST_WAIT = 60;
 
 /** What the service answers when it cannot do what was asked. */
 export class Problem extends Error {
-  constructor({ code, title = "", status = 0 }) {
+  constructor({ code, title = "", detail = "", status = 0 }) {
     super(code);
     this.code = code;
     this.title = title;
+    this.detail = detail;
     this.status = status;
   }
 }

@@ -1,6 +1,6 @@
 /** Everything that is told in words: grades, stages, warnings, problems. */
 
-export const FORMATS = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF";
+export const FORMATS = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC, JPEG 2000 or JPEG XL";
 
 export const GRADES = {
   bad: "People would see its flaws at once.",
@@ -19,6 +19,7 @@ export const STAGES = [
 
 /** Warnings that make a score less sure. */
 export const CAUTIONS = {
+  damaged_data_ignored: "The file is damaged, but not where its pixels are. What it says of itself may be lost, such as which side is up.",
   out_of_domain:
     "This is unlike the photos that the model has learned from. It may be a screenshot, a drawing, noise or almost " +
     "one colour. Do not rely on the score.",
@@ -32,8 +33,10 @@ export const CONVERSIONS = {
   alpha_composited: "Transparent parts were laid on white.",
   animated_first_frame: "Only the first frame of the animation was scored.",
   cmyk_converted: "Colours for print (CMYK) were converted to colours for screens.",
+  color_converted: "Its colours, which are not those of usual screens, were converted to sRGB.",
   exif_rotated: "The picture was turned upright, as the camera had noted.",
   grayscale: "A picture in shades of grey; it was scored as a colour photo without colours.",
+  hdr_converted: "A picture of high dynamic range; it was brought to that of usual screens.",
   icc_converted: "Its colour profile was converted to sRGB, the usual one of screens.",
   icc_invalid_ignored: "Its colour profile is broken and was ignored. Colours may be a little off.",
   palette_expanded: "A picture with a palette of few colours; it was converted to full colour.",
@@ -52,6 +55,7 @@ export const PROBLEMS = {
   head_too_large: "The request was too long. Is the key right?",
   head_too_slow: "The connection is too slow, or was interrupted. Try again.",
   image_quarantined: "The model has failed on this picture before, so it is left alone for a while.",
+  image_too_costly: "The file is built so that it takes too long to open. Saved again with common settings it would do.",
   image_too_small: "The picture is too small to be scored.",
   image_truncated: "The file is cut off: its end is missing. Was it fully copied or downloaded?",
   image_undecodable: "The file is damaged, or of a rare kind that cannot be read.",
@@ -70,7 +74,7 @@ export const PROBLEMS = {
   too_many_files: "There were too many pictures at once.",
   too_many_pixels: "The picture has too many pixels. A smaller copy would do.",
   unknown_model: "The model is no longer there. Choose another one.",
-  unsupported_format: `This is not a picture that can be read here. ${FORMATS} is taken; save HEIC or raw photos as JPEG.`,
+  unsupported_format: `This is not a picture that can be read here. ${FORMATS} is taken.`,
   unsupported_media_type: `This is not a picture that can be read here. ${FORMATS} is taken.`,
   upload_too_slow: "The upload took too long. A smaller copy would do.",
   // The page's own.
@@ -78,8 +82,12 @@ export const PROBLEMS = {
   unreadable: "The browser cannot read this file. Was it moved or deleted, or is it a folder?",
 };
 
+/** Problems of which the service says more than their code: which kind of file it is, and what to do. */
+const TOLD = new Set(["image_undecodable", "unsupported_format"]);
+
 /** What to tell of a problem, also of one that this page has never heard of. */
-export function ofProblem({ code, title }) {
+export function ofProblem({ code, title, detail }) {
+  if (TOLD.has(code) && detail) return `${capital(detail)}.`;
   return PROBLEMS[code] ?? `${title || "Something unexpected went wrong"} (${code}).`;
 }
 
