@@ -1,9 +1,9 @@
 """Cost of decoding and resizing a picture to the size that crops are cut from, beside other decoders.
 
-All ways take turns in one run. Peers that are not installed are listed as missing (simplejpeg,
-opencv-python-headless; nothing else here needs them). It prints three tables and writes
-``benchmarks/results/decode.json``.
+All ways take turns in one run. A peer that is not installed is listed as missing (opencv-python-headless; nothing else
+here needs it). It prints four tables and writes ``benchmarks/results/decode.json``.
 
+    checks  milliseconds of decoding at the contract's scale with all checks for damage and for work, and of plain Pillow
     stages  milliseconds a megapixel of our own decoding, resizing and cutting, with the contract's two ways to decode
     ways    milliseconds from the bytes to the resized picture, and how many times as fast as our full decoding
     points  how far each way moves the default checkpoint's scores from those of our full decoding, in points of 100
@@ -54,6 +54,7 @@ def main() -> None:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Pillow {PIL.__version__}",
         "contract": contract.id,
         "missing": missing,
+        "checks": {name: checks(data, contract, arguments.rounds) for name, data in checked()},
         "stages": {name: stages(data, contract, arguments.rounds) for name, data in pictures.items()},
         "ways": {name: compare(data, contract, found, arguments.rounds) for name, data in pictures.items()},
         "points": points(scorer, found, arguments.photos, arguments.count),
@@ -68,6 +69,44 @@ def drawn() -> Iterator[tuple[str, bytes]]:
         photo = file.convert("RGB")
     for (size_name, size), (format_, options) in itertools.product(SIZES.items(), FORMATS.items()):
         yield f"{format_} {size_name}", encode(photo.resize(size, Image.Resampling.LANCZOS), format_, **options)
+
+
+def checked() -> Iterator[tuple[str, bytes]]:
+    """A photo of 12 megapixels with noise, which does not compress away, in each format that Pillow writes."""
+    with Image.open(EXAMPLES[0]) as file:
+        photo = np.asarray(file.convert("RGB").resize(SIZES["12 MP"], Image.Resampling.LANCZOS)).astype(np.int16)
+    noise = np.random.default_rng(0).integers(-8, 9, photo.shape)
+    noisy = Image.fromarray((photo + noise).clip(0, 255).astype(np.uint8))
+    for name, format_, options in (
+        ("JPEG", "JPEG", {"quality": 90}),
+        ("JPEG, progressive", "JPEG", {"quality": 90, "progressive": True}),
+        ("PNG", "PNG", {"compress_level": 3}),
+        ("WebP", "WEBP", {"quality": 85, "method": 2}),
+        ("TIFF, LZW", "TIFF", {"compression": "tiff_lzw"}),
+        ("TIFF, deflate", "TIFF", {"compression": "tiff_adobe_deflate"}),
+        ("AVIF", "AVIF", {"quality": 70, "speed": 10}),
+        ("JPEG 2000", "JPEG2000", {"quality_mode": "rates", "quality_layers": [12], "irreversible": True}),
+    ):
+        yield name, encode(noisy, format_, **options)
+
+
+def checks(data: bytes, contract: Contract, rounds: int) -> dict[str, float]:
+    """Decoding here and by plain Pillow at the same scale, by turns; medians, and the median of the ratios."""
+    ours, plain = [], []
+    for _ in range(max(rounds // 2, 3) + 1):
+        began = time.perf_counter()
+        size = contract.decode(data).image.size
+        between = time.perf_counter()
+        image = Image.open(io.BytesIO(data))
+        image.draft(None, size)
+        image.load()
+        ours.append(between - began)
+        plain.append(time.perf_counter() - between)
+    return {
+        "ms": round(1e3 * statistics.median(ours[1:]), 1),
+        "pillow_ms": round(1e3 * statistics.median(plain[1:]), 1),
+        "ratio": round(statistics.median(here / there for here, there in zip(ours[1:], plain[1:], strict=True)), 3),
+    }
 
 
 def stages(data: bytes, contract: Contract, rounds: int) -> dict[str, dict[str, float]]:
@@ -173,6 +212,9 @@ def score(scorer: Scorer, way: Way, data: bytes) -> float:
 def show(report: dict[str, Any]) -> None:
     """Print the tables."""
     print(f"{report['machine']}; contract {report['contract']}; missing: {', '.join(report['missing']) or 'nothing'}")
+    print(f"\n{'12 MP, ms':<18} {'ours':>8} {'Pillow':>8} {'ratio':>6}")
+    for name, row in report["checks"].items():
+        print(f"{name:<18} {row['ms']:>8.1f} {row['pillow_ms']:>8.1f} {row['ratio']:>6.2f}")
     print(f"\n{'ms a megapixel':<14} {'decoding':<8} {'decode':>8} {'resize':>8} {'cut':>8}")
     for name, row in report["stages"].items():
         for decoding, taken in row.items():

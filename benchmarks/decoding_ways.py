@@ -63,21 +63,6 @@ def ways() -> tuple[dict[str, Way], list[str]]:
     return found, missing
 
 
-def simplejpeg_ways(simplejpeg: Any) -> dict[str, Way]:
-    """libjpeg-turbo into an array, resized by Pillow."""
-
-    def decode(data: bytes, contract: Contract, *, margin: int) -> Pixels:
-        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-        target = contract.target_size(width, height)
-        pixels_HWC = simplejpeg.decode_jpeg(data, "RGB", min_width=margin * target[0], min_height=margin * target[1])
-        return np.asarray(Image.fromarray(pixels_HWC).resize(target, BILINEAR))
-
-    return {
-        "simplejpeg, full": lambda data, contract: decode(data, contract, margin=0),
-        "simplejpeg, scaled": lambda data, contract: decode(data, contract, margin=SCALED_MARGIN),
-    }
-
-
 def opencv_ways(cv2: Any) -> dict[str, Way]:
     """OpenCV's decoders and its averaging resize; one thread, as a decoder thread of the service would have."""
     cv2.setNumThreads(1)
@@ -99,5 +84,5 @@ def opencv_ways(cv2: Any) -> dict[str, Way]:
     }
 
 
-PEERS: dict[str, Callable[[Any], dict[str, Way]]] = {"simplejpeg": simplejpeg_ways, "cv2": opencv_ways}
-JPEG_ONLY = ("ours, scaled", "Pillow, draft", "simplejpeg, full", "simplejpeg, scaled", "OpenCV, reduced")
+PEERS: dict[str, Callable[[Any], dict[str, Way]]] = {"cv2": opencv_ways}
+JPEG_ONLY = ("ours, scaled", "Pillow, draft", "OpenCV, reduced")
