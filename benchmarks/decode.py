@@ -3,7 +3,7 @@
 All ways take turns in one run. A peer that is not installed is listed as missing (opencv-python-headless; nothing else
 here needs it). It prints four tables and writes ``benchmarks/results/decode.json``.
 
-    checks  milliseconds of decoding at the contract's scale with all checks for damage and for work, and of plain Pillow
+    checks  milliseconds of decoding at the contract's scale with all checks of damage and work, and of plain Pillow
     stages  milliseconds a megapixel of our own decoding, resizing and cutting, with the contract's two ways to decode
     ways    milliseconds from the bytes to the resized picture, and how many times as fast as our full decoding
     points  how far each way moves the default checkpoint's scores from those of our full decoding, in points of 100

@@ -94,7 +94,7 @@ def warm_up() -> None:
                 with suppress(ImportError):
                     from imagecodecs import jpegxl_encode
 
-                    images.decode(jpegxl_encode(np.asarray(small)))
+                    images.decode(bytes(jpegxl_encode(np.asarray(small))))
                 continue
             options = {} if format_ in ("GIF", "BMP", "JPEG2000") else {"exif": exif}
             (image if format_ not in ("JPEG", "AVIF", "JPEG2000") else small).save(file, format_, **options)
