@@ -258,9 +258,9 @@ def test_an_entry_that_was_put_back_has_its_old_place_and_has_cost_nothing() -> 
         queue.put_back(entries[0], queue.cost(taken))
         assert (queue.crops, queue.bytes, queue.next_entry()) == (3, 9, entries[0])
         order = []
-        while (entry := queue.next_entry()) is not None:
-            queue.take(entry, 1)
-            order.append(entry)
+        while (following := queue.next_entry()) is not None:
+            queue.take(following, 1)
+            order.append(following)
         assert order == [entries[0], entries[2], entries[1]]
 
     asyncio.run(main())
