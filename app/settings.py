@@ -75,7 +75,10 @@ class Settings(BaseSettings):
         "422 `image_too_costly` beyond. A decoder process is ended after as many, three times as many by the clock.",
     )
     max_decodes: int = Field(
-        32, ge=1, le=4096, description="Pictures being decoded or waiting for it; more are answered with 429."
+        32,
+        ge=1,
+        le=4096,
+        description="Pictures being decoded or waiting for it; beyond, the key that has most gets 429 for its newest.",
     )
     max_body_bytes: int = Field(
         32 * 2**20, ge=1024, le=2**31, description="Largest request body in bytes; larger ones are answered with 413."

@@ -24,7 +24,7 @@ PACKAGES: dict[str, dict[str, set[str]]] = {
         "settings": set(),
         "observability": {"settings"},
         "batching": {"observability"},
-        "decode": {"observability"},
+        "decode": {"batching", "observability"},
         "models": {"batching", "observability", "settings"},
         "scoring": {"models", "decode", "batching", "observability", "settings"},
         "page": set(),

@@ -66,7 +66,7 @@ class Batcher:
         self._loop = asyncio.get_running_loop()
         self._workers = workers
         workers.on_death = lambda: self._loop.call_soon_threadsafe(self._lose_device)
-        self._queue = FairQueue()
+        self._queue = FairQueue[QueueEntry]()
         self._capacity = QueueCapacity(
             max_queue_crops,
             max_queue_bytes,

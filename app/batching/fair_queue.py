@@ -1,9 +1,13 @@
-"""The fair queue: entries that wait for the device, and which of them is next.
+"""The fair queue: entries that wait for the device, or for a decoder thread, and which of them is next.
 
-Start-time fair queueing of device time, on two levels. Between the classes: interactive entries get nine parts and bulk
-entries one, so that neither can starve the other. Within a class, every flow (the entries of one owner for one model)
-gets the same. Within a flow, entries are served in order of arrival; the later rounds of a picture keep the arrival
-time of its first. An idle flow saves up nothing: the others use its share meanwhile.
+Start-time fair queueing of their time, on two levels. Between the classes: interactive entries get nine parts and bulk
+entries one, so that neither can starve the other. Within a class, every flow gets the same: the entries of one owner
+for one model, or in the decoder those of one owner. Within a flow, entries are served in order of arrival; the later
+rounds of a picture keep the arrival time of its first. An idle flow saves up nothing: the others use its share
+meanwhile.
+
+An entry has items: crops that wait for the device, or one picture that waits to be decoded. The names here are those of
+the device.
 """
 
 import asyncio
@@ -12,6 +16,7 @@ from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
 from app.batching.submission import Items, Priority, Rows, SubmissionResult
 
@@ -19,6 +24,47 @@ PARTS = {Priority.INTERACTIVE: 9.0, Priority.BULK: 1.0}
 """Shares of device time of the classes while both have entries."""
 HEAD_START = {Priority.INTERACTIVE: 0.0, Priority.BULK: 0.2}
 """Handicap of bulk entries, in device seconds per part: a short burst of interactive requests is served before them."""
+
+
+class Entry(Protocol):
+    """What a fair queue holds.
+
+    Attributes:
+        taken: Number of items that have been taken out of the queue; always the first ones.
+    """
+
+    taken: int
+
+    @property
+    def key(self) -> str:
+        """Names what its items cost alike with: times are estimated by key."""
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Only entries of the same kind are taken together."""
+
+    @property
+    def flow(self) -> tuple[str, str]:
+        """Owner and key; each flow gets a fair share."""
+
+    @property
+    def priority(self) -> Priority:
+        """Class of the request."""
+
+    @property
+    def since(self) -> float:
+        """Arrival time, which orders the entries of a flow."""
+
+    @property
+    def waiting(self) -> int:
+        """Number of items that have not been taken."""
+
+    @property
+    def item_bytes(self) -> int:
+        """Memory of one item in bytes."""
+
+
+E = TypeVar("E", bound=Entry)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -80,10 +126,10 @@ class QueueEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Segment:
+class Segment(Generic[E]):
     """Crops ``start`` to ``stop`` of an entry, in one batch."""
 
-    entry: QueueEntry
+    entry: E
     start: int
     stop: int
     attempt: int = 1
@@ -106,7 +152,7 @@ class Batch:
     """
 
     key: str
-    segments: tuple[Segment, ...]
+    segments: tuple[Segment[QueueEntry], ...]
     reason: str
     cost: float
 
@@ -117,20 +163,20 @@ class Batch:
 
 
 @dataclass(eq=False)
-class _Flow:
-    entries: deque[QueueEntry] = field(default_factory=deque)
+class _Flow(Generic[E]):
+    entries: deque[E] = field(default_factory=deque)
     used: float = 0.0
 
-    def first(self, kind: tuple[object, ...] | None) -> QueueEntry | None:
+    def first(self, kind: tuple[object, ...] | None) -> E | None:
         """The first entry, of one kind if that is given."""
         return next((entry for entry in self.entries if kind is None or entry.kind == kind), None)
 
 
 @dataclass(eq=False)
-class _Class:
+class _Class(Generic[E]):
     parts: float
     behind: float
-    flows: dict[tuple[str, str], _Flow] = field(default_factory=dict)
+    flows: dict[tuple[str, str], _Flow[E]] = field(default_factory=dict)
     used: float = 0.0
     turn: float = 0.0
     """Device seconds used by the flow that was served last."""
@@ -140,18 +186,20 @@ class _Class:
         return any(flow.entries for flow in self.flows.values())
 
 
-class FairQueue:
+class FairQueue(Generic[E]):
     """Jobs by class and flow, in the order in which they get the device."""
 
     def __init__(self) -> None:
-        self._classes = {priority: _Class(PARTS[priority], HEAD_START[priority]) for priority in Priority}
+        self._classes: dict[Priority, _Class[E]] = {
+            priority: _Class(PARTS[priority], HEAD_START[priority]) for priority in Priority
+        }
         self._turn = 0.0
         self._crops: Counter[str] = Counter()
         self._kinds: Counter[tuple[object, ...]] = Counter()
         self._bytes = 0
         self._seconds_per_crop: dict[str, float] = {}
 
-    def __iter__(self) -> Iterator[QueueEntry]:
+    def __iter__(self) -> Iterator[E]:
         """All entries, interactive ones first."""
         for class_ in self._classes.values():
             for flow in class_.flows.values():
@@ -172,25 +220,25 @@ class FairQueue:
         """Estimated device seconds of all crops that wait, from the recent batch times of each model."""
         return sum(count * self._cost(key, 1) for key, count in self._crops.items())
 
-    def add(self, entry: QueueEntry) -> None:
+    def add(self, entry: E) -> None:
         """Queue an entry."""
         class_ = self._classes[entry.priority]
         if not class_.has_entries:
             class_.used = max(class_.used, self._turn)
-        flow = class_.flows.setdefault(entry.flow, _Flow())
+        flow = class_.flows.setdefault(entry.flow, _Flow[E]())
         if not flow.entries:
             flow.used = max(flow.used, class_.turn)
         flow.entries.insert(bisect_right(flow.entries, entry.since, key=lambda other: other.since), entry)
         self._count(entry, entry.waiting)
 
-    def remove(self, entry: QueueEntry) -> None:
+    def remove(self, entry: E) -> None:
         """Remove the waiting items of an entry from the queue."""
         if entry.waiting:
             self._count(entry, -entry.waiting)
             self._leave(entry)
-            entry.taken = len(entry.items)
+            entry.taken += entry.waiting
 
-    def next_entry(self, kind: tuple[object, ...] | None = None) -> QueueEntry | None:
+    def next_entry(self, kind: tuple[object, ...] | None = None) -> E | None:
         """The entry that is served next, of one kind if that is given; None if none waits."""
         for class_ in sorted(self._classes.values(), key=lambda class_: class_.used + class_.behind):
             # sorted() is stable: among flows with equal time, the oldest is first.
@@ -199,11 +247,11 @@ class FairQueue:
                     return entry
         return None
 
-    def compatible_crops(self, entry: QueueEntry) -> int:
+    def compatible_crops(self, entry: E) -> int:
         """Number of waiting crops that could share a batch with this entry, its own included."""
         return self._kinds[entry.kind]
 
-    def take(self, first: QueueEntry, most: int) -> tuple[Segment, ...]:
+    def take(self, first: E, most: int) -> tuple[Segment[E], ...]:
         """Take the crops of a batch out of the queue, and charge their flows the estimated device time.
 
         Args:
@@ -211,7 +259,7 @@ class FairQueue:
             most: Largest number of crops.
         """
         segments = []
-        entry: QueueEntry | None = first
+        entry: E | None = first
         while most and entry is not None:
             count = min(most, entry.waiting)
             segments.append(Segment(entry=entry, start=entry.taken, stop=entry.taken + count))
@@ -224,7 +272,18 @@ class FairQueue:
             entry = self.next_entry(first.kind)
         return tuple(segments)
 
-    def settle(self, segments: tuple[Segment, ...], charged: float, seconds: float) -> None:
+    def put_back(self, entry: E, charged: float) -> None:
+        """Queue an entry again that was taken whole, at its old place, and give its flow the charge back.
+
+        Args:
+            entry: The entry.
+            charged: Its ``cost`` when it was taken.
+        """
+        self._charge(entry, -charged)
+        entry.taken = 0
+        self.add(entry)
+
+    def settle(self, segments: tuple[Segment[E], ...], charged: float, seconds: float) -> None:
         """Correct the charge of the flows of a batch, now that its device time is known.
 
         Args:
@@ -239,7 +298,7 @@ class FairQueue:
         before, now = self._seconds_per_crop.get(key), max(seconds, 1e-6) / crops
         self._seconds_per_crop[key] = now if before is None else 0.8 * before + 0.2 * now
 
-    def cost(self, segments: tuple[Segment, ...]) -> float:
+    def cost(self, segments: tuple[Segment[E], ...]) -> float:
         """Estimated device seconds of a batch."""
         return sum(self._cost(segment.entry.key, segment.crops) for segment in segments)
 
@@ -253,22 +312,22 @@ class FairQueue:
     def _cost(self, key: str, crops: int) -> float:
         return crops * self._seconds_per_crop.get(key, 0.0)
 
-    def _serve(self, entry: QueueEntry, seconds: float) -> None:
+    def _serve(self, entry: E, seconds: float) -> None:
         class_ = self._classes[entry.priority]
         self._turn = max(self._turn, class_.used)
         class_.turn = max(class_.turn, class_.flows[entry.flow].used)
         self._charge(entry, seconds)
 
-    def _charge(self, entry: QueueEntry, seconds: float) -> None:
+    def _charge(self, entry: E, seconds: float) -> None:
         class_ = self._classes[entry.priority]
         class_.used += seconds / class_.parts
         if (flow := class_.flows.get(entry.flow)) is not None:
             flow.used += seconds
 
-    def _leave(self, entry: QueueEntry) -> None:
+    def _leave(self, entry: E) -> None:
         self._classes[entry.priority].flows[entry.flow].entries.remove(entry)
 
-    def _count(self, entry: QueueEntry, crops: int) -> None:
+    def _count(self, entry: E, crops: int) -> None:
         self._crops[entry.key] += crops
         self._kinds[entry.kind] += crops
         if not self._kinds[entry.kind]:

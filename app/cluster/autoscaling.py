@@ -8,6 +8,9 @@ Each replica's ``record_autoscaling_stats()`` returns a dictionary of three numb
 
 With ``options``, Ray Serve samples these numbers every three seconds and sends them to its controller every ten. The
 controller calls ``by_queued_crops``.
+Pictures that wait to be decoded are not among them: ingress replicas decode, and Ray Serve scales those by the requests
+that they have, waiting ones included.
+
 Ray is not imported here: the decision is arithmetic, and ``benchmarks/autoscaling.py`` simulates a day with this code.
 """
 

@@ -186,7 +186,8 @@ def problem_of(error: Exception) -> Problem | None:
             detail = f"too much work waits; come again in {error.retry_after} s"
             return Problem("queue_full", detail, {"Retry-After": str(error.retry_after)})
         case DecoderFull():
-            return Problem("queue_full", "too many pictures are being decoded; come again in 1 s", {"Retry-After": "1"})
+            detail = f"too many pictures wait to be decoded; come again in {error.retry_after} s"
+            return Problem("queue_full", detail, {"Retry-After": str(error.retry_after)})
         case RateExceeded():
             detail = f"this key has asked for too much; come again in {error.retry_after} s"
             return Problem("rate_limited", detail, {"Retry-After": str(error.retry_after)})

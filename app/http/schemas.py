@@ -41,9 +41,10 @@ class ImageFacts(BaseModel):
 class TimingMs(BaseModel):
     """Where the time went, in milliseconds."""
 
-    decode: float = Field(examples=[3.1])
-    queue: float = Field(examples=[0.4])
-    compute: float = Field(examples=[41.0])
+    decode_wait: float = Field(description="Waiting for a decoder thread, and for room in memory.", examples=[0.2])
+    decode: float = Field(description="Decoding, resizing and cutting the crops, without the wait.", examples=[3.1])
+    queue: float = Field(description="Waiting for the device.", examples=[0.4])
+    compute: float = Field(description="On the device.", examples=[41.0])
 
 
 class CropAnswer(BaseModel):

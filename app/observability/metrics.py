@@ -41,8 +41,20 @@ class Metrics:
         self.connections = gauge("connections", "Connections that are open.")
 
         self.request_seconds = histogram("request_seconds", "From first header to last byte.", _SECONDS, "route")
+        self.decode_wait_seconds = histogram(
+            "decode_wait_seconds",
+            "From queued for a decoder thread, and for room, to the thread that decodes.",
+            _SECONDS,
+        )
         self.decode_seconds = histogram(
-            "decode_seconds", "Decoding, resizing and cropping one picture, with its wait for room.", _SECONDS
+            "decode_seconds", "Decoding, resizing and cropping one picture, without its wait.", _SECONDS
+        )
+        self.decode_threads = gauge("decode_threads", "Pictures that can be decoded at a time.")
+        self.decode_pending = gauge(
+            "decode_pending", "Pictures being decoded or waiting for it; a batch counts as one."
+        )
+        self.decode_drain = gauge(
+            "decode_drain_seconds", "Pictures waiting to be decoded, in seconds by what pictures took lately."
         )
         self.decode_pixels = gauge("decode_pixels", "Pixels of the pictures being decoded.")
         self.decoders_replaced = counter(

@@ -1,4 +1,4 @@
-"""OpenTelemetry traces, through FastAPI's own support: a span per request, with child spans for decode, queue, compute.
+"""OpenTelemetry traces, through FastAPI's own support: a span per request, with child spans for its phases.
 
 FastAPI needs OpenTelemetry's API anyway; the SDK and the exporter are an extra, imported only if traces are enabled.
 """
@@ -53,8 +53,17 @@ def tracer(config: TelemetryConfig) -> trace.Tracer | None:
     return provider.get_tracer("smart-iqa") if provider is not None else None
 
 
-def record(tracer: trace.Tracer, ended_ns: int, *, decode: float, queue: float, compute: float, crops: int) -> None:
-    """Record the time of an answer as three child spans of the current span: decode, queue, compute.
+def record(
+    tracer: trace.Tracer,
+    ended_ns: int,
+    *,
+    decode_wait: float,
+    decode: float,
+    queue: float,
+    compute: float,
+    crops: int,
+) -> None:
+    """Record the time of an answer as child spans of the current span: decode_wait, decode, queue, compute.
 
     They are recorded afterwards, since decoding and computing happen on threads that know nothing of requests. The
     spans are laid end to end up to ``ended_ns``: their lengths are exact, their start times are not.
@@ -62,6 +71,7 @@ def record(tracer: trace.Tracer, ended_ns: int, *, decode: float, queue: float, 
     Args:
         tracer: Records the spans.
         ended_ns: When the answer was complete, in nanoseconds since the epoch.
+        decode_wait: Seconds of waiting to be decoded.
         decode: Seconds of decoding.
         queue: Seconds of waiting for the device.
         compute: Seconds of its batches on the device.
@@ -69,8 +79,9 @@ def record(tracer: trace.Tracer, ended_ns: int, *, decode: float, queue: float, 
     """
     if not trace.get_current_span().is_recording():
         return
-    start = ended_ns - round((decode + queue + compute) * 1e9)
-    for name, seconds in (("decode", decode), ("queue", queue), ("compute", compute)):
+    start = ended_ns - round((decode_wait + decode + queue + compute) * 1e9)
+    phases = {"decode_wait": decode_wait, "decode": decode, "queue": queue, "compute": compute}
+    for name, seconds in phases.items():
         span = tracer.start_span(name, start_time=start, attributes={"smartiqa.crops": crops})
         start += round(seconds * 1e9)
         span.end(start)

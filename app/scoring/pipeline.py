@@ -74,6 +74,7 @@ class Pipeline:
             max_inflight_pixels=settings.max_inflight_pixels,
             sandbox=_sandbox(settings, metrics),
             metrics=metrics,
+            clock=clock,
         )
 
     def close(self) -> None:
@@ -106,7 +107,7 @@ class Pipeline:
         size = crops * request.model.config.contract.most_item_bytes
         with ExitStack() as stack:
             reservations = [stack.enter_context(self._queue.reserve(crops, size)) for _ in range(pictures)]
-            stack.enter_context(self._decoder.reserve())
+            stack.enter_context(self._decoder.reserve(request.owner, request.priority))
             if self._rate_limit is not None and pictures > 1:
                 self._rate_limit.take(request.owner, crops * (pictures - 1))
             yield reservations
@@ -143,12 +144,12 @@ class Pipeline:
 
         Raises:
             ImageError: The picture cannot be scored.
-            DecoderFull: Too many pictures are being decoded.
+            DecoderFull: Too many pictures are being decoded or wait for it.
             DeadlineExceeded: It took too long.
         """
         known = self._cache.get(key) if request.needs_score else None
         if known is not None and not (request.needs_preview or request.needs_map_crops):
-            return PreparedPicture(request, key, deadline, known, None, 0.0, reservation)
+            return PreparedPicture(request, key, deadline, known, None, 0.0, 0.0, reservation)
         began = self._clock()
         if began >= deadline:
             raise DeadlineExceeded(request.seconds)
@@ -162,10 +163,13 @@ class Pipeline:
                     preview=request.needs_preview,
                     map_crops=request.needs_map_crops,
                     reserved=reservation is not None,
+                    owner=request.owner,
+                    priority=request.priority,
                 )
         except TimeoutError as error:
             raise DeadlineExceeded(request.seconds) from error
-        return PreparedPicture(request, key, deadline, known, decoded, self._clock() - began, reservation)
+        wait = max(self._clock() - began - decoded.seconds, 0.0)
+        return PreparedPicture(request, key, deadline, known, decoded, wait, decoded.seconds, reservation)
 
     async def score(self, picture: PreparedPicture) -> ScoreResult:
         """Score a prepared picture, and map its quality if requested.
@@ -176,7 +180,7 @@ class Pipeline:
         """
         request, decoded = picture.request, picture.decoded
         contract = request.model.config.contract
-        timing = Timing(decode=picture.decode_seconds)
+        timing = Timing(decode_wait=picture.decode_wait_seconds, decode=picture.decode_seconds)
         # Reuse a cached score even when a map must be computed.
         score, score_map = picture.known, None
         rounds = decoded.rounds if decoded is not None and score is None else None
@@ -214,7 +218,7 @@ class Pipeline:
         assert preview is not None
         assert map_crops is not None
         assert request.stage is not None
-        timing = Timing(decode=picture.decode_seconds)
+        timing = Timing(decode_wait=picture.decode_wait_seconds, decode=picture.decode_seconds)
         with self._computing(picture, map_crops.count, map_crops.nbytes) as reservation:
             rows_ND = await self._rows(picture, reservation, request.model.stages_key, map_crops.items, timing)
         self._refund(request, map_crops.count)
@@ -277,6 +281,7 @@ class Pipeline:
             tracing.record(
                 self._tracer,
                 time.time_ns(),
+                decode_wait=timing.decode_wait,
                 decode=timing.decode,
                 queue=timing.queue,
                 compute=timing.compute,

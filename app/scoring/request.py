@@ -74,8 +74,9 @@ class ScoreRequest:
 
 @dataclass(kw_only=True)
 class Timing:
-    """Time of an answer by phase, in seconds."""
+    """Time of an answer by phase, in seconds: waiting to be decoded, decoding, waiting for the device, computing."""
 
+    decode_wait: float = 0.0
     decode: float = 0.0
     queue: float = 0.0
     compute: float = 0.0
@@ -90,7 +91,8 @@ class PreparedPicture(NamedTuple):
         deadline: Time after which its answer is useless, on the pipeline's clock.
         known: Its score, if that was in the cache.
         decoded: Its work items; None if the known score is all that the answer needs.
-        decode_seconds: Time of decoding, including the wait for it.
+        decode_wait_seconds: Time of the wait to be decoded, and for what was decoded to come back from its thread.
+        decode_seconds: Time of decoding alone.
         reservation: Queue capacity that was reserved for it; None if ``score`` is to reserve it.
     """
 
@@ -99,6 +101,7 @@ class PreparedPicture(NamedTuple):
     deadline: float
     known: QualityScore | None
     decoded: Decoded | None
+    decode_wait_seconds: float
     decode_seconds: float
     reservation: Reservation | None
 
@@ -124,6 +127,7 @@ class ScoreResult(NamedTuple):
         """The JSON object of an answer with a score."""
         timing = self.timing
         milliseconds = {
+            "decode_wait": round(timing.decode_wait * 1e3, 2),
             "decode": round(timing.decode * 1e3, 2),
             "queue": round(timing.queue * 1e3, 2),
             "compute": round(timing.compute * 1e3, 2),

@@ -45,9 +45,10 @@ def glance() -> list[Panel]:
         ),
         number(
             "Work waiting",
-            "Seconds that the device needs for what waits, on the instance with the most.",
+            "Seconds that the device, and the decoder, need for what waits, on the instance with the most.",
             units.Seconds,
-            ("max(smartiqa_queue_drain_seconds{@})", "waiting"),
+            ("max(smartiqa_queue_drain_seconds{@})", "device"),
+            ("max(smartiqa_decode_drain_seconds{@})", "decoder"),
             levels=[(2, "orange"), (5, "red")],
         ),
         number(
@@ -119,7 +120,7 @@ def traffic() -> list[Panel]:
 
 def latency() -> list[Panel]:
     """Time: latencies, and the time of each phase."""
-    stages = ("decode", "queue", "compute")
+    stages = ("decode_wait", "decode", "queue", "compute")
 
     def by_stage(point: float) -> list[Query]:
         asked = (quantiles(f"smartiqa_{stage}_seconds_bucket{{@}}", point) for stage in stages)
@@ -134,7 +135,7 @@ def latency() -> list[Panel]:
         ),
         lines(
             "Stages, median",
-            "Decoding with its wait for room, waiting for the device, one batch on the device.",
+            "Waiting to be decoded, decoding, waiting for the device, one batch on the device.",
             units.Seconds,
             *by_stage(0.5),
         ),
@@ -213,9 +214,10 @@ def queue() -> list[Panel]:
     return [
         lines(
             "Work waiting",
-            "Seconds that the device needs for what waits. Scale on this.",
+            "Seconds that the device, and the decoder, need for what waits. Scale on these.",
             units.Seconds,
-            ("smartiqa_queue_drain_seconds{@}", "{{instance}}"),
+            ("smartiqa_queue_drain_seconds{@}", "{{instance}} device"),
+            ("smartiqa_decode_drain_seconds{@}", "{{instance}} decoder"),
         ),
         lines("Crops waiting", "Work items in the queue.", units.Short, ("smartiqa_queue_crops{@}", "{{instance}}")),
         lines(
@@ -243,6 +245,19 @@ def queue() -> list[Panel]:
             "By reason, within an hour. died and nonsense are worth a look.",
             units.Short,
             ("sum by (reason) (increase(smartiqa_decoders_replaced_total{@}[1h]))", "{{reason}}"),
+        ),
+        lines(
+            "Pictures in the decoder",
+            "Being decoded, or waiting for it. Wherever it stays above the number of threads, pictures wait.",
+            units.Short,
+            ("smartiqa_decode_pending{@}", "{{instance}}"),
+        ),
+        lines(
+            "Decoder busy",
+            "Time in which the decoder threads of an instance decode.",
+            units.PercentUnit,
+            (f"rate(smartiqa_decode_seconds_sum{{@}}{RATE}) / smartiqa_decode_threads{{@}}", "{{instance}}"),
+            most=1,
         ),
         lines(
             "Pixels being decoded",

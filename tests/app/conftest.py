@@ -11,6 +11,8 @@ from app.main import create_app
 from app.models.loading import LoadedModel
 from app.settings import Settings
 from model.checkpoint import inspect
+from model.contract import Contract
+from tests.app.decoding import Bench, MakeBench
 from tests.app.fakes import FakeEngine
 from tests.conftest import encode, photo
 
@@ -57,6 +59,20 @@ def client(load: Callable[[Settings], Mapping[str, LoadedModel]]) -> Iterator[Te
     with TestClient(create_app(Settings(cache_crops=0), load=load), raise_server_exceptions=False) as client:
         wait_ready(client)
         yield client
+
+
+@pytest.fixture
+def bench(contract: Contract) -> Iterator[MakeBench]:
+    """Makes decoders around fake sandboxes."""
+    made: list[Bench] = []
+
+    def make(**options: int) -> Bench:
+        made.append(Bench(contract, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.decoder.close()
 
 
 def wait_ready(client: TestClient) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from app.batching.batcher import Batcher
 from app.batching.errors import EngineFailed
+from app.batching.fair_queue import FairQueue, QueueEntry
 from app.batching.submission import Priority, Submission
 from app.batching.workers import WorkerThreads
 from app.observability.metrics import Metrics
@@ -240,3 +241,39 @@ def test_a_waiting_bulk_job_saves_up_no_time_for_interactive_ones() -> None:
         device.close()
 
     asyncio.run(main())
+
+
+def test_an_entry_that_was_put_back_has_its_old_place_and_has_cost_nothing() -> None:
+    async def main() -> None:
+        queue = FairQueue[QueueEntry]()
+        entries = [queued(owner, since) for since, owner in enumerate("aab")]
+        for entry in entries:
+            queue.add(entry)
+        # A crop is known to take a second.
+        known = queue.take(entries[0], 1)
+        queue.settle(known, 0.0, 1.0)
+        queue.put_back(entries[0], 1.0)
+        taken = queue.take(entries[0], 1)
+        assert (queue.crops, queue.next_entry()) == (2, entries[2])
+        queue.put_back(entries[0], queue.cost(taken))
+        assert (queue.crops, queue.bytes, queue.next_entry()) == (3, 9, entries[0])
+        order = []
+        while (following := queue.next_entry()) is not None:
+            queue.take(following, 1)
+            order.append(following)
+        assert order == [entries[0], entries[2], entries[1]]
+
+    asyncio.run(main())
+
+
+def queued(owner: str, since: float) -> QueueEntry:
+    return QueueEntry(
+        key="a",
+        owner=owner,
+        items=crops(1),
+        priority=Priority.INTERACTIVE,
+        deadline=FAR,
+        submitted=since,
+        since=since,
+        future=asyncio.get_running_loop().create_future(),
+    )

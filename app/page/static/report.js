@@ -141,9 +141,9 @@ function facts({ answer, file, roundTrip }) {
   );
 }
 
-function spent({ decode, queue, compute }) {
+function spent({ decode_wait: wait, decode, queue, compute }) {
   if (!compute) return ", from the service's memory";
-  return `: ${duration(decode)} decoding, ${duration(queue)} waiting, ${duration(compute)} computing`;
+  return `: ${duration(decode)} decoding, ${duration(wait + queue)} waiting, ${duration(compute)} computing`;
 }
 
 function size(bytes) {

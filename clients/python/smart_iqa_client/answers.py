@@ -52,11 +52,19 @@ class ImageFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """Where the service's time went, in milliseconds."""
+    """Where the service's time went, in milliseconds.
+
+    Attributes:
+        decode: Decoding and cutting crops, without the wait if ``decode_wait`` is there.
+        queue: Waiting for the device.
+        compute: On the device.
+        decode_wait: Waiting to be decoded; None from services that count it in ``decode``.
+    """
 
     decode: float
     queue: float
     compute: float
+    decode_wait: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
