@@ -115,7 +115,7 @@ def _answer(asker: socket.socket) -> int:
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = [command, *arguments]
+    sys.argv = arguments if command == "python" else [command, *arguments]
     try:
         if command == "python":
             sys.path.insert(0, cwd)

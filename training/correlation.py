@@ -106,22 +106,30 @@ def intervals(
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return {}
 
-    def figures(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    def figures(x: NDArray[np.float64], y: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
         errors = x - y
-        ranked = np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1]
-        return np.array([ranked, np.corrcoef(x, y)[0, 1], np.sqrt(np.mean(errors**2)), np.mean(np.abs(errors))])
+        ranked = _correlations(stats.rankdata(x, axis=axis), stats.rankdata(y, axis=axis))
+        rmse, mae = np.sqrt(np.mean(errors**2, axis)), np.mean(np.abs(errors), axis)
+        return np.array([ranked, _correlations(x, y), rmse, mae])
 
     with warnings.catch_warnings():
         # A draw of few pictures may repeat a single picture, which has no correlation.
         warnings.simplefilter("ignore", RuntimeWarning)
         drawn = stats.bootstrap(
-            (x, y), figures, paired=True, vectorized=False, n_resamples=resamples, confidence_level=confidence,
-            method="percentile", rng=np.random.default_rng(seed),
+            (x, y), figures, paired=True, vectorized=True, n_resamples=resamples, batch=100,
+            confidence_level=confidence, method="percentile", rng=np.random.default_rng(seed),
         ).bootstrap_distribution  # fmt: skip
     tail = 100 * (1 - confidence) / 2
     low, high = np.nanpercentile(drawn, [tail, 100 - tail], axis=-1)
     names = ("srcc", "plcc", "rmse", "mae")
     return {name: (round(float(a), 4), round(float(b), 4)) for name, a, b in zip(names, low, high, strict=True)}
+
+
+def _correlations(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Pearson's correlation of each row of ``x`` with that of ``y``; not a number where a row is all the same."""
+    x, y = (rows - rows.mean(axis=-1, keepdims=True) for rows in (x, y))
+    product: NDArray[np.float64] = np.sum(x * y, axis=-1) / np.sqrt(np.sum(x**2, axis=-1) * np.sum(y**2, axis=-1))
+    return product
 
 
 def _mapped(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -96,6 +96,9 @@ def train(
         trainer = Trainer(recipe, contract, data, network, distiller, team=team, run=run)
         if state is not None:
             trainer.resume(state)
+        if trainer.finished:
+            # It may have been killed between the state of its last epoch and these figures.
+            run.write_metrics(trainer.progress.lines)
 
         while not trainer.finished:
             for accumulate in trainer.epoch_steps(decoders):
@@ -103,7 +106,6 @@ def train(
                 trainer.look_at_loss(save_seconds)
             trainer.end_epoch()
 
-        run.write_metrics(trainer.progress.lines)
         if team.leads:
             finalize.finish(
                 out, recipe, data.dataset, data.split, init,

@@ -14,6 +14,7 @@ from training.recipe import Recipe
 RECIPE = Recipe(
     network="smart-mobile", backbone="test_resnet", dataset="csv", epochs=2, batch_pictures=4, test_share=0.25,
     validation_share=0.25, crops=2, validation_crops=1, frozen=("conv1", "bn1"), freeze_bn=True, ema_decay=0.5,
+    crop_size=96,
 )  # fmt: skip
 """Twelve pictures: six to train on, three to validate, three to test."""
 

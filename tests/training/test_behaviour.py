@@ -47,8 +47,8 @@ def test_rows_are_about_what_they_say(
     assert blanks["noise"].highest > 60
 
 
-def test_the_command(files: list[Path], checkpoint_folder: str) -> None:
-    asked = ["benchmark", "behaviour", str(checkpoint_folder), str(files[0].parent), "--pictures", "1"]
+def test_the_command(files: list[Path], finished: Path) -> None:
+    asked = ["benchmark", "behaviour", str(finished / "checkpoint"), str(files[0].parent), "--pictures", "1"]
     shown = CliRunner().invoke(app, asked)
     assert shown.exit_code == 0, shown.output
     assert "salt-and-pepper noise" in shown.stdout

@@ -24,7 +24,7 @@ def test_a_student_that_is_its_teacher_is_no_distance_away(finished: Path) -> No
         torch.nn.init.dirac_(layer.weight)
         assert layer.bias is not None
         torch.nn.init.zeros_(layer.bias)
-    crops = torch.randint(0, 256, (2, 224, 224, 3), dtype=torch.uint8)
+    crops = torch.randint(0, 256, (2, 96, 96, 3), dtype=torch.uint8)
     with distiller.record_maps() as maps, torch.no_grad():
         answered = student(network_inputs(crops, mean_std(teacher.contract, "cpu"))).score
     assert distiller(crops, answered, maps[0]).item() == pytest.approx(0, abs=1e-5)
@@ -40,7 +40,7 @@ def test_a_network_without_weights_learns_to_see_what_its_teacher_sees(
 ) -> None:
     teacher = finished / "checkpoint"
     recipe = replace(
-        RECIPE, backbone="resnet10t", distil_weight=1.0, epochs=3, head_lr=3e-3,
+        RECIPE, backbone="test_efficientnet", distil_weight=1.0, epochs=2, visits=4, head_lr=3e-3,
         backbone_lr=1e-3, frozen=(), freeze_bn=False, degraded=0.5,
     )  # fmt: skip
     from training.initial_weights import RANDOM
@@ -76,7 +76,7 @@ def test_what_cannot_teach_or_learn(finished: Path, root: Path, tmp_path: Path, 
     teacher = checkpoint.load(finished / "checkpoint")
     assert isinstance(teacher.network, SmartIQA)
     teacher.network.backbone.fixed_size = True
-    with pytest.raises(ValueError, match="crops of 224 pixels, and no others"):
+    with pytest.raises(ValueError, match="crops of 96 pixels, and no others"):
         Distiller(teacher, teacher.network, replace(contract, crop_size=192), torch.device("cpu"))
     musiq = registry.build("musiq", width=48, depth=1, heads=4, hidden=64)
     with pytest.raises(ValueError, match="no stages"):
