@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from model import checkpoint, golden
@@ -21,6 +23,7 @@ from model.scorer import Scorer
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.jpg"))
+PICTURES = Path(__file__).parent / "pictures"
 
 ALL_BATCH_SHAPES = engine.CANDIDATE_SHAPES["crops", "cpu"]
 
@@ -39,6 +42,19 @@ def encode(image: Image.Image, format_: str = "JPEG", **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format_, **options)
     return buffer.getvalue()
+
+
+def sample(format_: str) -> bytes:
+    """A small sound picture of a format, 96x64."""
+    if format_ == "HEIC":
+        return (PICTURES / "plain.heic").read_bytes()
+    if format_ == "JXL":
+        return encode_jxl(np.asarray(photo(96, 64)))
+    return encode(photo(96, 64), format_)
+
+
+def encode_jxl(pixels: NDArray[Any], **options: Any) -> bytes:
+    return bytes(imagecodecs.jpegxl_encode(pixels, **options))
 
 
 @pytest.fixture(scope="session")

@@ -128,8 +128,8 @@ def _directory(data: bytes, layout: _Layout, at: int) -> tuple[Tags, int]:
     return tags, layout.offset.unpack_from(data, at)[0] if at + layout.offset.size <= len(data) else 0
 
 
-def _full_picture(data: bytes, layout: _Layout) -> tuple[Tags, int, int]:
-    """Tags and offset of the directory with the full picture, and how many such pages there are.
+def _full_picture(data: bytes, layout: _Layout) -> tuple[Tags, int, int, bool]:
+    """Tags and offset of the directory with the full picture, how many such pages there are, and whether one is broken.
 
     Raises:
         UnsupportedFormat: It is a camera's raw file.
@@ -141,6 +141,7 @@ def _full_picture(data: bytes, layout: _Layout) -> tuple[Tags, int, int]:
     pages: list[tuple[Tags, int]] = []
     subs: list[tuple[Tags, int]] = []
     seen: set[int] = set()
+    broken = False
     while at and at not in seen and len(seen) < DIRECTORIES:
         seen.add(at)
         try:
@@ -149,6 +150,7 @@ def _full_picture(data: bytes, layout: _Layout) -> tuple[Tags, int, int]:
             # A broken page behind the picture is not looked at.
             if at == first:
                 raise
+            broken = True
             break
         pages.append((tags, at))
         for sub in tags.get(_SUB_IFDS, ())[: DIRECTORIES - len(subs)]:
@@ -164,7 +166,7 @@ def _full_picture(data: bytes, layout: _Layout) -> tuple[Tags, int, int]:
             raise UnsupportedFormat(RAW)
     full = [page for page in pages if _is_full(page[0])]
     tags, at = next(iter(full or [page for page in subs if _is_full(page[0])]), pages[0])
-    return tags, at, len(full)
+    return tags, at, len(full), broken
 
 
 def _is_full(tags: Tags) -> bool:
@@ -179,7 +181,7 @@ def read(data: bytes) -> Header:
     """
     layout = _Layout("<" if data[:2] == b"II" else ">", data[2:4] in (b"+\0", b"\0+"))
     with undecodable("the picture's header cannot be read"):
-        tags, at, pages = _full_picture(data, layout)
+        tags, at, pages, broken = _full_picture(data, layout)
         width, height = tags[_WIDTH][0], tags[_HEIGHT][0]
     bits = max(tags.get(_BITS, (1,)))
     if _FLOAT in tags.get(_SAMPLE_FORMAT, ()):
@@ -198,6 +200,7 @@ def read(data: bytes) -> Header:
             _check_deflate(data, tags)
         loaded = _load(image, data)
         loaded.animated, loaded.sixteen_bit = pages > 1, bits > 8
+        loaded.damaged = loaded.damaged or broken
         return loaded
 
     return Header(

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
-from tests.conftest import encode, photo
+from tests import heif
+from tests.conftest import PICTURES, encode, encode_jxl, photo
 
 SIZE = 48, 40
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -63,8 +64,21 @@ def seeds() -> dict[str, bytes]:
         "AVIF-colour": (rgb, {"icc_profile": srgb}),
         "AVIF-alpha": (rgba, {"exif": exif}),
         "AVIF-sequence": (rgb, many),
+        "JPEG2000-container": (rgb, {"irreversible": True}),
+        "JPEG2000-alpha": (rgba, {}),
+        "JPEG2000-codestream": (rgb, {"no_jp2": True, "tile_size": (32, 32), "num_resolutions": 3}),
+        "JPEG2000-grey": (rgb.convert("L"), {"quality_layers": (40, 20, 0), "progression": "RPCL"}),
     }
-    made = {}
+    pixels = np.asarray(rgb)
+    made = {
+        **{f"HEIC-{kind}": (PICTURES / f"{kind}.heic").read_bytes() for kind in ("plain", "alpha", "deep")},
+        "HEIC-grid": heif.grid(2, 2),
+        "HEIC-turned": heif.single(properties=[heif.IROT, heif.clap(64, 48)]),
+        "JXL-lossy": encode_jxl(pixels, level=80),
+        "JXL-lossless": encode_jxl(np.asarray(rgba), lossless=True),
+        "JXL-deep": encode_jxl(np.asarray(deep), lossless=True),
+        "JXL-container": encode_jxl(pixels, usecontainer=True),
+    }
     for name, (image, options) in kinds.items():
         # Copies: an image that was once saved as JPEG keeps its encoder's arguments, which other formats choke on.
         frames = {"append_images": [other.copy() for other in others]} if "append_images" in options else {}
@@ -178,7 +192,7 @@ def _parts(data: bytes) -> list[bytes]:
         return [data[a:b] for a, b in zip([0, *starts], [*starts, len(data)], strict=True) if b > a] or [data]
     if data.startswith(b"RIFF"):
         return _split(data, 12, lambda at: 8 + (int.from_bytes(data[at + 4 : at + 8], "little") + 1) // 2 * 2)
-    if data[4:8] == b"ftyp":
+    if data[4:8] in (b"ftyp", b"jP  ", b"JXL "):
         return _split(data, 0, lambda at: int.from_bytes(data[at : at + 4], "big"))
     return [data[at : at + 64] for at in range(0, len(data), 64)]
 
@@ -212,6 +226,8 @@ def _size_fields(data: bytes) -> list[tuple[int, str]]:
         entries = [directory + 2 + 12 * index for index in range(24)]
         sizes = [at for at in entries if data[at : at + 2] in (b"\x00\x01", b"\x01\x01", b"\x16\x01")]
         fields = [(at + 8, "<H") for at in sizes]
+    elif (marker := data.find(b"\xff\x4f\xff\x51")) >= 0:
+        fields = [(marker + offset, ">I") for offset in (8, 12, 24, 28)]
     elif (box := data.find(b"ispe")) > 0:
         fields = [(box + 8, ">I"), (box + 12, ">I")]
     return [(offset, layout) for offset, layout in fields if offset + struct.calcsize(layout) <= len(data)]
