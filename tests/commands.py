@@ -32,6 +32,12 @@ status = asked.recv(1)
 sys.exit(status[0] if status else 255)
 """
 
+_FORGET = """import sys
+for name in list(sys.modules):
+    if name.partition(".")[0] in ("app", "cli", "model", "training"):
+        del sys.modules[name]
+"""
+
 
 def smart_iqa(*arguments: object, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
     """Run the command as a user does."""
@@ -39,6 +45,13 @@ def smart_iqa(*arguments: object, cwd: Path | None = None) -> "subprocess.Comple
     return subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=cwd, timeout=300, check=False
     )
+
+
+def python(script: str, tmp_path: Path, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    """Run a script in which no module of the project has been imported yet, although torch has."""
+    (tmp_path / "script.py").write_text(_FORGET + script)
+    command = [str(folder() / "python"), str(tmp_path / "script.py"), *map(str, arguments)]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False)
 
 
 def folder() -> Path:

@@ -105,15 +105,15 @@ def test_torch_export_answers_what_the_engine_answers(folder: Path, tmp_path: Pa
             np.testing.assert_allclose(found[1].numpy(), weights, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("folder", ["smart-mobile"], indirect=True)
+@pytest.mark.parametrize("folder", ["hyperiqa"], indirect=True)
 def test_a_file_that_differs_is_not_kept(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "TOLERANCE", -1.0)
-    with pytest.raises(ValueError, match="the onnx file differs from the engine"):
-        exporting.export(folder, "onnx", tmp_path / "model.onnx", replace=False)
+    with pytest.raises(ValueError, match="the torch-export file differs from the engine"):
+        exporting.export(folder, "torch-export", tmp_path / "model.pt2", replace=False)
     assert [one.name for one in tmp_path.iterdir()] == [folder.name]
 
 
-@pytest.mark.parametrize("folder", ["smart-mobile"], indirect=True)
+@pytest.mark.parametrize("folder", ["hyperiqa"], indirect=True)
 def test_the_command(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.onnx"
     made = smart_iqa("models", "export", folder, "--out", out)

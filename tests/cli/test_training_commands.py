@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +7,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from model.networks import registry
-from tests.commands import smart_iqa
+from tests.commands import python, smart_iqa
 from tests.conftest import encode, photo
 from tests.training import layouts
 from tests.training.layouts import put, write_csv
@@ -120,12 +118,12 @@ def test_a_network_that_fails_leaves_the_others(tmp_path: Path, monkeypatch: pyt
     assert "here:" not in measured.stdout
 
 
-def test_without_the_training_libraries_one_sentence_says_what_to_install(own: Path) -> None:
+def test_without_the_training_libraries_one_sentence_says_what_to_install(own: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; sys.modules['pandas'] = None; sys.argv = ['smart-iqa', 'evaluate', '--root', sys.argv[1]]\n"
+        "sys.modules['pandas'] = None; sys.argv = ['smart-iqa', 'evaluate', '--root', sys.argv[1]]\n"
         "from cli.main import main; main()"
     )
-    result = subprocess.run([sys.executable, "-c", code, str(own)], capture_output=True, text=True, check=False)
+    result = python(code, tmp_path, own)
     assert result.returncode == 2
     assert "pip install 'smart-iqa[train]'" in result.stderr
     assert "Traceback" not in result.stderr
