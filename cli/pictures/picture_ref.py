@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 SUFFIXES = frozenset(
-    ".jpg .jpeg .png .webp .gif .bmp .tif .tiff .avif .heic .heif .hif .jp2 .j2k .jpf .jpx .jxl".split()
+    {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".hif"}
+    | {".jp2", ".j2k", ".jpf", ".jpx", ".jxl"}
 )
 """Files with these suffixes are taken from folders, globs and archives; a file named by itself is always taken."""
 
