@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -62,6 +62,7 @@ def test_order_by_hand() -> None:
     assert spread_out(boxes_of(SIDE, SIDE, 16)) == (0,)
 
 
+@settings(deadline=None)
 @given(sizes, sizes, counts)
 def test_every_crop_comes_once(width: int, height: int, count: int) -> None:
     boxes = boxes_of(width, height, count)
@@ -71,6 +72,7 @@ def test_every_crop_comes_once(width: int, height: int, count: int) -> None:
     assert spread_out(boxes) == order
 
 
+@settings(deadline=None)
 @given(sizes, sizes, st.integers(5, 12))
 def test_no_first_round_stands_better_for_all(width: int, height: int, count: int) -> None:
     boxes = boxes_of(width, height, count)
@@ -92,6 +94,7 @@ def _overlap(one: Box, other: Box) -> float:
     return max(across, 0) * max(down, 0) / SIDE**2
 
 
+@settings(deadline=None)
 @given(counts, st.floats(0, 0.3), st.integers(0, 2**32 - 1))
 def test_rounds_go_on_until_they_are_sure(count: int, spread: float, seed: int) -> None:
     contract = Contract(crops=count, scale=Scale(dataset="made-up", min=1.0, max=5.0))
@@ -106,6 +109,7 @@ def test_rounds_go_on_until_they_are_sure(count: int, spread: float, seed: int) 
         assert (end == ends[-1]) == (stderr <= TOLERANCE or end == count)
 
 
+@settings(deadline=None)
 @given(counts, st.integers(0, 2**32 - 1))
 def test_rounds_cut_the_plan_and_nothing_else(count: int, seed: int) -> None:
     contract = Contract(crops=count, scale=Scale(dataset="made-up", min=1.0, max=5.0))
