@@ -118,6 +118,7 @@ def _answer(asker: socket.socket) -> int:
     sys.argv = [command, *arguments]
     try:
         if command == "python":
+            sys.argv = arguments
             sys.path.insert(0, cwd)
             runpy.run_path(arguments[0], run_name="__main__")
         else:
