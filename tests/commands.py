@@ -131,6 +131,7 @@ def _answer(asker: socket.socket) -> int:
     sys.argv = arguments if command == "python" else [command, *arguments]
     try:
         if command == "python":
+            sys.argv = arguments
             sys.path.insert(0, cwd)
             runpy.run_path(arguments[0], run_name="__main__")
         else:

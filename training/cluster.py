@@ -139,7 +139,7 @@ def _cluster() -> Iterator[bool]:
         ray.init(address, runtime_env={"env_vars": {"RAY_ADDRESS": address}})
     else:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init("local", object_store_memory=STORE_BYTES)
+        ray.init("local", object_store_memory=STORE_BYTES, include_dashboard=False)
     try:
         yield not address
     finally:

@@ -1,6 +1,7 @@
 """A Ray cluster of several nodes on this machine."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -8,7 +9,33 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Launch, Service, running
+from tests import commands
+from tests.e2e.conftest import MAIN, Launch, Service, running
+
+
+def forked() -> dict[str, str]:
+    """Options of a node whose workers are forks of a process that has imported torch, and not yet Ray.
+
+    Coverage is measured in workers that Ray starts itself.
+    """
+    if "COVERAGE_PROCESS_CONFIG" in os.environ:
+        return {}
+    return {
+        "setup_worker_path": str(commands.folder() / "python"),
+        "worker_path": str(Path(__file__).with_name("worker.py")),
+    }
+
+
+def add_node(cluster: Any, **options: Any) -> None:
+    """Start a node for these options of ``Cluster.add_node``."""
+    usual = {"object_store_memory": 300 * 2**20, "include_dashboard": False, "no_monitor": True}
+    cluster.add_node(**{**usual, **forked(), **options})
+
+
+OPTIONS_OF_ITS_NODE = (
+    "from functools import partialmethod; from ray._private.parameter import RayParams; "
+    "RayParams.__init__ = partialmethod(RayParams.__init__, **{})"
+)
 
 
 @contextmanager
@@ -19,8 +46,7 @@ def cluster_of(*nodes: dict[str, Any]) -> Iterator[Any]:
     cluster = Cluster()
     try:
         for options in nodes:
-            # Without a port the dashboard takes a free one: another cluster may run on this machine.
-            cluster.add_node(**{"object_store_memory": 300 * 2**20, "dashboard_port": None, **options})
+            add_node(cluster, **options)
         cluster.wait_for_nodes()
         yield cluster
     finally:
@@ -46,8 +72,9 @@ def _quiet() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def launch() -> Launch:
     """Starts services that Ray serves."""
+    program = (sys.executable, "-c", f"{OPTIONS_OF_ITS_NODE.format(forked())}; {MAIN}")
 
     def by_ray(log: Path, **options: Any) -> AbstractContextManager[Service]:
-        return running(log, arguments=("--ray",), **options)
+        return running(log, arguments=("--ray",), **{**options, "program": program})
 
     return by_ray

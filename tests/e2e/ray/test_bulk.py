@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,16 @@ from model.contract import Contract, Scale
 from model.crop_rounds import Crops
 from model.images import TruncatedImage
 from model.scorer import Scorer
+from tests import commands
 from tests.cli.test_archives import write_tar
 from tests.conftest import encode, photo, save_random
-from tests.e2e.ray.conftest import cluster_of
+from tests.e2e.ray.conftest import add_node, cluster_of
 
 PICTURES = 3000
 CONTENTS = 300
 DEADLINE = 600.0
 """Seconds; only for what hangs."""
-NODE = {"num_cpus": 1, "include_dashboard": False}
+NODE = {"num_cpus": 1}
 
 
 def save_tiny(folder: Path, crops: int) -> Path:
@@ -73,9 +74,12 @@ def cluster() -> Iterator[Any]:
 
 APART = """
 from cli.bulk.cluster import ClusterScorer
+from cli.main import main
 ClusterScorer.__init__.__kwdefaults__["separate_decoding"] = True
+main()
 """
-MAIN = "from cli.main import main; main()"
+PROCESS = (sys.executable, "-W", "ignore", "-c", "from cli.main import main; main()")
+"""Instead of the command of ``tests/commands.py``, for one that gets signals."""
 Bulk = Callable[..., subprocess.Popen[str]]
 
 
@@ -83,8 +87,8 @@ Bulk = Callable[..., subprocess.Popen[str]]
 def bulk(cluster: Any, tiny: Path) -> Bulk:
     """Starts the command against the cluster."""
 
-    def start(*arguments: object, program: str = MAIN, checkpoint: Path = tiny) -> subprocess.Popen[str]:
-        command = [sys.executable, "-W", "ignore", "-c", program, "score-bulk", *map(str, arguments)]
+    def start(*arguments: object, program: Sequence[str] = (), checkpoint: Path = tiny) -> subprocess.Popen[str]:
+        command = [*(program or [str(commands.folder() / "smart-iqa")]), "score-bulk", *map(str, arguments)]
         command += ["--checkpoint", str(checkpoint), "--ray", "--address", cluster.address]
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
@@ -128,7 +132,7 @@ def test_thousands_of_pictures_while_a_node_is_lost(
     wait_for_files(out, 4, running)
     cluster.remove_node(list(cluster.worker_nodes)[-1], allow_graceful=False)
     assert "3,000 pictures are in" in finish(running, 1)
-    cluster.add_node(**NODE)
+    add_node(cluster, **NODE)
     scorer = Scorer.load(tiny, device="cpu", precision="fp32")
     expected = []
     for _, score in scorer.score_many(contents):
@@ -154,13 +158,13 @@ def test_a_driver_that_is_killed_and_one_that_is_stopped(
     write_tar(tmp_path / "whole.tgz", {f"{place:03}.jpg": data for place, data in enumerate(contents)}, "gz")
     inputs = [str(photos / "3"), str(tmp_path / "parts.tar"), str(tmp_path / "whole.tgz"), str(photos / "8")]
     out = tmp_path / "out"
-    killed = bulk(*inputs, out, "--unit", "40")
+    killed = bulk(*inputs, out, "--unit", "40", program=PROCESS)
     wait_for_files(out, 2, killed)
     killed.kill()
     killed.communicate()
     there = len(files(out))
     assert not (out / "_SUCCESS").exists()
-    stopped = bulk(*inputs, out, "--unit", "40")
+    stopped = bulk(*inputs, out, "--unit", "40", program=PROCESS)
     wait_for_files(out, there + 2, stopped)
     stopped.send_signal(signal.SIGTERM)
     told = finish(stopped, 143)
@@ -181,7 +185,9 @@ def test_decoding_and_engines_apart_give_the_same_files(
     write_tar(tmp_path / "whole.tgz", {f"{place:03}.jpg": data for place, data in enumerate(contents)}, "gz")
     inputs = [str(tmp_path / "whole.tgz"), *(str(photos / "9" / f"{place:05}.jpg") for place in range(2700, 2800))]
     checkpoint, out = save_tiny(tmp_path / "eight", 8), tmp_path / "out"
-    finish(bulk(*inputs, out, "--crops", "auto", program=APART + MAIN, checkpoint=checkpoint), 1)
+    (tmp_path / "apart.py").write_text(APART)
+    program = (str(commands.folder() / "python"), str(tmp_path / "apart.py"))
+    finish(bulk(*inputs, out, "--crops", "auto", program=program, checkpoint=checkpoint), 1)
     alone = without_ray(checkpoint, inputs, 1000, "auto", tmp_path / "alone")
     assert files(out) == alone
     assert len(alone) == 2

@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from model import checkpoint
-from tests.e2e.ray.conftest import cluster_of
+from tests import commands
+from tests.e2e.ray.conftest import add_node, cluster_of
 from tests.training.conftest import RECIPE
 from tests.training.layouts import blurred
 from training import recipe as recipes
 from training import run
 
-SMART_IQA = [sys.executable, "-c", "from cli.main import main; main()"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
 ONE_CORE = {"num_cpus": 1}
 # A lost node is noticed within a second or two.
@@ -36,11 +36,11 @@ def cluster() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """A training of 60 steps; the folder for it is left out."""
+    """A training of 36 steps; the folder for it is left out."""
     folder = tmp_path_factory.mktemp("data")
     (folder / "recipe.toml").write_text(recipes.dump(RECIPE))
-    options = ["--root", blurred(folder), "--init", "random", "--decoders", 0, "--set", "visits=20"]
-    return [*SMART_IQA, "train", str(folder / "recipe.toml"), *map(str, options)]
+    options = ["--root", blurred(folder), "--init", "random", "--decoders", 0, "--set", "visits=12"]
+    return [str(commands.folder() / "smart-iqa"), "train", str(folder / "recipe.toml"), *map(str, options)]
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -48,18 +48,11 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, **ours, **more}
 
 
-def workers(node: Any) -> list[int]:
+def workers(cluster: Any, node: Any) -> list[int]:
     """Processes on a node that train."""
-    raylet = node.all_processes["raylet"][0].process.pid
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
-            if int(parent) == raylet and b"RayTrainWorker" in (folder / "cmdline").read_bytes():
-                found.append(int(folder.name))
-        except OSError:
-            continue
-    return found
+    alive = cluster.global_state.actor_table(None, None, "ALIVE").values()
+    training = [actor for actor in alive if "RayTrainWorker" in actor["ActorClassName"]]
+    return [actor["Pid"] for actor in training if actor["Address"]["NodeID"] == node.node_id]
 
 
 def steps(out: Path) -> int:
@@ -67,7 +60,7 @@ def steps(out: Path) -> int:
     if not (out / run.STATE).exists():
         return 0
     progress = torch.load(out / run.STATE, weights_only=True)["progress"]
-    return int(30 * (progress["epoch"] - 1) + progress["step"])
+    return int(18 * (progress["epoch"] - 1) + progress["step"])
 
 
 def wait_for(process: "subprocess.Popen[str]", out: Path, step: int) -> int:
@@ -90,15 +83,15 @@ def test_a_lost_process_and_a_lost_node_change_no_number(cluster: Any, command: 
     ) as process:  # fmt: skip
         first, second = sorted(cluster.worker_nodes, key=lambda node: node.unique_id)
         killed_at = wait_for(process, out, 5)
-        [victim] = workers(first)
+        [victim] = workers(cluster, first)
         os.kill(victim, signal.SIGKILL)
         lost_at = wait_for(process, out, killed_at + 10)
-        assert len(workers(second)) == 1
+        assert len(workers(cluster, second)) == 1
         cluster.remove_node(second, allow_graceful=False)
-        cluster.add_node(object_store_memory=100 * 2**20, **ONE_CORE)
+        add_node(cluster, **ONE_CORE)
         output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
-    assert killed_at < lost_at < 60
+    assert killed_at < lost_at < 36
     # Started again twice, each time from a state that was saved.
     assert (out / run.LOG).read_text().count("going on in epoch") == 2
     assert run.read_metrics(out) == run.read_metrics(whole)
