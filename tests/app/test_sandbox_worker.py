@@ -1,6 +1,8 @@
 """The loop of a decoder process, in a thread of the tests: all but what would take the tests' own rights away."""
 
 import json
+import mmap
+import os
 import socket
 import sys
 import threading
@@ -12,9 +14,22 @@ from typing import Any
 import pytest
 
 from app.decode import sandbox_worker
-from app.decode.sandbox_worker import ANSWER, ERROR, FACTS, GO, OUT_OF_MEMORY, PIXELS, READY, REQUEST, SIZE, STOP
+from app.decode.sandbox_worker import (
+    ANSWER,
+    ERROR,
+    FACTS,
+    GO,
+    OUT_OF_MEMORY,
+    PIXELS,
+    READY,
+    REQUEST,
+    SHARED_BYTES,
+    SIZE,
+    STOP,
+)
 from model import images
 from model.contract import Contract
+from model.images import decoding
 from model.maps import map_crops, overlay
 from tests.conftest import encode, photo
 
@@ -22,12 +37,13 @@ from tests.conftest import encode, photo
 class Service:
     """The other end of a worker's socket."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, shared: mmap.mmap) -> None:
         self.connection = connection
+        self.shared = shared
 
     def ask(self, data: bytes, contract: Contract, *, preview: bool = False, map_crops: bool = False) -> None:
         asked = {
-            "contract": contract.to_dict(),
+            "contract": json.dumps(contract.to_dict()),
             "limits": asdict(images.Limits()),
             "preview": preview,
             "map_crops": map_crops,
@@ -47,7 +63,7 @@ class Service:
     def answer(self) -> tuple[bytes, dict[str, Any], bytes]:
         kind = self.receive(1)
         json_bytes, pixel_bytes = ANSWER.unpack(self.receive(ANSWER.size))
-        return kind, json.loads(self.receive(json_bytes)), self.receive(pixel_bytes) if pixel_bytes else b""
+        return kind, json.loads(self.receive(json_bytes)), self.shared[:pixel_bytes]
 
     def admit(self, word: bytes) -> int:
         assert self.receive(1) == SIZE
@@ -60,20 +76,24 @@ class Service:
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     ours, theirs = socket.socketpair()
     ours.settimeout(30)
+    file = os.memfd_create("pixels")
+    os.ftruncate(file, SHARED_BYTES)
+    shared = mmap.mmap(file, SHARED_BYTES)
     monkeypatch.setattr(
         sandbox_worker, "socket", SimpleNamespace(socket=lambda fileno: theirs if fileno == 0 else None)
     )
     monkeypatch.setattr(sandbox_worker, "lock_down", lambda memory_bytes: memory_bytes == 7)
     monkeypatch.setattr(sandbox_worker, "_limit_time", lambda _: None)
-    monkeypatch.setattr(sys, "argv", ["worker", "7", "5"])
+    monkeypatch.setattr(sys, "argv", ["worker", "7", "5", str(file)])
     thread = threading.Thread(target=sandbox_worker.main)
     thread.start()
-    service = Service(ours)
+    service = Service(ours, shared)
     assert service.receive(2) == READY + b"\1"
     yield service
     ours.close()
     thread.join(30)
     theirs.close()
+    os.close(file)
     assert not thread.is_alive()
 
 
@@ -100,7 +120,7 @@ def test_pictures_come_resized(service: Service, contract: Contract) -> None:
 
 
 def test_uploads_are_not_hashed_again(service: Service, contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "hashlib", None)
+    monkeypatch.setattr(decoding, "hashlib", None)
     service.ask(encode(photo(400, 300)), contract)
     service.admit(GO)
     assert service.answer()[0] == FACTS
