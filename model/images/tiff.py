@@ -17,12 +17,16 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin, _imaging
 
 from model.images import exif
-from model.images.errors import UndecodableImage, UnsupportedFormat, undecodable
+from model.images.errors import TooMuchWork, UndecodableImage, UnsupportedFormat, undecodable
 from model.images.facts import Header, Loaded
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 DIRECTORIES = 100
 """Directories that are looked at. Those of a document with more pages are not all needed to find a picture."""
+ENTRIES = 4_000
+"""More entries than any sound directory has."""
+VALUES, PARTS = 100, 500_000
+"""Values of a tag that are read: SubIFDs of a file, strips or tiles of a picture."""
 PIXEL_SECONDS, PART_SECONDS, BYTE_SECONDS = 6e-9, 4e-6, 1e-8
 """Work for a byte of a row, for a strip or tile, and for a byte of compressed data, on one processor core."""
 RAW = "this is a camera's raw file, which is not decoded here; save it as a JPEG or a 16-bit TIFF and send that"
@@ -108,22 +112,29 @@ class _Layout:
         return struct.Struct(self.order + ("Q" if self.big else "H"))
 
 
-def _directory(data: bytes, layout: _Layout, at: int) -> tuple[Tags, int]:
-    """The wanted tags of a directory, and the offset of the next; 0 for none."""
+def _directory(data: bytes, layout: _Layout, at: int, most: int = VALUES) -> tuple[Tags, int]:
+    """The wanted tags of a directory, at most so many values of each, and the offset of the next; 0 for none.
+
+    Raises:
+        struct.error, UndecodableImage: The directory is damaged.
+    """
     (count,) = layout.count.unpack_from(data, at)
     at += layout.count.size
-    if count * layout.entry.size > len(data):
+    if count > ENTRIES:
         raise UndecodableImage("the picture's header cannot be read")
     tags: Tags = {}
     for index in range(count):
         tag, type_, number, inline = layout.entry.unpack_from(data, at + index * layout.entry.size)
         if tag not in _WANTED or type_ not in _TYPES:
             continue
-        values = struct.Struct(f"{layout.order}{number}{_TYPES[type_]}")
-        if values.size <= len(inline):
-            tags[tag] = values.unpack_from(inline)
-        else:
-            tags[tag] = values.unpack_from(data, layout.offset.unpack_from(inline)[0])
+        place = inline
+        kind, size = _TYPES[type_], struct.calcsize(layout.order + _TYPES[type_])
+        start = 0 if number * size <= len(inline) else layout.offset.unpack_from(inline)[0]
+        if start:
+            place = data
+            if start + number * size > len(data):
+                raise struct.error("beyond the end")
+        tags[tag] = struct.unpack_from(f"{layout.order}{min(number, most)}{kind}", place, start)
     at += count * layout.entry.size
     return tags, layout.offset.unpack_from(data, at)[0] if at + layout.offset.size <= len(data) else 0
 
@@ -146,7 +157,7 @@ def _full_picture(data: bytes, layout: _Layout) -> tuple[Tags, int, int, bool]:
         seen.add(at)
         try:
             tags, following = _directory(data, layout, at)
-        except struct.error:
+        except (struct.error, UndecodableImage):
             # A broken page behind the picture is not looked at.
             if at == first:
                 raise
@@ -182,6 +193,7 @@ def read(data: bytes) -> Header:
     layout = _Layout("<" if data[:2] == b"II" else ">", data[2:4] in (b"+\0", b"\0+"))
     with undecodable("the picture's header cannot be read"):
         tags, at, pages, broken = _full_picture(data, layout)
+        tags, _ = _directory(data, layout, at, PARTS)
         width, height = tags[_WIDTH][0], tags[_HEIGHT][0]
     bits = max(tags.get(_BITS, (1,)))
     if _FLOAT in tags.get(_SAMPLE_FORMAT, ()):
@@ -189,6 +201,8 @@ def read(data: bytes) -> Header:
             "its pixels are floating-point numbers, which have no agreed range; save it with 8 or 16 bits"
         )
     parts = tags.get(_STRIP_BYTES, tags.get(_TILE_BYTES, ()))
+    if len(parts) == PARTS:
+        raise TooMuchWork(f"the picture is in more than {PARTS:,} parts; save it again with common settings")
     samples = tags.get(_SAMPLES, (1,))[0]
     if layout.offset.unpack_from(data, layout.first)[0] != at:
         data = b"".join((data[: layout.first], layout.offset.pack(at), data[layout.first + layout.offset.size :]))
