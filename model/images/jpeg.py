@@ -191,6 +191,18 @@ def read(data: bytes) -> Header:
     )
 
 
+def check(data: bytes) -> bool:
+    """Decode a JPEG only to find out whether it is damaged; returns whether all rows are there all the same.
+
+    Raises:
+        UndecodableImage: Rows are damaged or missing.
+    """
+    found = structure(data)
+    mode = {1: "L", 4: "CMYK"}.get(len(found.factors), "RGB")
+    _, damaged = _decode(data[: found.end] + (b"" if found.complete else _END), mode, found.size, scaled=False)
+    return damaged
+
+
 def _decode(data: bytes, mode: str, size: tuple[int, int], *, scaled: bool) -> tuple[Image.Image, bool]:
     """Decode at a size that is one of the scales; returns the pixels and whether damage was passed over."""
     width, height = size

@@ -9,6 +9,7 @@ import io
 import struct
 import threading
 import zlib
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin, _imaging
 
-from model.images import exif
+from model.images import exif, jpeg
 from model.images.errors import TooMuchWork, UndecodableImage, UnsupportedFormat, undecodable
 from model.images.facts import Header, Loaded
 
@@ -32,18 +33,19 @@ PIXEL_SECONDS, PART_SECONDS, BYTE_SECONDS = 6e-9, 4e-6, 1e-8
 RAW = "this is a camera's raw file, which is not decoded here; save it as a JPEG or a 16-bit TIFF and send that"
 _NEW_SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 _STRIP_OFFSETS, _SAMPLES, _STRIP_BYTES, _TILE_OFFSETS, _TILE_BYTES = 273, 277, 279, 324, 325
-_SUB_IFDS, _SAMPLE_FORMAT, _DNG_VERSION = 330, 339, 50706
+_SUB_IFDS, _SAMPLE_FORMAT, _JPEG_TABLES, _DNG_VERSION = 330, 339, 347, 50706
 _WANTED = frozenset({
     _NEW_SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _STRIP_OFFSETS, _SAMPLES, _STRIP_BYTES,
-    _TILE_OFFSETS, _TILE_BYTES, _SUB_IFDS, _SAMPLE_FORMAT, _DNG_VERSION,
+    _TILE_OFFSETS, _TILE_BYTES, _SUB_IFDS, _SAMPLE_FORMAT, _JPEG_TABLES, _DNG_VERSION,
 })  # fmt: skip
-_TYPES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+_TYPES = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
 _REDUCED, _MASK = 1, 4
 """Bits of NewSubfileType."""
 _MOSAICS = (32803, 34892)
 """Photometric interpretations of raw data: a colour filter array, and linear raw."""
 _DEFLATE = (8, 32946)
 """Compressions by deflate, each part of which ends with a checksum."""
+_JPEG = 7
 _RAW_COMPRESSIONS = (32767, 32769, 34713, 65000, 65535)
 """Compressions of raw data: Sony, packed, Nikon, Kodak, Pentax."""
 _FLOAT = 3
@@ -200,6 +202,7 @@ def read(data: bytes) -> Header:
         raise UndecodableImage(
             "its pixels are floating-point numbers, which have no agreed range; save it with 8 or 16 bits"
         )
+    compression = tags.get(_COMPRESSION, (0,))[0]
     parts = tags.get(_STRIP_BYTES, tags.get(_TILE_BYTES, ()))
     if len(parts) == PARTS:
         raise TooMuchWork(f"the picture is in more than {PARTS:,} parts; save it again with common settings")
@@ -210,21 +213,39 @@ def read(data: bytes) -> Header:
         image = Image.open(io.BytesIO(data), formats=("TIFF",))
 
     def load(scale: int) -> Loaded:  # noqa: ARG001
-        if tags.get(_COMPRESSION, (0,))[0] in _DEFLATE:
+        damaged = broken
+        if compression in _DEFLATE:
             _check_deflate(data, tags)
+        elif compression == _JPEG:
+            damaged |= any([jpeg.check(stream) for stream in _jpegs(data, tags)])
         loaded = _load(image, data)
         loaded.animated, loaded.sixteen_bit = pages > 1, bits > 8
-        loaded.damaged = loaded.damaged or broken
+        loaded.damaged = loaded.damaged or damaged
         return loaded
 
-    return Header(
-        format="TIFF",
-        size=(width, height),
-        seconds=PIXEL_SECONDS * width * height * samples * max(bits, 8) / 8
+    seconds = (
+        PIXEL_SECONDS * width * height * samples * max(bits, 8) / 8
         + PART_SECONDS * len(parts)
-        + BYTE_SECONDS * sum(parts),
-        load=load,
+        + BYTE_SECONDS * sum(parts)
     )
+    if compression == _JPEG:
+        # Each is decoded twice.
+        seconds += 2 * sum(jpeg.structure(stream).seconds() for stream in _jpegs(data, tags))
+    return Header(format="TIFF", size=(width, height), seconds=seconds, load=load)
+
+
+def _parts(data: bytes, tags: Tags) -> Iterator[bytes]:
+    """The coded strips or tiles."""
+    offsets = tags.get(_STRIP_OFFSETS, tags.get(_TILE_OFFSETS, ()))
+    for offset, length in zip(offsets, tags.get(_STRIP_BYTES, tags.get(_TILE_BYTES, ())), strict=False):
+        yield data[offset : offset + length]
+
+
+def _jpegs(data: bytes, tags: Tags) -> Iterator[bytes]:
+    """The strips or tiles as JPEG files: with the tables that they share, if they do."""
+    tables = bytes(tags.get(_JPEG_TABLES, ()))
+    for part in _parts(data, tags):
+        yield tables[:-2] + part[2:] if len(tables) > 4 else part
 
 
 def _load(image: ImageFile.ImageFile, data: bytes) -> Loaded:
@@ -257,9 +278,8 @@ def _check_deflate(data: bytes, tags: Tags) -> None:
     Raises:
         UndecodableImage: One does not fit.
     """
-    offsets = tags.get(_STRIP_OFFSETS, tags.get(_TILE_OFFSETS, ()))
-    for offset, length in zip(offsets, tags.get(_STRIP_BYTES, tags.get(_TILE_BYTES, ())), strict=False):
-        stream, rest = zlib.decompressobj(), data[offset : offset + length]
+    for rest in _parts(data, tags):
+        stream = zlib.decompressobj()
         try:
             while rest and not stream.eof:
                 stream.decompress(rest, _CHECKED_BYTES)
