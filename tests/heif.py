@@ -7,6 +7,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 
 from model.images import boxes
 from tests.conftest import PICTURES
@@ -120,12 +121,14 @@ def write(
         for number, item in zip(numbers, items, strict=True)
     ]
 
+    links = [box(kind, struct.pack(f">HH{len(to)}H", of, len(to), *to)) for kind, of, to in references]
+
     def head(start: int) -> bytes:
         locations, at, inside = [], start, 0
         for number, item in zip(numbers, items, strict=True):
             length, offset = len(item.data), inside if item.inline else at
             bounds = [length * piece // item.pieces for piece in range(item.pieces + 1)]
-            extents = [struct.pack(">II", offset + a, b - a) for a, b in zip(bounds, bounds[1:], strict=False)]
+            extents = [struct.pack(">II", offset + a, b - a) for a, b in pairwise(bounds)]
             locations.append(struct.pack(">HHHH", number, int(item.inline), 0, item.pieces) + b"".join(extents))
             inside, at = (inside + length, at) if item.inline else (inside, at + length)
         return box(b"ftyp", brand, bytes(4), b"mif1", brand) + full(
@@ -133,8 +136,7 @@ def write(
             full(b"hdlr", bytes(4), b"pict", bytes(13)),
             full(b"pitm", struct.pack(">H", primary)),
             full(b"iinf", struct.pack(">H", len(items)), *infos),
-            *([full(b"iref", *(box(kind, struct.pack(f">HH{len(to)}H", of, len(to), *to)) for kind, of, to in references))]
-              if references else []),
+            *([full(b"iref", *links)] if links else []),
             box(b"iprp", box(b"ipco", *properties), ipma),
             full(b"iloc", b"\x44\0", struct.pack(">H", len(items)), *locations, version=1),
             *([box(b"idat", inline)] if inline else []),

@@ -12,7 +12,8 @@ from model.images.errors import TooMuchWork, UndecodableImage
 
 BOXES = 20_000
 """More boxes than any sound file has at one level."""
-_CONTAINERS = {b"meta": 4, b"iprp": 0, b"ipco": 0, b"iinf": 0, b"iref": 4, b"moov": 0}
+ENTRIES = 200_000
+"""More references, associations of properties, or extents than any sound file has."""
 
 
 class Box(NamedTuple):
@@ -56,6 +57,7 @@ class Item:
         properties: Types and contents of its properties, in their order.
         extents: Where its data are: offset and length.
         sources: Numbers of the pictures that it is derived from, with repetitions.
+        auxiliary: Numbers of the pictures that belong to it, such as its transparency.
         offset_base: 0 if the extents are those of the file, 1 of the ``idat`` box.
     """
 
@@ -63,6 +65,7 @@ class Item:
     properties: list[tuple[bytes, bytes]] = field(default_factory=list)
     extents: list[tuple[int, int]] = field(default_factory=list)
     sources: list[int] = field(default_factory=list)
+    auxiliary: list[int] = field(default_factory=list)
     offset_base: int = 0
 
     def get(self, kind: bytes) -> bytes | None:
@@ -87,28 +90,15 @@ class Meta:
         items: Pictures by their number.
         primary: Number of the primary one.
         associations: The ``ipma`` boxes.
+        properties: The ``iprp`` box.
+        inline: The ``idat`` box.
     """
 
     items: dict[int, Item] = field(default_factory=dict)
     primary: int = 0
     associations: list[Box] = field(default_factory=list)
-
-    def pixels(self, number: int, depth: int = 0) -> int:
-        """Pixels that are decoded for a picture: those of all its sources, as often as it refers to them.
-
-        Raises:
-            TooMuchWork: It is derived over more levels than any sound file has.
-        """
-        item = self.items.get(number, Item())
-        width, height = item.size
-        if not item.sources:
-            return width * height
-        if depth == 4:
-            raise TooMuchWork("the picture is derived from others over too many levels; save it again")
-        counts: dict[int, int] = {}
-        for source in item.sources:
-            counts[source] = counts.get(source, 0) + 1
-        return width * height + sum(times * self.pixels(source, depth + 1) for source, times in counts.items())
+    properties: Box | None = None
+    inline: Box | None = None
 
 
 def meta(data: bytes) -> Meta:
@@ -130,6 +120,7 @@ def meta(data: bytes) -> Meta:
 def _meta(data: bytes, outer: Box) -> Meta:
     found = Meta()
     inner = {box.kind: box for box in walk(data, outer.inside + 4, outer.stop)}
+    found.properties, found.inline = inner.get(b"iprp"), inner.get(b"idat")
     if box := inner.get(b"pitm"):
         found.primary = struct.unpack_from(">I" if data[box.inside] else ">H", data, box.inside + 4)[0]
     if box := inner.get(b"iinf"):
@@ -140,18 +131,37 @@ def _meta(data: bytes, outer: Box) -> Meta:
                 at = entry.inside + (8 if version > 2 else 6) + 2
                 found.items[number] = Item(kind=data[at : at + 4])
     if box := inner.get(b"iref"):
-        wide = data[box.inside]
-        for reference in walk(data, box.inside + 4, box.stop):
-            if reference.kind == b"dimg":
-                number, count = struct.unpack_from(">IH" if wide else ">HH", data, reference.inside)
-                at = reference.inside + (6 if wide else 4)
-                sources = struct.unpack_from(f">{count}{'I' if wide else 'H'}", data, at)
-                found.items.setdefault(number, Item()).sources.extend(sources)
+        _read_references(data, box, found)
     if box := inner.get(b"iprp"):
         _read_properties(data, box, found)
     if box := inner.get(b"iloc"):
         _read_locations(data, box, found)
     return found
+
+
+def _read_references(data: bytes, box: Box, found: Meta) -> None:
+    wide, entries = data[box.inside], 0
+    for reference in walk(data, box.inside + 4, box.stop):
+        number, count = struct.unpack_from(">IH" if wide else ">HH", data, reference.inside)
+        at = reference.inside + (6 if wide else 4)
+        others = struct.unpack_from(f">{count}{'I' if wide else 'H'}", data, at)
+        entries = _counted(entries + count)
+        if reference.kind == b"dimg":
+            found.items.setdefault(number, Item()).sources.extend(others)
+        elif reference.kind == b"auxl":
+            for other in others:
+                found.items.setdefault(other, Item()).auxiliary.append(number)
+
+
+def _counted(entries: int) -> int:
+    """The number of entries so far.
+
+    Raises:
+        TooMuchWork: There are too many.
+    """
+    if entries > ENTRIES:
+        raise TooMuchWork(f"the picture's header has more than {ENTRIES:,} entries; save it again with common settings")
+    return entries
 
 
 def _read_properties(data: bytes, outer: Box, found: Meta) -> None:
@@ -170,12 +180,13 @@ def associations(data: bytes, box: Box) -> Iterator[tuple[int, list[tuple[int, b
     """The entries of an ``ipma`` box: item number, places of its properties (from 1) and whether each is essential."""
     version, wide = data[box.inside], data[box.inside + 3] & 1
     (count,) = struct.unpack_from(">I", data, box.inside + 4)
-    at = box.inside + 8
+    at, entries = box.inside + 8, 0
     for _ in range(count):
         (number,) = struct.unpack_from(">I" if version else ">H", data, at)
         at += 4 if version else 2
         places = []
         of = data[at]
+        entries = _counted(entries + 1 + of)
         at += 1
         for _ in range(of):
             (value,) = struct.unpack_from(">H" if wide else ">B", data, at)
@@ -201,12 +212,15 @@ def _read_locations(data: bytes, box: Box, found: Meta) -> None:
         at += size
         return value
 
+    entries = 0
     for _ in range(number(4 if version == 2 else 2)):
         item = found.items.setdefault(number(4 if version == 2 else 2), Item())
         item.offset_base = number(2) & 15 if version else 0
         number(2)
         base = number(base_size)
-        for _ in range(number(2)):
+        count = number(2)
+        entries = _counted(entries + 1 + count)
+        for _ in range(count):
             if version and index_size:
                 number(index_size)
             offset = base + number(offset_size)

@@ -132,6 +132,9 @@ def _converted(
     encoding = loaded.encoding
     news = ImageWarning.COLOR_CONVERTED if encoding is None or not encoding.hdr else ImageWarning.HDR_CONVERTED
     codes = loaded.codes
+    if icc is None and "icc_profile" in image.info:
+        # Parts of it are missing.
+        warnings.add(ImageWarning.ICC_INVALID_IGNORED)
     if icc:
         try:
             if codes is not None:

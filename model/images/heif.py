@@ -5,18 +5,21 @@ The boxes are read first: they tell the sizes, how much there is to decode, the 
 """
 
 import io
-import re
+import math
 import struct
+from collections import Counter
+from fractions import Fraction
 
 import numpy as np
 import pi_heif
 from numpy.typing import NDArray
 from PIL import AvifImagePlugin, Image
 
-from model.images import boxes, color, exif
+from model.images import boxes, coded, color, exif
 from model.images.boxes import Item, Meta
+from model.images.coded import Coded
 from model.images.color import Encoding
-from model.images.errors import TRUNCATED, TruncatedImage, UndecodableImage, UnsupportedFormat, undecodable
+from model.images.errors import TRUNCATED, TooMuchWork, TruncatedImage, UndecodableImage, UnsupportedFormat, undecodable
 from model.images.facts import Header, Loaded
 
 AVIF_SECONDS, HEIC_SECONDS = 5e-8, 4e-8
@@ -29,8 +32,10 @@ _AVIF_BRANDS, _SEQUENCE = (b"avif", b"avis"), (b"avis", b"hevc", b"hevx", b"msf1
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 BRANDS = (*_AVIF_BRANDS, *_HEIC_BRANDS)
 _NAMES = {b"jpeg": "JPEG", b"j2k1": "JPEG 2000", b"vvc1": "VVC", b"unci": "uncompressed data", b"avc1": "H.264"}
-_ZEROS = re.compile(rb"\0\0[\0-\2]")
-"""Bytes that cannot stand in HEVC data, which escape them: a hole, as of a torn download, is full of them."""
+_ALPHA = (b"auxid:1", b"auxiliary:alpha")
+"""What the types of auxiliary pictures that are decoded with their pictures hold."""
+_LEVELS = 4
+"""More levels of derived pictures than any sound file has."""
 _STRIP = 256
 """Rows that are reduced at a time; a multiple of all scales."""
 
@@ -49,31 +54,96 @@ def read(data: bytes) -> Header:
     found = boxes.meta(data)
     item = found.items.get(found.primary, Item())
     kind = _coding(found, item)
-    for extent in item.extents if not item.offset_base else ():
-        if sum(extent) > len(data):
-            raise TruncatedImage(TRUNCATED)
-    if kind == b"av01" or data[8:12] in _AVIF_BRANDS:
-        return _read_avif(data, found, item)
-    if kind != b"hvc1":
+    if kind != b"hvc1" and kind != b"av01" and data[8:12] not in _AVIF_BRANDS:
         name = _NAMES.get(kind, "another codec")
         raise UnsupportedFormat(
             f"this is a HEIF file with {name} inside, which is not decoded here; send a HEIC or JPEG"
         )
-    return _read_heic(data, found, item)
+    work = _Work(data, found)
+    pixels = work.pixels(found.primary)
+    return _read_heic(data, item, pixels, work) if kind == b"hvc1" else _read_avif(data, found, item, pixels, work)
+
+
+class _Work:
+    """Adds up the pixels that are decoded for a picture: those of all its sources, as often as it refers to them.
+
+    Attributes:
+        largest: Pixels of the largest that was met, as its boxes or its data say.
+    """
+
+    def __init__(self, data: bytes, found: Meta) -> None:
+        self.largest = 1
+        self._data, self._found = data, found
+        self._known: dict[int, int] = {}
+        self._bytes = 0
+
+    def pixels(self, number: int, level: int = 0) -> int:
+        """Pixels of a picture.
+
+        Raises:
+            TooMuchWork: It is derived over too many levels, or data are used too often.
+            TruncatedImage: Data reach beyond the end of the file.
+            UndecodableImage: Data are damaged.
+        """
+        if number in self._known:
+            return self._known[number]
+        if level > _LEVELS:
+            raise TooMuchWork("the picture is derived from others over too many levels; save it again")
+        item = self._found.items.get(number, Item())
+        size = item.size[0] * item.size[1]
+        frames = 1
+        if not item.sources:
+            inside = self._coded(item)
+            size, frames = max(size, inside.pixels), max(inside.frames, 1)
+        self.largest = max(self.largest, size)
+        parts = Counter(item.sources)
+        parts.update(other for other in set(item.auxiliary) if self._is_alpha(other))
+        total = size * frames + sum(times * self.pixels(part, level + 1) for part, times in parts.items())
+        self._known[number] = total
+        return total
+
+    def _is_alpha(self, number: int) -> bool:
+        kind = self._found.items.get(number, Item()).get(b"auxC") or b""
+        return any(name in kind for name in _ALPHA)
+
+    def _coded(self, item: Item) -> Coded:
+        data = self._data_of(item)
+        if item.kind == b"hvc1":
+            return coded.hevc(item.get(b"hvcC") or b"", data)
+        return coded.av1(item.get(b"av1C") or b"", data) if item.kind == b"av01" else Coded(0, 1)
+
+    def _data_of(self, item: Item) -> bytes:
+        start, stop = 0, len(self._data)
+        if item.offset_base:
+            if self._found.inline is None or item.offset_base != 1:
+                raise UndecodableImage("the picture's header cannot be read")
+            start, stop = self._found.inline.inside, self._found.inline.stop
+        parts = []
+        for offset, length in item.extents:
+            # A length of 0 is all there is.
+            end = start + offset + length if length else stop
+            if end > stop:
+                raise TruncatedImage(TRUNCATED)
+            self._bytes += end - start - offset
+            if self._bytes > 4 * len(self._data):
+                raise TooMuchWork("the picture uses the same data too often; save it again with common settings")
+            parts.append(self._data[start + offset : end])
+        return b"".join(parts)
 
 
 def _coding(found: Meta, item: Item) -> bytes:
     """How a picture is coded, or the first that it is derived from."""
-    for _ in range(4):
+    for _ in range(_LEVELS):
         if not item.sources:
             break
         item = found.items.get(item.sources[0], Item())
     return item.kind
 
 
-def _read_avif(data: bytes, found: Meta, item: Item) -> Header:
+def _read_avif(data: bytes, found: Meta, item: Item, pixels: int, work: _Work) -> Header:
     data = _with_one_association(data, found)
-    crop = _crop(item)
+    crop = _crop(item.get(b"clap"), item.size)
+    size = item.size if crop is None else (crop[2] - crop[0], crop[3] - crop[1])
 
     def load(scale: int) -> Loaded:  # noqa: ARG001
         file = Image.open(io.BytesIO(data), formats=("AVIF",))
@@ -82,67 +152,57 @@ def _read_avif(data: bytes, found: Meta, item: Item) -> Header:
         image: Image.Image = file
         info, animated = file.info, getattr(file, "is_animated", False)
         told = None if "icc_profile" in info else _encoding(item)
-        if crop is not None and image.size == item.size:
+        if image.size != item.size:
+            raise UndecodableImage("the picture's AVIF data are of another size than its header says")
+        if crop is not None:
             image = image.crop(crop)
             image.info = info
         return Loaded(image=image, orientation=turn, encoding=told, animated=animated, damaged=broken)
 
-    return Header(format="AVIF", size=item.size, seconds=AVIF_SECONDS * found.pixels(found.primary), load=load)
-
-
-def _read_heic(data: bytes, found: Meta, item: Item) -> Header:
-    width, height = item.size
-    crop = _crop(item)
-    if crop is not None:
-        width, height = crop[2] - crop[0], crop[3] - crop[1]
-    turns = item.get(b"irot") or b"\0"
-    if turns[-1] & 1:
-        width, height = height, width
-
-    def load(scale: int) -> Loaded:
-        loaded = _load_heic(data, scale)
-        loaded.turned = bool(turns[-1] & 3) or item.get(b"imir") is not None
-        if "icc_profile" not in loaded.image.info:
-            loaded.encoding = _encoding(item)
-        loaded.animated = data[8:12] in _SEQUENCE
-        return loaded
-
-    _check_data(data, found, found.primary)
-    deep = max((item.get(b"pixi") or b"\0\0\0\0\0\x08")[5:]) > 8
     return Header(
-        format="HEIC",
-        size=(width, height),
-        seconds=HEIC_SECONDS * found.pixels(found.primary),
+        format="AVIF",
+        size=size,
+        seconds=AVIF_SECONDS * pixels,
         load=load,
-        scales=SCALES,
-        weight=(2 if deep else 1) * HEIC_WEIGHT,
+        weight=work.largest / max(math.prod(size), 1),
     )
 
 
-def _check_data(data: bytes, found: Meta, number: int, depth: int = 0) -> None:
-    """Check the HEVC data of a picture for what cannot stand in them: libde265 draws damaged data without a word.
+def _read_heic(data: bytes, item: Item, pixels: int, work: _Work) -> Header:
+    size, turned = _shown(item)
 
-    Raises:
-        TruncatedImage: They reach beyond the end of the file.
-        UndecodableImage: They have holes, or their units do not fit.
-    """
-    item = found.items.get(number, Item())
-    for source in dict.fromkeys(item.sources) if depth < 4 else ():
-        _check_data(data, found, source, depth + 1)
-    configuration = item.get(b"hvcC")
-    if item.kind != b"hvc1" or configuration is None or len(configuration) < 22 or item.offset_base:
-        return
-    prefix = (configuration[21] & 3) + 1
-    coded = b"".join(data[offset : offset + length or len(data)] for offset, length in item.extents)
-    if len(coded) < sum(length for _, length in item.extents):
-        raise TruncatedImage(TRUNCATED)
-    at = 0
-    while at < len(coded):
-        length = int.from_bytes(coded[at : at + prefix], "big")
-        start, at = at + prefix, at + prefix + length
-        # Zeros may follow the last unit of a picture, behind its stop bit.
-        if at > len(coded) or not length or coded[start] & 0x80 or _ZEROS.search(coded, start, at):
-            raise UndecodableImage("the picture's HEIC data are damaged")
+    def load(scale: int) -> Loaded:
+        loaded = _load_heic(data, scale)
+        loaded.turned = turned
+        if "icc_profile" not in loaded.image.info:
+            loaded.encoding = _encoding(item)
+        loaded.animated = data[8:12] in _SEQUENCE
+        if loaded.image.size != (-(-size[0] // scale), -(-size[1] // scale)):
+            raise UndecodableImage("the picture's HEIC data are of another size than its header says")
+        return loaded
+
+    deep = max((item.get(b"pixi") or b"\0\0\0\0\0\x08")[5:]) > 8
+    return Header(
+        format="HEIC",
+        size=size,
+        seconds=HEIC_SECONDS * pixels,
+        load=load,
+        scales=SCALES,
+        weight=(2 if deep else 1) * HEIC_WEIGHT * work.largest / max(math.prod(size), 1),
+    )
+
+
+def _shown(item: Item) -> tuple[tuple[int, int], bool]:
+    """Size after cropping and turning, which libheif does in the order of the properties; and whether it turns."""
+    size, turned = item.size, False
+    for kind, contents in item.properties:
+        if kind == b"clap" and (crop := _crop(contents, size)) is not None:
+            size = crop[2] - crop[0], crop[3] - crop[1]
+        elif kind == b"irot":
+            turned |= bool(contents[-1:] and contents[-1] & 3)
+            size = size[::-1] if contents[-1:] and contents[-1] & 1 else size
+        turned |= kind == b"imir"
+    return size, turned
 
 
 def _load_heic(data: bytes, scale: int) -> Loaded:
@@ -186,28 +246,31 @@ def _encoding(item: Item) -> Encoding | None:
     return None
 
 
-def _crop(item: Item) -> tuple[int, int, int, int] | None:
-    """The clean aperture (``clap``), as left, top, right and bottom; None if there is none, or it is not of pixels."""
-    contents = item.get(b"clap")
+def _crop(contents: bytes | None, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """The clean aperture (``clap``) of a picture: left, top, right and bottom; None if there is none, or it is broken.
+
+    One that is not of whole pixels is rounded as libheif does.
+    """
     if contents is None or len(contents) < 32:
         return None
     numbers = struct.unpack_from(">IIIIiIiI", contents)
     if not all(numbers[1::2]):
         return None
-    across, down, right_by, down_by = (numbers[place] / numbers[place + 1] for place in range(0, 8, 2))
-    width, height = item.size
-    left, top = (width - across) / 2 + right_by, (height - down) / 2 + down_by
-    box = (left, top, left + across, top + down)
-    if any(side != int(side) for side in box) or not (0 <= left < box[2] <= width and 0 <= top < box[3] <= height):
-        return None
-    return int(left), int(top), int(box[2]), int(box[3])
+    across, down, right_by, down_by = (Fraction(*numbers[place : place + 2]) for place in range(0, 8, 2))
+    left, top = math.floor((size[0] - across) / 2 + right_by), math.floor((size[1] - down) / 2 + down_by)
+    right, bottom = min(left + round(across), size[0]), min(top + round(down), size[1])
+    left, top = max(left, 0), max(top, 0)
+    return (left, top, right, bottom) if left < right and top < bottom else None
 
 
 def _with_one_association(data: bytes, found: Meta) -> bytes:
     """The file with two adjacent ``ipma`` boxes as one: old encoders wrote two, which libavif refuses."""
-    if len(found.associations) != 2 or found.associations[0].stop != found.associations[1].start:
+    outer = found.properties
+    if outer is None or outer.inside - outer.start != 8 or len(found.associations) != 2:
         return data
     first, second = found.associations
+    if first.stop != second.start or first.inside - first.start + second.inside - second.start != 16:
+        return data
     heads = [data[box.inside : box.inside + 4] for box in (first, second)]
     if heads[0] != heads[1]:
         return data
@@ -219,5 +282,7 @@ def _with_one_association(data: bytes, found: Meta) -> bytes:
         for place, essential in places:
             body += struct.pack(">H" if wide else ">B", place | (0x8000 if wide else 0x80) * essential)
     merged = struct.pack(">I4s", 8 + len(body), b"ipma") + body
-    room = second.stop - first.start - len(merged)
-    return data[: first.start] + merged + struct.pack(">I4s", room, b"free") + bytes(room - 8) + data[second.stop :]
+    # The 16 bytes that this is shorter are left free behind the properties, so that nothing else moves.
+    shorter = struct.pack(">I", outer.stop - outer.start - 16) + data[outer.start + 4 : first.start]
+    free = struct.pack(">I4sQ", 16, b"free", 0)
+    return data[: outer.start] + shorter + merged + data[second.stop : outer.stop] + free + data[outer.stop :]

@@ -30,9 +30,15 @@ _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 _TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)})
 """Markers of segments that may stand between scans: tables, comments, application data."""
+_KEPT = _FRAMES | {0xC4, 0xCC, 0xDB, 0xDD, 0xE0, 0xEE}
+"""Markers of segments that tell how pixels are decoded."""
+_METADATA = (0xE1, 0xE2)
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
-_HARMLESS = ("extraneous bytes before marker 0xd9", "Invalid SOS parameters", "Unknown Adobe color transform")
+_HARMLESS = (
+    *("extraneous bytes before marker 0xd9", "Invalid SOS parameters", "Unknown Adobe color transform"),
+    "unknown JFIF revision",
+)
 """Warnings of libjpeg after which all rows are there: bytes before the end marker; values that decoders ignore."""
 
 
@@ -45,16 +51,20 @@ class Structure:
         frame: Marker of the frame header.
         factors: Horizontal and vertical sampling factor of each component, by its number.
         scans: The component numbers of each scan.
+        begin: Where the data of the first scan begin.
         end: Where the picture ends: behind the end marker, or where its data end if there is none.
         complete: Whether there is an end marker.
+        header: The segments before the first scan that matter here, and those of the first scan's header.
     """
 
     size: tuple[int, int] = (0, 0)
     frame: int = 0
     factors: dict[int, tuple[int, int]] = field(default_factory=dict)
     scans: list[bytes] = field(default_factory=list)
+    begin: int = 0
     end: int = 0
     complete: bool = False
+    header: list[bytes] = field(default_factory=lambda: [b"\xff\xd8"])
 
     @property
     def progressive(self) -> bool:
@@ -82,7 +92,7 @@ def structure(data: bytes) -> Structure:
         TooMuchWork: There are too many segments.
         TruncatedImage: The data end before the first scan.
     """
-    found, at = Structure(), 2
+    found, at, exif_seen = Structure(), 2, False
     for _ in range(SEGMENTS):
         if at + 4 > len(data):
             break
@@ -103,6 +113,9 @@ def structure(data: bytes) -> Structure:
         if marker in _FRAMES and not found.scans:
             _read_frame(found, marker, body)
         elif marker == 0xDA and found.frame and body:
+            if not found.scans:
+                found.header.append(data[at : at + 2 + length])
+                found.begin = at + 2 + length
             found.scans.append(body[1 : 1 + 2 * body[0] : 2])
             match = _MARKER.search(data, at + 2 + length)
             found.end = len(data) if match is None else match.start()
@@ -112,6 +125,11 @@ def structure(data: bytes) -> Structure:
             continue
         elif marker not in _TABLES:
             break
+        # EXIF in parts has its orientation in the first; Pillow would put thousands together one by one.
+        is_exif = marker == 0xE1 and body.startswith(b"Exif\0\0") and not exif_seen
+        if not found.scans and (marker in _KEPT or is_exif or body.startswith(b"ICC_PROFILE\0")):
+            exif_seen |= is_exif
+            found.header.append(data[at : at + 2 + length])
         at += 2 + length
     else:
         raise TooMuchWork(f"the picture has more than {SEGMENTS:,} segments; save it again with common settings")
@@ -149,16 +167,16 @@ def read(data: bytes) -> Header:
     """
     found = structure(data)
     with undecodable("the picture's header cannot be read"):
-        # Pillow's part is the metadata; a JPEG with a gain or depth map behind it opens as MPO, and its first is taken.
-        image = Image.open(io.BytesIO(data), formats=("JPEG", "MPO"))
+        # Pillow's part is the metadata.
+        image = Image.open(io.BytesIO(b"".join(found.header)), formats=("JPEG",))
         turn, broken = exif.orientation(image)
-    # Bytes behind the picture are nobody's; where the end marker is missing, decoders need one.
-    whole = memoryview(data)[: found.end] if found.complete else data[: found.end] + _END
+    # Bytes behind the picture are nobody's, and metadata not the decoder's; it needs an end marker.
+    needed = [segment for segment in found.header if segment[1] not in _METADATA]
+    whole = b"".join((*needed, data[found.begin : found.end], b"" if found.complete else _END))
 
     def load(scale: int) -> Loaded:
         width, height = found.size
-        size = -(-width // scale), -(-height // scale)
-        pixels, damaged = _decode(whole, image, size)
+        pixels, damaged = _decode(whole, image.mode, (-(-width // scale), -(-height // scale)), scaled=scale > 1)
         pixels.info = image.info
         return Loaded(image=pixels, orientation=turn, damaged=damaged or broken or not found.complete)
 
@@ -173,33 +191,46 @@ def read(data: bytes) -> Header:
     )
 
 
-def _decode(data: bytes | memoryview, image: Image.Image, size: tuple[int, int]) -> tuple[Image.Image, bool]:
+def check(data: bytes) -> bool:
+    """Decode a JPEG only to find out whether it is damaged; returns whether all rows are there all the same.
+
+    Raises:
+        UndecodableImage: Rows are damaged or missing.
+    """
+    found = structure(data)
+    mode = {1: "L", 4: "CMYK"}.get(len(found.factors), "RGB")
+    _, damaged = _decode(data[: found.end] + (b"" if found.complete else _END), mode, found.size, scaled=False)
+    return damaged
+
+
+def _decode(data: bytes, mode: str, size: tuple[int, int], *, scaled: bool) -> tuple[Image.Image, bool]:
     """Decode at a size that is one of the scales; returns the pixels and whether damage was passed over."""
     width, height = size
-    damaged = False
-    colorspace = {"L": "GRAY", "CMYK": "CMYK"}.get(image.mode, "RGB")
+    colorspace = {"L": "GRAY", "CMYK": "CMYK"}.get(mode, "RGB")
 
     def decode(strict: bool) -> NDArray[np.uint8]:
         # The smallest scale that is no smaller than this, which is this.
-        factor = 1.0 if size == image.size else 2.0
+        factor = 2.0 if scaled else 1.0
         pixels_HWC: NDArray[np.uint8] = simplejpeg.decode_jpeg(
             data, colorspace, min_width=width, min_height=height, min_factor=factor, strict=strict
         )
         return pixels_HWC
 
     try:
-        pixels_HWC = decode(True)
+        pixels_HWC, damaged = decode(True), False
     except ValueError as error:
         warning = str(error)
         if "remature end" in warning:
             raise TruncatedImage(TRUNCATED) from error
+        if "subsampling" in warning:
+            raise UndecodableImage(
+                "this JPEG stores its colours at an uncommon resolution, which is not decoded here; save it again with "
+                "common settings"
+            ) from error
         if not any(harmless in warning for harmless in _HARMLESS):
             raise UndecodableImage("the picture's JPEG data are damaged") from error
-        damaged = True
-        pixels_HWC = decode(False)
+        pixels_HWC, damaged = decode(False), True
     if colorspace == "CMYK":
-        # Inks are inverted or not, and in YCCK or not: Pillow knows the conventions.
-        image.draft(None, size)
-        image.load()
-        return image, damaged
+        # By Adobe's convention, which everyone follows, inks are stored inverted.
+        return Image.fromarray(255 - pixels_HWC, "CMYK"), damaged
     return Image.fromarray(pixels_HWC[..., 0] if colorspace == "GRAY" else pixels_HWC), damaged

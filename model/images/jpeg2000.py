@@ -7,13 +7,15 @@ import struct
 from PIL import Image
 
 from model.images import boxes, exif
-from model.images.errors import TRUNCATED, TruncatedImage, UndecodableImage, undecodable
+from model.images.errors import TRUNCATED, TooMuchWork, TruncatedImage, UndecodableImage, undecodable
 from model.images.facts import Header, Loaded
 
 SIGNATURES = (b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n")
 SAMPLE_SECONDS, PACKET_SECONDS, TILE_SECONDS = 9e-8, 1e-6, 1e-4
 """Work for a sample, for a packet and for a tile, on one processor core."""
-_SIZ, _COD, _SOT = 0xFF51, 0xFF52, 0xFF90
+SEGMENTS = 20_000
+"""More segments than any sound main header has."""
+_COD, _SOT = 0xFF52, 0xFF90
 _END = b"\xff\xd9"
 
 
@@ -60,7 +62,7 @@ def _main_header(data: bytes, at: int) -> tuple[tuple[int, int], float, int]:
     tiles = math.ceil(right / tile_width) * math.ceil(bottom / tile_height)
     packets = 0
     at += 2
-    while True:
+    for _ in range(SEGMENTS):
         marker, length = struct.unpack_from(">HH", data, at)
         if marker == _SOT or length < 2:
             break
@@ -78,6 +80,8 @@ def _main_header(data: bytes, at: int) -> tuple[tuple[int, int], float, int]:
                 )
             )
         at += 2 + length
+    else:
+        raise TooMuchWork(f"the picture has more than {SEGMENTS:,} segments; save it again with common settings")
     seconds = SAMPLE_SECONDS * width * height * components + PACKET_SECONDS * packets + TILE_SECONDS * tiles
     return (width, height), seconds, bits
 

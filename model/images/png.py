@@ -15,8 +15,8 @@ from model.images.errors import TRUNCATED, TooMuchWork, TruncatedImage, Undecoda
 from model.images.facts import Header, Loaded
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-CHUNKS = 200_000
-"""More chunks than any sound file has: as many that hold 8 KiB are 1.6 GB."""
+CHUNKS = 50_000
+"""More chunks than any sound file has: as many that hold 8 KiB are 400 MB."""
 PIXEL_SECONDS, CHUNK_SECONDS = 6e-9, 8e-6
 """Work for a byte of a row, and for a chunk, on one processor core."""
 _LENGTHS = {b"cHRM": 32, b"gAMA": 4, b"sRGB": 1, b"pHYs": 9, b"tIME": 7, b"cICP": 4, b"acTL": 8, b"fcTL": 26}

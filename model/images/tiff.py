@@ -9,6 +9,7 @@ import io
 import struct
 import threading
 import zlib
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -16,30 +17,35 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin, _imaging
 
-from model.images import exif
-from model.images.errors import UndecodableImage, UnsupportedFormat, undecodable
+from model.images import exif, jpeg
+from model.images.errors import TooMuchWork, UndecodableImage, UnsupportedFormat, undecodable
 from model.images.facts import Header, Loaded
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 DIRECTORIES = 100
 """Directories that are looked at. Those of a document with more pages are not all needed to find a picture."""
+ENTRIES = 4_000
+"""More entries than any sound directory has."""
+VALUES, PARTS = 100, 500_000
+"""Values of a tag that are read: SubIFDs of a file, strips or tiles of a picture."""
 PIXEL_SECONDS, PART_SECONDS, BYTE_SECONDS = 6e-9, 4e-6, 1e-8
 """Work for a byte of a row, for a strip or tile, and for a byte of compressed data, on one processor core."""
 RAW = "this is a camera's raw file, which is not decoded here; save it as a JPEG or a 16-bit TIFF and send that"
 _NEW_SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 _STRIP_OFFSETS, _SAMPLES, _STRIP_BYTES, _TILE_OFFSETS, _TILE_BYTES = 273, 277, 279, 324, 325
-_SUB_IFDS, _SAMPLE_FORMAT, _DNG_VERSION = 330, 339, 50706
+_SUB_IFDS, _SAMPLE_FORMAT, _JPEG_TABLES, _DNG_VERSION = 330, 339, 347, 50706
 _WANTED = frozenset({
     _NEW_SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _STRIP_OFFSETS, _SAMPLES, _STRIP_BYTES,
-    _TILE_OFFSETS, _TILE_BYTES, _SUB_IFDS, _SAMPLE_FORMAT, _DNG_VERSION,
+    _TILE_OFFSETS, _TILE_BYTES, _SUB_IFDS, _SAMPLE_FORMAT, _JPEG_TABLES, _DNG_VERSION,
 })  # fmt: skip
-_TYPES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+_TYPES = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
 _REDUCED, _MASK = 1, 4
 """Bits of NewSubfileType."""
 _MOSAICS = (32803, 34892)
 """Photometric interpretations of raw data: a colour filter array, and linear raw."""
 _DEFLATE = (8, 32946)
 """Compressions by deflate, each part of which ends with a checksum."""
+_JPEG = 7
 _RAW_COMPRESSIONS = (32767, 32769, 34713, 65000, 65535)
 """Compressions of raw data: Sony, packed, Nikon, Kodak, Pentax."""
 _FLOAT = 3
@@ -108,22 +114,29 @@ class _Layout:
         return struct.Struct(self.order + ("Q" if self.big else "H"))
 
 
-def _directory(data: bytes, layout: _Layout, at: int) -> tuple[Tags, int]:
-    """The wanted tags of a directory, and the offset of the next; 0 for none."""
+def _directory(data: bytes, layout: _Layout, at: int, most: int = VALUES) -> tuple[Tags, int]:
+    """The wanted tags of a directory, at most so many values of each, and the offset of the next; 0 for none.
+
+    Raises:
+        struct.error, UndecodableImage: The directory is damaged.
+    """
     (count,) = layout.count.unpack_from(data, at)
     at += layout.count.size
-    if count * layout.entry.size > len(data):
+    if count > ENTRIES:
         raise UndecodableImage("the picture's header cannot be read")
     tags: Tags = {}
     for index in range(count):
         tag, type_, number, inline = layout.entry.unpack_from(data, at + index * layout.entry.size)
         if tag not in _WANTED or type_ not in _TYPES:
             continue
-        values = struct.Struct(f"{layout.order}{number}{_TYPES[type_]}")
-        if values.size <= len(inline):
-            tags[tag] = values.unpack_from(inline)
-        else:
-            tags[tag] = values.unpack_from(data, layout.offset.unpack_from(inline)[0])
+        place = inline
+        kind, size = _TYPES[type_], struct.calcsize(layout.order + _TYPES[type_])
+        start = 0 if number * size <= len(inline) else layout.offset.unpack_from(inline)[0]
+        if start:
+            place = data
+            if start + number * size > len(data):
+                raise struct.error("beyond the end")
+        tags[tag] = struct.unpack_from(f"{layout.order}{min(number, most)}{kind}", place, start)
     at += count * layout.entry.size
     return tags, layout.offset.unpack_from(data, at)[0] if at + layout.offset.size <= len(data) else 0
 
@@ -146,7 +159,7 @@ def _full_picture(data: bytes, layout: _Layout) -> tuple[Tags, int, int, bool]:
         seen.add(at)
         try:
             tags, following = _directory(data, layout, at)
-        except struct.error:
+        except (struct.error, UndecodableImage):
             # A broken page behind the picture is not looked at.
             if at == first:
                 raise
@@ -182,13 +195,17 @@ def read(data: bytes) -> Header:
     layout = _Layout("<" if data[:2] == b"II" else ">", data[2:4] in (b"+\0", b"\0+"))
     with undecodable("the picture's header cannot be read"):
         tags, at, pages, broken = _full_picture(data, layout)
+        tags, _ = _directory(data, layout, at, PARTS)
         width, height = tags[_WIDTH][0], tags[_HEIGHT][0]
     bits = max(tags.get(_BITS, (1,)))
     if _FLOAT in tags.get(_SAMPLE_FORMAT, ()):
         raise UndecodableImage(
             "its pixels are floating-point numbers, which have no agreed range; save it with 8 or 16 bits"
         )
+    compression = tags.get(_COMPRESSION, (0,))[0]
     parts = tags.get(_STRIP_BYTES, tags.get(_TILE_BYTES, ()))
+    if len(parts) == PARTS:
+        raise TooMuchWork(f"the picture is in more than {PARTS:,} parts; save it again with common settings")
     samples = tags.get(_SAMPLES, (1,))[0]
     if layout.offset.unpack_from(data, layout.first)[0] != at:
         data = b"".join((data[: layout.first], layout.offset.pack(at), data[layout.first + layout.offset.size :]))
@@ -196,21 +213,39 @@ def read(data: bytes) -> Header:
         image = Image.open(io.BytesIO(data), formats=("TIFF",))
 
     def load(scale: int) -> Loaded:  # noqa: ARG001
-        if tags.get(_COMPRESSION, (0,))[0] in _DEFLATE:
+        damaged = broken
+        if compression in _DEFLATE:
             _check_deflate(data, tags)
+        elif compression == _JPEG:
+            damaged |= any([jpeg.check(stream) for stream in _jpegs(data, tags)])
         loaded = _load(image, data)
         loaded.animated, loaded.sixteen_bit = pages > 1, bits > 8
-        loaded.damaged = loaded.damaged or broken
+        loaded.damaged = loaded.damaged or damaged
         return loaded
 
-    return Header(
-        format="TIFF",
-        size=(width, height),
-        seconds=PIXEL_SECONDS * width * height * samples * max(bits, 8) / 8
+    seconds = (
+        PIXEL_SECONDS * width * height * samples * max(bits, 8) / 8
         + PART_SECONDS * len(parts)
-        + BYTE_SECONDS * sum(parts),
-        load=load,
+        + BYTE_SECONDS * sum(parts)
     )
+    if compression == _JPEG:
+        # Each is decoded twice.
+        seconds += 2 * sum(jpeg.structure(stream).seconds() for stream in _jpegs(data, tags))
+    return Header(format="TIFF", size=(width, height), seconds=seconds, load=load)
+
+
+def _parts(data: bytes, tags: Tags) -> Iterator[bytes]:
+    """The coded strips or tiles."""
+    offsets = tags.get(_STRIP_OFFSETS, tags.get(_TILE_OFFSETS, ()))
+    for offset, length in zip(offsets, tags.get(_STRIP_BYTES, tags.get(_TILE_BYTES, ())), strict=False):
+        yield data[offset : offset + length]
+
+
+def _jpegs(data: bytes, tags: Tags) -> Iterator[bytes]:
+    """The strips or tiles as JPEG files: with the tables that they share, if they do."""
+    tables = bytes(tags.get(_JPEG_TABLES, ()))
+    for part in _parts(data, tags):
+        yield tables[:-2] + part[2:] if len(tables) > 4 else part
 
 
 def _load(image: ImageFile.ImageFile, data: bytes) -> Loaded:
@@ -243,9 +278,8 @@ def _check_deflate(data: bytes, tags: Tags) -> None:
     Raises:
         UndecodableImage: One does not fit.
     """
-    offsets = tags.get(_STRIP_OFFSETS, tags.get(_TILE_OFFSETS, ()))
-    for offset, length in zip(offsets, tags.get(_STRIP_BYTES, tags.get(_TILE_BYTES, ())), strict=False):
-        stream, rest = zlib.decompressobj(), data[offset : offset + length]
+    for rest in _parts(data, tags):
+        stream = zlib.decompressobj()
         try:
             while rest and not stream.eof:
                 stream.decompress(rest, _CHECKED_BYTES)

@@ -76,7 +76,7 @@ def seeds() -> dict[str, bytes]:
         "HEIC-turned": heif.single(properties=[heif.IROT, heif.clap(64, 48)]),
         "JXL-lossy": encode_jxl(pixels, level=80),
         "JXL-lossless": encode_jxl(np.asarray(rgba), lossless=True),
-        "JXL-deep": encode_jxl(np.asarray(deep), lossless=True),
+        "JXL-grey": encode_jxl(pixels[..., 0], lossless=True),
         "JXL-container": encode_jxl(pixels, usecontainer=True),
     }
     for name, (image, options) in kinds.items():
