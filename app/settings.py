@@ -56,9 +56,10 @@ class Settings(BaseSettings):
         description="CPU threads of the engine; 0 takes what a measurement at the first start found fastest.",
     )
     decode_threads: int = Field(2, ge=1, le=256, description="Threads, or processes, that decode pictures.")
-    decoder: Literal["threads", "processes"] = Field(
-        "threads",
-        description="Where pictures are decoded; `processes` (on Linux) have few rights and may crash or hang.",
+    decoder: Literal["auto", "threads", "processes"] = Field(
+        "auto",
+        description="Where pictures are decoded: in `processes` of few rights, which may crash or hang, or in `threads` of "
+        "the service; `auto` takes processes on Linux.",
     )
     decoder_memory_bytes: int = Field(
         3 * 2**30,

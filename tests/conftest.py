@@ -67,6 +67,8 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What is measured and remembered stays out of the user's folders."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        # Most tests start a service for something else than its decoders, and processes take seconds to start.
+        patch.setenv("SMARTIQA_DECODER", "threads")
         yield
 
 

@@ -11,6 +11,7 @@ reservation would keep others out meanwhile.
 
 import asyncio
 import hashlib
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -72,7 +73,7 @@ class Pipeline:
             threads=settings.decode_threads,
             max_decodes=settings.max_decodes,
             max_inflight_pixels=settings.max_inflight_pixels,
-            sandbox=_sandbox(settings, metrics),
+            sandbox=make_sandbox(settings, metrics),
             metrics=metrics,
             clock=clock,
         )
@@ -289,8 +290,9 @@ class Pipeline:
             )
 
 
-def _sandbox(settings: Settings, metrics: Metrics) -> Sandbox | None:
-    if settings.decoder == "threads":
+def make_sandbox(settings: Settings, metrics: Metrics) -> Sandbox | None:
+    """The decoder processes that the settings ask for; None for threads."""
+    if settings.decoder == "threads" or (settings.decoder == "auto" and sys.platform != "linux"):
         return None
     return Sandbox(
         workers=settings.decode_threads,

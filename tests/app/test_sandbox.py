@@ -23,6 +23,7 @@ from app.decode.sandbox import Sandbox
 from app.decode.sandbox_worker import ANSWER, ERROR, FACTS, PIXELS, SIZE
 from app.main import create_app
 from app.observability.metrics import Metrics
+from app.scoring import pipeline
 from app.settings import Settings
 from model import images
 from model.contract import Contract, Scale
@@ -496,6 +497,16 @@ def test_pixels_of_one_picture_never_reach_another(pools: Callable[..., Pool], m
             pool.decode(SEEDS["JPEG-baseline"], preview=True)
     assert process.poll() is not None
     pool.works()
+
+
+def test_processes_are_the_default_on_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings.model_fields["decoder"].default == "auto"
+    made = pipeline.make_sandbox(Settings(decoder="auto", decode_threads=1), Metrics())
+    assert made is not None
+    made.close()
+    assert pipeline.make_sandbox(Settings(decoder="threads"), Metrics()) is None
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert pipeline.make_sandbox(Settings(decoder="auto"), Metrics()) is None
 
 
 def test_workers_end_with_the_service() -> None:

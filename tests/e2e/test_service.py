@@ -26,7 +26,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def service(launch: Launch, log: Path) -> Iterator[Service]:
     """The service as it comes, but for a queue that can be filled."""
-    with launch(log, program=PROGRAM, max_queue_crops=128) as service:
+    with launch(log, program=PROGRAM, max_queue_crops=128, decoder="auto") as service:
         yield service
 
 
