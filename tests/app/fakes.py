@@ -11,6 +11,7 @@ import numpy as np
 
 from app.batching.submission import Items, Rows
 from app.batching.workers import WorkerThreads
+from app.decode.sandbox import Resized
 
 
 class Clock:
@@ -46,6 +47,51 @@ class FakeEngine:
         self.batches.append(batch)
         assert self.gate.wait(10)
         return odd if (odd := self.misbehave(batch)) is not None else rows_of(batch)
+
+
+class FakeSandbox:
+    """Stands in for decoder processes: a picture's bytes are its name, and it is done when the test says so.
+
+    Attributes:
+        pixels: Pixels of pictures by name; 1 for others.
+        seconds: What the clock goes on by when a picture is done, by name; 1 for others.
+        asked: Names in the order in which their headers were read.
+        begun: Names in the order in which they had room.
+    """
+
+    def __init__(self, resized: Resized, clock: Clock) -> None:
+        self.pixels: dict[str, int] = {}
+        self.seconds: dict[str, float] = {}
+        self.asked: list[str] = []
+        self.begun: list[str] = []
+        self._resized = resized
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._finished: set[str] = set()
+        self._stopped = False
+
+    def finish(self, *names: str) -> None:
+        """Have these pictures be done, now or as soon as they begin; all of them if none is named."""
+        with self._changed:
+            self._finished.update(names)
+            self._stopped |= not names
+            self._changed.notify_all()
+
+    def decode(self, data: bytes, _: object, admit: Callable[[int], object]) -> Resized:
+        name = data.decode()
+        self.asked.append(name)
+        admit(self.pixels.get(name, 1))
+        self.begun.append(name)
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._stopped or name in self._finished, 10)
+            self._clock.now += self.seconds.get(name, 1.0)
+        return self._resized
+
+    def stop(self) -> None:
+        self.finish()
+
+    def close(self) -> None:
+        """Nothing to end."""
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -149,7 +149,7 @@ def test_room_that_was_kept_is_given_back(client: TestClient, photos: list[bytes
     post_all(client, photos[0], b"no picture")
     post_all(client, photos[0], b"no picture", headers=NDJSON)
     assert not batcher._capacity.reservations
-    assert pipeline._decoder._pending == 0
+    assert not pipeline._decoder._slots
     assert client.app.state.uploads._held == 0  # type: ignore[attr-defined]
 
 

@@ -32,7 +32,7 @@ def test_the_same_bytes_are_scored_once(keeping: TestClient, engine: FakeEngine,
     first, second = post(keeping, jpeg), post(keeping, jpeg)
     assert [response.headers["X-Cache"] for response in (first, second)] == ["miss", "hit"]
     assert without_timing(first.json()) == without_timing(second.json())
-    assert second.json()["timing_ms"] == {"decode": 0, "queue": 0, "compute": 0}
+    assert second.json()["timing_ms"] == {"decode_wait": 0, "decode": 0, "queue": 0, "compute": 0}
     assert len(engine.batches) == 1
     assert metric(keeping, 'smartiqa_cache_total{result="hit"}') == 1
     assert metric(keeping, 'smartiqa_cache_total{result="miss"}') == 1

@@ -48,7 +48,7 @@ async def test_a_picture_that_fails_when_its_client_has_left_is_no_defect(
     with pytest.raises(asyncio.CancelledError):
         await task
     go_on.set()
-    await until(lambda: not decoder._pending)
+    await until(lambda: not decoder._slots)
     await asyncio.to_thread(decoder.close)
     await asyncio.sleep(0)
     del task

@@ -46,7 +46,7 @@ def nothing_is_held(client: TestClient) -> None:
     """Find every count of what is under way back where it began."""
     # The scrape itself is the one request in flight.
     assert metric(client, "smartiqa_requests_in_flight") == 1
-    for name in ("queue_crops", "queue_bytes", "decode_pixels"):
+    for name in ("queue_crops", "queue_bytes", "decode_pixels", "decode_pending"):
         assert metric(client, f"smartiqa_{name}") == 0, name
     service = client.app.state.service  # type: ignore[attr-defined]
     assert not service.manager.batcher._capacity.reservations

@@ -99,6 +99,10 @@ def test_metrics_after_a_few_requests(client: TestClient, jpeg: bytes) -> None:
         'smartiqa_requests_total{code="415",route="/score"}': 1,
         'smartiqa_rejections_total{reason="unsupported_format"}': 1,
         "smartiqa_decode_seconds_count": 4,
+        "smartiqa_decode_wait_seconds_count": 4,
+        "smartiqa_decode_pending": 0,
+        "smartiqa_decode_drain_seconds": 0,
+        "smartiqa_decode_threads": 2,
         "smartiqa_queue_seconds_count": 3,
         "smartiqa_compute_seconds_count": 3,
         'smartiqa_request_seconds_count{route="/score"}': 4,
@@ -119,11 +123,11 @@ def test_metrics_after_a_few_requests(client: TestClient, jpeg: bytes) -> None:
 def test_decoder_places_are_bounded_and_given_back(load: Any, jpeg: bytes) -> None:
     with TestClient(create_app(Settings(max_decodes=1), load=load)) as client:
         wait_ready(client)
-        client.app.state.service.pipeline._decoder._pending = 1  # type: ignore[attr-defined]
+        client.app.state.service.pipeline._decoder._slots["of another"] = ""  # type: ignore[attr-defined]
         response = post(client, jpeg)
         problem(response, 429, "queue_full")
         assert response.headers["Retry-After"] == "1"
-        client.app.state.service.pipeline._decoder._pending = 0  # type: ignore[attr-defined]
+        client.app.state.service.pipeline._decoder._slots.clear()  # type: ignore[attr-defined]
         for _ in range(3):
             assert post(client, jpeg).status_code == 200
 

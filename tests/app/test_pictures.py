@@ -54,7 +54,7 @@ def test_score_is_the_offline_score(checkpoint_folder: Path, scorer: Scorer, jpe
         multipart = post(client, jpeg).json()
         raw = client.post("/score", content=jpeg, headers={"Content-Type": "image/jpeg"}).json()
         timing = multipart.pop("timing_ms")
-        assert set(timing) == {"decode", "queue", "compute"}
+        assert set(timing) == {"decode_wait", "decode", "queue", "compute"}
         assert min(timing.values()) >= 0
         raw.pop("timing_ms")
         assert multipart == raw == expected.to_dict()

@@ -17,7 +17,7 @@ from tests.app.conftest import wait_ready
 from tests.app.test_pictures import post
 
 
-def test_a_request_is_a_span_with_decode_queue_and_compute_below_it(load: Any, jpeg: bytes) -> None:
+def test_a_request_is_a_span_with_its_phases_below_it(load: Any, jpeg: bytes) -> None:
     app = create_app(Settings(otel=True), load=load)
     exporter = InMemorySpanExporter()
     provider = app.state.telemetry["tracer_provider"]
@@ -30,7 +30,7 @@ def test_a_request_is_a_span_with_decode_queue_and_compute_below_it(load: Any, j
         timing = post(client, jpeg, params={"crops": 3, "word": "secret"}, headers={"traceparent": parent}).json()
         client.post("/nowhere/confidential")
     spans = exporter.get_finished_spans()
-    assert [span.name for span in spans] == ["decode", "queue", "compute", "POST /score", "POST"]
+    assert [span.name for span in spans] == ["decode_wait", "decode", "queue", "compute", "POST /score", "POST"]
     *parts, request, _ = spans
     assert f"{request.context.trace_id:032x}" == "a" * 32
     for part in parts:

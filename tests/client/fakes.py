@@ -25,7 +25,7 @@ SCORE: dict[str, Any] = {
     "model": {"name": "made-up", "digest": "sha256:0", "contract": "crops-v1-0"},
     "image": {"width": 512, "height": 384, "format": "JPEG", "sha256": "0"},
     "warnings": ["exif_rotated"],
-    "timing_ms": {"decode": 3, "queue": 0.4, "compute": 41.0},
+    "timing_ms": {"decode_wait": 1, "decode": 3, "queue": 0.4, "compute": 41.0},
 }
 
 

@@ -31,8 +31,16 @@ def test_an_answer_is_typed(scene: Scene) -> None:
     assert (answer.warnings, answer.crop_scores, answer.map) == (("exif_rotated",), None, None)
     # Numbers are floats also where JSON has them without a fraction.
     assert isinstance(answer.timing_ms.decode, float)
+    assert answer.timing_ms.decode_wait == 1.0
     with pytest.raises(dataclasses.FrozenInstanceError):
         answer.score = 100.0  # type: ignore[misc]
+
+
+def test_an_earlier_version_has_no_wait_before_decoding(scene: Scene) -> None:
+    timing = {"decode": 3, "queue": 0.4, "compute": 41.0}
+    scene.answers = [httpx2.Response(200, json={**SCORE, "timing_ms": timing})]
+    answer = scene.ask("score", b"bytes")
+    assert (answer.timing_ms.decode, answer.timing_ms.decode_wait) == (3.0, None)
 
 
 def test_what_a_later_version_adds_does_no_harm_and_can_be_read(scene: Scene) -> None:
