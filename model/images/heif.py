@@ -220,7 +220,9 @@ def _load_heic(data: bytes, scale: int) -> Loaded:
         image.info["icc_profile"] = icc
 
     def codes() -> NDArray[np.uint16]:
-        # The bits that are not there repeat the highest, so that white is 65,535.
+        # From the picture again, which keeps the memory. The bits that are not there repeat the highest, so that white
+        # is 65,535.
+        codes_HWC = np.asarray(picture)
         codes: NDArray[np.uint16] = codes_HWC << (16 - bits) | codes_HWC >> (2 * bits - 16)
         return codes
 
@@ -257,7 +259,8 @@ def _crop(contents: bytes | None, size: tuple[int, int]) -> tuple[int, int, int,
     if not all(numbers[1::2]):
         return None
     across, down, right_by, down_by = (Fraction(*numbers[place : place + 2]) for place in range(0, 8, 2))
-    left, top = math.floor((size[0] - across) / 2 + right_by), math.floor((size[1] - down) / 2 + down_by)
+    left = math.floor((size[0] - across + 1) / 2 + right_by)
+    top = math.floor((size[1] - down + 1) / 2 + down_by)
     right, bottom = min(left + round(across), size[0]), min(top + round(down), size[1])
     left, top = max(left, 0), max(top, 0)
     return (left, top, right, bottom) if left < right and top < bottom else None
