@@ -58,8 +58,8 @@ class Settings(BaseSettings):
     decode_threads: int = Field(2, ge=1, le=256, description="Threads, or processes, that decode pictures.")
     decoder: Literal["auto", "threads", "processes"] = Field(
         "auto",
-        description="Where pictures are decoded: in `processes` of few rights, which may crash or hang, or in `threads` "
-        "of the service; `auto` takes processes on Linux.",
+        description="Where pictures are decoded: in `processes` of few rights, which may crash or hang, or in "
+        "`threads` of the service; `auto` takes processes on Linux.",
     )
     decoder_memory_bytes: int = Field(
         3 * 2**30,
