@@ -91,7 +91,11 @@ class Settings(BaseSettings):
         description="Bytes of all uploads together that are read or wait to be decoded; more are answered with 429.",
     )
     max_pixels: int = Field(
-        64_000_000, ge=1024, le=178_000_000, description="Largest picture in pixels, checked before decoding."
+        64_000_000,
+        ge=1024,
+        le=2**31,
+        description="Largest number of pixels that decoding a picture may hold, checked before; 422 beyond. A JPEG counts at "
+        "the scale that it is decoded at, a pixel of a HEIC 5/16.",
     )
     max_inflight_pixels: int = Field(
         128_000_000,

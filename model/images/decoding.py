@@ -18,6 +18,9 @@ python_warnings.filterwarnings("ignore", module=r"PIL\.")
 # Pillow also logs tags and values from the file. Its errors are raised as exceptions anyway.
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
+# Pillow's own bound counts the full size, however small a JPEG is decoded; ``Limits`` counts what is held.
+Image.MAX_IMAGE_PIXELS = None
+
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 
