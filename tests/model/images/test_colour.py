@@ -42,13 +42,13 @@ def srgb_code(linear: Light) -> Light:
 
 def in_primaries(to_xyz: Light, linear: Light) -> Light:
     """Light of sRGB in other primaries with the same white."""
-    return (linear @ (np.linalg.inv(to_xyz) @ SRGB_TO_XYZ).T).clip(0, 1)
+    return np.asarray(linear @ (np.linalg.inv(to_xyz) @ SRGB_TO_XYZ).T).clip(0, 1)
 
 
 def pq_code(nits: Light) -> Light:
     """SMPTE ST 2084, equation 5.2."""
     powered = (nits / 10_000) ** 0.1593017578125
-    return ((0.8359375 + 18.8515625 * powered) / (1 + 18.6875 * powered)) ** 78.84375
+    return np.asarray(((0.8359375 + 18.8515625 * powered) / (1 + 18.6875 * powered)) ** 78.84375)
 
 
 def hlg_code(nits: Light) -> Light:
