@@ -53,9 +53,9 @@ def pq_code(nits: Light) -> Light:
 
 def hlg_code(nits: Light) -> Light:
     """ITU-R BT.2100, tables 4 and 5: from the light of a display of 1,000 cd/m² to the signal."""
-    luminance = (nits @ np.array([0.2627, 0.6780, 0.0593])).clip(1e-9)
+    luminance = np.asarray(nits @ np.array([0.2627, 0.6780, 0.0593])).clip(1e-9)
     scene = nits / 1000 * (luminance / 1000)[..., None] ** (1 / 1.2 - 1)
-    scene = scene.clip(1e-9, 1)
+    scene = np.asarray(scene).clip(1e-9, 1)
     return np.where(
         scene <= 1 / 12, np.sqrt(3 * scene), 0.17883277 * np.log((12 * scene - 0.28466892).clip(1e-9)) + 0.55991073
     )
