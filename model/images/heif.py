@@ -259,7 +259,7 @@ def _crop(contents: bytes | None, size: tuple[int, int]) -> tuple[int, int, int,
     if not all(numbers[1::2]):
         return None
     across, down, right_by, down_by = (Fraction(*numbers[place : place + 2]) for place in range(0, 8, 2))
-    left = math.floor((size[0] - across + 1) / 2 + right_by)
+    left = math.floor((size[0] - across) / 2 + right_by)
     top = math.floor((size[1] - down + 1) / 2 + down_by)
     right, bottom = min(left + round(across), size[0]), min(top + round(down), size[1])
     left, top = max(left, 0), max(top, 0)

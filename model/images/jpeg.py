@@ -25,6 +25,8 @@ PIXEL_SECONDS, BLOCK_SECONDS, BYTE_SECONDS = 8e-9, 8e-8, 2e-8
 SEGMENTS = 20_000
 """More segments than any sound file has."""
 _END = b"\xff\xd9"
+_HOLE = bytes(32)
+"""More zeros in a row than the compressed data of a sequential picture hold, but for even areas."""
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """A marker inside compressed data, where 0xFF of data is followed by 0; restart markers and fill bytes are data."""
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
@@ -33,6 +35,7 @@ _TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)})
 _KEPT = _FRAMES | {0xC4, 0xCC, 0xDB, 0xDD, 0xE0, 0xEE}
 """Markers of segments that tell how pixels are decoded."""
 _METADATA = (0xE1, 0xE2)
+_SEQUENTIAL = (0xC0, 0xC1)
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _LOSSLESS = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
 _HARMLESS = (
@@ -54,6 +57,7 @@ class Structure:
         begin: Where the data of the first scan begin.
         end: Where the picture ends: behind the end marker, or where its data end if there is none.
         complete: Whether there is an end marker.
+        even: Whether zeros in the data may stand for an even area.
         header: The segments before the first scan that matter here, and those of the first scan's header.
     """
 
@@ -64,12 +68,17 @@ class Structure:
     begin: int = 0
     end: int = 0
     complete: bool = False
+    even: bool = True
     header: list[bytes] = field(default_factory=lambda: [b"\xff\xd8"])
 
     @property
     def progressive(self) -> bool:
         """Whether all scans must be held until the last has been read."""
         return self.frame in _PROGRESSIVE
+
+    def holed(self, data: bytes) -> bool:
+        """Whether compressed data have a hole, which decodes to some rubbish: often to as much as was there."""
+        return self.frame in _SEQUENTIAL and not self.even and data.find(_HOLE, self.begin, self.end) >= 0
 
     def seconds(self) -> float:
         """Estimated time of decoding, on one processor core."""
@@ -125,6 +134,8 @@ def structure(data: bytes) -> Structure:
             continue
         elif marker not in _TABLES:
             break
+        if marker == 0xC4:
+            found.even &= _zeros_end_blocks(body)
         # EXIF in parts has its orientation in the first; Pillow would put thousands together one by one.
         is_exif = marker == 0xE1 and body.startswith(b"Exif\0\0") and not exif_seen
         if not found.scans and (marker in _KEPT or is_exif or body.startswith(b"ICC_PROFILE\0")):
@@ -141,6 +152,16 @@ def structure(data: bytes) -> Structure:
     if found.complete:
         found.end = at + 2
     return found
+
+
+def _zeros_end_blocks(tables: bytes) -> bool:
+    """Whether in all Huffman tables for AC coefficients the code of zeros alone, the first, ends a block."""
+    at = 0
+    while at + 17 < len(tables):
+        if tables[at] >> 4 and tables[at + 17]:
+            return False
+        at += 17 + sum(tables[at + 1 : at + 17])
+    return True
 
 
 def _read_frame(found: Structure, marker: int, body: bytes) -> None:
@@ -178,7 +199,9 @@ def read(data: bytes) -> Header:
         width, height = found.size
         pixels, damaged = _decode(whole, image.mode, (-(-width // scale), -(-height // scale)), scaled=scale > 1)
         pixels.info = image.info
-        return Loaded(image=pixels, orientation=turn, damaged=damaged or broken or not found.complete)
+        return Loaded(
+            image=pixels, orientation=turn, damaged=damaged or broken or not found.complete or found.holed(data)
+        )
 
     return Header(
         format="JPEG",
@@ -200,7 +223,7 @@ def check(data: bytes) -> bool:
     found = structure(data)
     mode = {1: "L", 4: "CMYK"}.get(len(found.factors), "RGB")
     _, damaged = _decode(data[: found.end] + (b"" if found.complete else _END), mode, found.size, scaled=False)
-    return damaged
+    return damaged or found.holed(data)
 
 
 def _decode(data: bytes, mode: str, size: tuple[int, int], *, scaled: bool) -> tuple[Image.Image, bool]:

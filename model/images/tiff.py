@@ -217,7 +217,8 @@ def read(data: bytes) -> Header:
         if compression in _DEFLATE:
             _check_deflate(data, tags)
         elif compression == _JPEG:
-            damaged |= any([jpeg.check(stream) for stream in _jpegs(data, tags)])  # noqa: C419 - each is to be checked
+            for stream in _jpegs(data, tags):
+                damaged |= jpeg.check(stream)
         loaded = _load(image, data)
         loaded.animated, loaded.sixteen_bit = pages > 1, bits > 8
         loaded.damaged = loaded.damaged or damaged

@@ -42,20 +42,20 @@ def srgb_code(linear: Light) -> Light:
 
 def in_primaries(to_xyz: Light, linear: Light) -> Light:
     """Light of sRGB in other primaries with the same white."""
-    return (linear @ (np.linalg.inv(to_xyz) @ SRGB_TO_XYZ).T).clip(0, 1)
+    return np.asarray(linear @ (np.linalg.inv(to_xyz) @ SRGB_TO_XYZ).T).clip(0, 1)
 
 
 def pq_code(nits: Light) -> Light:
     """SMPTE ST 2084, equation 5.2."""
     powered = (nits / 10_000) ** 0.1593017578125
-    return ((0.8359375 + 18.8515625 * powered) / (1 + 18.6875 * powered)) ** 78.84375
+    return np.asarray(((0.8359375 + 18.8515625 * powered) / (1 + 18.6875 * powered)) ** 78.84375)
 
 
 def hlg_code(nits: Light) -> Light:
     """ITU-R BT.2100, tables 4 and 5: from the light of a display of 1,000 cd/m² to the signal."""
-    luminance = (nits @ np.array([0.2627, 0.6780, 0.0593])).clip(1e-9)
+    luminance = np.asarray(nits @ np.array([0.2627, 0.6780, 0.0593])).clip(1e-9)
     scene = nits / 1000 * (luminance / 1000)[..., None] ** (1 / 1.2 - 1)
-    scene = scene.clip(1e-9, 1)
+    scene = np.asarray(scene).clip(1e-9, 1)
     return np.where(
         scene <= 1 / 12, np.sqrt(3 * scene), 0.17883277 * np.log((12 * scene - 0.28466892).clip(1e-9)) + 0.55991073
     )

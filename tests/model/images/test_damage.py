@@ -44,6 +44,20 @@ def test_a_jpeg_that_was_cut_and_given_an_end_is_truncated(mode: str, options: d
         decode(data[: int(len(data) * share)] + EOI)
 
 
+@settings(max_examples=100, derandomize=True, deadline=None, database=None)
+@given(st.floats(0.15, 0.9), st.integers(40, 900), st.sampled_from([75, 90]), st.sampled_from(["RGB", "L", "CMYK"]))
+def test_no_hole_in_a_sequential_jpeg_is_scored_silently(share: float, size: int, quality: int, mode: str) -> None:
+    assert is_told(hole(encode(COFFEE.convert(mode), quality=quality), share, size))
+
+
+@pytest.mark.parametrize("options", [{}, {"optimize": True}, {"progressive": True}, {"quality": 30}], ids=str)
+def test_even_areas_of_a_jpeg_are_no_holes(options: dict[str, Any]) -> None:
+    bordered = Image.new("RGB", (600, 400), "black")
+    bordered.paste(COFFEE, (100, 50))
+    for image in (bordered, bordered.convert("L"), Image.new("RGB", (600, 400), "white"), Image.new("L", (600, 400))):
+        assert ImageWarning.DAMAGED_DATA_IGNORED not in decode(encode(image, **options)).facts.warnings
+
+
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.8])
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 4}], ids=str)
 def test_a_jpeg_with_a_hole_is_not_scored_silently(options: dict[str, Any], share: float) -> None:
@@ -122,7 +136,7 @@ def test_png_without_its_last_chunk_is_scored_with_a_warning() -> None:
         decode(data[:-40])
 
 
-@pytest.mark.parametrize("share", [0.2, 0.3, 0.45, 0.6, 0.7])
+@pytest.mark.parametrize("share", [0.2, 0.3, 0.45, 0.6, 0.7, 0.9])
 def test_tiff_with_a_hole_in_a_jpeg_is_not_scored_silently(share: float) -> None:
     assert is_told(hole(encode(COFFEE, "TIFF", compression="jpeg"), share))
 
