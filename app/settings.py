@@ -94,8 +94,8 @@ class Settings(BaseSettings):
         64_000_000,
         ge=1024,
         le=2**31,
-        description="Largest number of pixels that decoding a picture may hold, checked before; 422 beyond. A JPEG counts at "
-        "the scale that it is decoded at, a pixel of a HEIC 5/16.",
+        description="Largest number of pixels that decoding a picture may hold, checked before; 422 beyond. A JPEG "
+        "counts at the scale that it is decoded at, a pixel of a HEIC 5/16.",
     )
     max_inflight_pixels: int = Field(
         128_000_000,

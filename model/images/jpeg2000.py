@@ -33,7 +33,7 @@ def read(data: bytes) -> Header:
         start, stop = stream.inside, stream.stop
     try:
         size, seconds, bits = _main_header(data, start)
-    except struct.error as error:
+    except (struct.error, IndexError) as error:
         raise TruncatedImage(TRUNCATED) from error
     complete = data[start:stop].rstrip(b"\0").endswith(_END)
 
@@ -42,6 +42,9 @@ def read(data: bytes) -> Header:
             raise TruncatedImage(TRUNCATED)
         with undecodable("the picture's JPEG 2000 data cannot be decoded"):
             image = Image.open(io.BytesIO(data), formats=("JPEG2000",))
+            if image.size != size:
+                # The container tells another size than the codestream, and is what memory would be taken for.
+                raise UndecodableImage("the picture's header cannot be read")
             image.load()
         turn, broken = exif.orientation(image)
         return Loaded(image=image, orientation=turn, sixteen_bit=bits > 8, damaged=broken)
