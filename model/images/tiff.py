@@ -127,7 +127,7 @@ def _directory(data: bytes, layout: _Layout, at: int, most: int = VALUES) -> tup
     tags: Tags = {}
     for index in range(count):
         tag, type_, number, inline = layout.entry.unpack_from(data, at + index * layout.entry.size)
-        if tag not in _WANTED or type_ not in _TYPES:
+        if tag not in _WANTED or type_ not in _TYPES or not number:
             continue
         place = inline
         kind, size = _TYPES[type_], struct.calcsize(layout.order + _TYPES[type_])
