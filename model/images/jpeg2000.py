@@ -57,10 +57,10 @@ def _main_header(data: bytes, at: int) -> tuple[tuple[int, int], float, int]:
     if data[at : at + 4] != SIGNATURES[0]:
         raise UndecodableImage("the picture's header cannot be read")
     right, bottom, left, top, tile_width, tile_height = struct.unpack_from(">6I", data, at + 8)
-    (components,) = struct.unpack_from(">H", data, at + 40)
+    components, precision = struct.unpack_from(">HB", data, at + 40)
     if not (right > left and bottom > top and tile_width and tile_height and components):
         raise UndecodableImage("the picture's header cannot be read")
-    bits = (data[at + 42] & 127) + 1
+    bits = (precision & 127) + 1
     width, height = right - left, bottom - top
     tiles = math.ceil(right / tile_width) * math.ceil(bottom / tile_height)
     packets = 0

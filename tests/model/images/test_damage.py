@@ -1,5 +1,6 @@
 """Damaged pictures are refused, or scored with a warning; never silently."""
 
+import contextlib
 import io
 import struct
 from typing import Any
@@ -223,3 +224,23 @@ def test_pillow_still_reads_what_is_called_sound() -> None:
         if name not in ("HEIC", "JXL", "JPEG XL box", "HEIC grid"):
             with Image.open(io.BytesIO(data)) as image:
                 image.load()
+
+
+@pytest.mark.parametrize("name", sorted(SOUND))
+def test_every_beginning_is_refused(name: str) -> None:
+    data, _ = SOUND[name]
+    for length in range(2, min(len(data) // 3, 300)):
+        with pytest.raises(images.ImageError):
+            decode(data[:length])
+
+
+@pytest.mark.parametrize("tag", [256, 257, 258, 259, 262, 273, 277, 279, 339])
+@pytest.mark.parametrize("count", [0, 2**32 - 1])
+def test_tiff_tags_of_no_or_too_many_values_end_in_documented_errors(tag: int, count: int) -> None:
+    data = bytearray(sample("TIFF"))
+    at = struct.unpack_from("<I", data, 4)[0] + 2
+    for entry in range(at, at + 12 * data[at - 2], 12):
+        if struct.unpack_from("<H", data, entry)[0] == tag:
+            struct.pack_into("<I", data, entry + 4, count)
+    with contextlib.suppress(images.ImageError):
+        decode(bytes(data))
