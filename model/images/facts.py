@@ -60,16 +60,17 @@ class Limits:
             ImageSizeError: They are outside the limits.
         """
         width, height = size
+        # The pixels last: the other two are the same at whatever scale a picture is decoded.
+        if min(size) < self.min_side:
+            raise TooSmall(f"{width}x{height} pixels: both sides need at least {self.min_side}")
+        if max(size) > self.max_aspect * min(size):
+            raise AspectTooExtreme(f"{width}x{height} pixels: one side is over {self.max_aspect:g} times the other")
         if (width * height if held is None else held) > self.max_pixels:
             raise TooManyPixels(
                 f"{width}x{height} pixels are more than the limit of {self.max_pixels:,}"
                 if held in (None, width * height)
                 else f"{width}x{height} pixels take the memory of {held:,}, more than the limit of {self.max_pixels:,}"
             )
-        if min(size) < self.min_side:
-            raise TooSmall(f"{width}x{height} pixels: both sides need at least {self.min_side}")
-        if max(size) > self.max_aspect * min(size):
-            raise AspectTooExtreme(f"{width}x{height} pixels: one side is over {self.max_aspect:g} times the other")
 
     def check_work(self, seconds: float) -> None:
         """Check how many seconds of one processor core decoding is estimated to take.

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -90,7 +91,15 @@ if __name__ == "__main__":
     from model.inference import autotune
     from model.scorer import Scorer
 
-    killed = Brightness(int(sys.argv.pop(1)), lambda: os.kill(os.getpid(), signal.SIGKILL))
+    after, awaited = int(sys.argv.pop(1)), sys.argv.pop(1)
+
+    def kill() -> None:
+        # Files are written beside the scoring.
+        while awaited and not list(Path().glob(awaited)):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    killed = Brightness(after, kill)
     killed.engine.calibrated = True
     Scorer.load = lambda *_, **__: killed  # type: ignore[method-assign,assignment]
     autotune.autotune = lambda *_, **__: None  # type: ignore[assignment]

@@ -27,7 +27,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_killed_run_goes_on(photos: Path, score: Score) -> None:
     """The same picture twice is two rows, before and after."""
     arguments = [photos, photos / "01.png", photos / "09.png", "-o", "scores.csv", "--html", "report.html"]
-    command = [sys.executable, "-W", "ignore", "-m", brightness.__name__, "6", "score", *map(str, arguments)]
+    command = [sys.executable, "-W", "ignore", "-m", brightness.__name__, "6", "", "score", *map(str, arguments)]
     killed = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL
     assert sorted(path.name for path in Path().iterdir()) == ["photos", "scores.csv.part"]

@@ -66,4 +66,6 @@ def test_damaged_jpegs_end_alike_at_any_scale() -> None:
     ends = {end(data, None) for _, data in map(damaged, jpegs)}
     assert {images.TruncatedImage, images.UndecodableImage} < ends
     for _, data in map(damaged, jpegs):
-        assert end(data, None) == end(data, 50) == end(data, 1)
+        # What is too large in full may not be at a smaller scale.
+        full = end(data, None)
+        assert full is images.TooManyPixels or full == end(data, 50) == end(data, 1)

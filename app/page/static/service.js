@@ -115,8 +115,8 @@ function isBusy({ status, code }) {
 
 async function told(response) {
   try {
-    const { code, title } = await response.json();
-    return { code, title };
+    const { code, title, detail } = await response.json();
+    return { code, title, detail };
   } catch {
     return {}; // Something between here and the service has answered.
   }
