@@ -11,7 +11,7 @@ from model.images.errors import TRUNCATED, TooMuchWork, TruncatedImage, Undecoda
 from model.images.facts import Header, Loaded
 
 SIGNATURES = (b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n")
-SAMPLE_SECONDS, PACKET_SECONDS, TILE_SECONDS = 9e-8, 1e-6, 1e-4
+SAMPLE_SECONDS, PACKET_SECONDS, TILE_SECONDS = 4e-8, 1e-6, 1e-4
 """Work for a sample, for a packet and for a tile, on one processor core."""
 SEGMENTS = 20_000
 """More segments than any sound main header has."""

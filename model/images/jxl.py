@@ -12,7 +12,7 @@ from model.images.errors import TRUNCATED, TruncatedImage, UndecodableImage, Uns
 from model.images.facts import Header, Loaded
 
 SIGNATURES = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
-PIXEL_SECONDS = 2e-7
+PIXEL_SECONDS = 1e-7
 """Work for a pixel, on one processor core."""
 _RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 _ALPHA, _SRGB_CURVE = 0, 13
