@@ -2,9 +2,12 @@
 
 One process has imported everything and waits at a socket. The two commands are small scripts that hand it their
 arguments, folder, environment and open files; it forks, and the fork does what the command would have done. So tests
-run commands as users do, in shell scripts with pipes and redirections too, and each costs what it computes.
+run commands as users do, in shell scripts with pipes and redirections too, and each costs what it computes. Signals go
+through, and a script ends as its fork does, by a signal too.
 """
 
+import atexit
+import gc
 import json
 import os
 import runpy
@@ -15,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NoReturn
@@ -22,14 +26,20 @@ from typing import NoReturn
 from tests.conftest import ROOT
 
 _ASK = """#!{python} -IS
-import json, os, socket, sys
+import json, os, signal, socket, sys
 asked = socket.socket(socket.AF_UNIX)
 asked.connect({address!r})
 what = json.dumps([{command!r}, sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
 socket.send_fds(asked, [len(what).to_bytes(4, "big")], [0, 1, 2])
 asked.sendall(what)
-status = asked.recv(1)
-sys.exit(status[0] if status else 255)
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda number, _: asked.sendall(bytes([number])))
+status = int.from_bytes(asked.recv(2) or b"\\0\\xff", "big", signed=True)
+if status < 0:
+    if -status in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(-status, signal.SIG_DFL)
+    os.kill(os.getpid(), -status)
+sys.exit(status)
 """
 
 
@@ -43,12 +53,12 @@ def smart_iqa(*arguments: object, cwd: Path | None = None) -> "subprocess.Comple
 
 def folder() -> Path:
     """Folder of the two commands, for the PATH."""
-    return _started()[0]
+    return _started()
 
 
 @cache
-def _started() -> tuple[Path, "subprocess.Popen[bytes]"]:
-    """Start the process behind the commands. It ends with this one, which holds its standard input."""
+def _started() -> Path:
+    """Start the process behind the commands."""
     # Names of sockets are short.
     made = Path(tempfile.mkdtemp(prefix="iqa"))
     address = str(made / "s")
@@ -69,15 +79,21 @@ def _started() -> tuple[Path, "subprocess.Popen[bytes]"]:
         env=environment,
         cwd=ROOT,
     )
+    # It ends with its standard input, at the latest when this process does.
+    atexit.register(process.communicate)
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
-    return made, process
+    return made
 
 
 def wait(address: str) -> NoReturn:
     """Do what is asked for at a socket, each in a process of its own."""
+    # A collector need not look through what all of them have: not while it is imported, and not in a fork, where each
+    # page that it touches is copied.
+    gc.disable()
     import training.figures.report
     import training.trainer  # noqa: F401
+    from app import main, server  # noqa: F401
     from model import scorer  # noqa: F401
     from model.inference import engine
 
@@ -86,6 +102,8 @@ def wait(address: str) -> NoReturn:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen(16)
+        gc.freeze()
+        gc.enable()
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         # Children are reaped by the kernel.
@@ -95,19 +113,44 @@ def wait(address: str) -> NoReturn:
             asker, _ = listener.accept()
             if os.fork() == 0:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                asker.sendall(bytes([_answer(asker)]))
+                listener.close()
+                _watch(asker)
                 os._exit(0)
             asker.close()
     shutil.rmtree(Path(address).parent)
-    sys.exit()
+    os._exit(0)
 
 
-def _answer(asker: socket.socket) -> int:
+def _watch(asker: socket.socket) -> None:
+    """Do what is asked for in a process of its own; pass on to it what signals come, and to the asker how it ended."""
     length, files, _, _ = socket.recv_fds(asker, 4, 3)
     what = b""
     while len(what) < int.from_bytes(length, "big"):
         what += asker.recv(65536)
-    command, arguments, cwd, environment = json.loads(what)
+    awake, wake = socket.socketpair()
+    wake.setblocking(False)
+    signal.set_wakeup_fd(wake.fileno())
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    child = os.fork()
+    if child == 0:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os._exit(_answer(files, *json.loads(what)))
+    for file in files:
+        os.close(file)
+    while asker in select.select([asker, awake], [], [])[0]:
+        # An asker that is gone has been killed.
+        numbers = asker.recv(16) or bytes([signal.SIGKILL])
+        for number in numbers:
+            os.kill(child, number)
+        if signal.SIGKILL in numbers:
+            break
+    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with suppress(BrokenPipeError):
+        asker.sendall(ended.to_bytes(2, "big", signed=True))
+
+
+def _answer(files: list[int], command: str, arguments: list[str], cwd: str, environment: dict[str, str]) -> int:
     for place, file in enumerate(files):
         os.dup2(file, place)
         os.close(file)
@@ -119,7 +162,12 @@ def _answer(asker: socket.socket) -> int:
     try:
         if command == "python":
             sys.path.insert(0, cwd)
-            runpy.run_path(arguments[0], run_name="__main__")
+            if arguments[0] == "-c":
+                sys.argv = ["-c", *arguments[2:]]
+                exec(arguments[1], {"__name__": "__main__"})
+            else:
+                sys.argv = arguments
+                runpy.run_path(arguments[0], run_name="__main__")
         else:
             _smart_iqa()
         status = 0

@@ -1,28 +1,43 @@
-"""Pictures and a checkpoint that the tests make for themselves."""
+"""Pictures and a checkpoint that the tests make for themselves.
+
+torch is imported only by what needs it: a process that hands tests to others reads this file too.
+"""
 
 import dataclasses
+import gc
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from model import checkpoint, golden
 from model.contract import Contract, Scale
-from model.inference import engine
-from model.networks import registry
-from model.networks.smart import SmartIQA
 from model.options import DEFAULT_CHECKPOINT
-from model.scorer import Scorer
+
+if TYPE_CHECKING:
+    from model.scorer import Scorer
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.jpg"))
 
-ALL_BATCH_SHAPES = engine.CANDIDATE_SHAPES["crops", "cpu"]
+
+def pytest_configure() -> None:
+    # What imports and collection make stays to the end; looking through it for garbage again and again takes a fifth
+    # of their time.
+    gc.disable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()
 
 
 def photo(width: int = 320, height: int = 240, seed: int = 0) -> Image.Image:
@@ -55,18 +70,23 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _two_batch_shapes() -> Iterator[None]:
+def _two_batch_shapes() -> Iterator[tuple[int, ...]]:
     """Of five batch shapes that every start tries out two are enough for most tests: a score is the same at all."""
+    from model.inference import engine
+
+    usual = engine.CANDIDATE_SHAPES["crops", "cpu"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(engine.CANDIDATE_SHAPES, ("crops", "cpu"), (4, 8))
-        yield
+        yield usual
 
 
 @pytest.fixture(scope="module")
-def all_batch_shapes() -> Iterator[None]:
+def all_batch_shapes(_two_batch_shapes: tuple[int, ...]) -> Iterator[None]:
     """For tests of the shapes themselves."""
+    from model.inference import engine
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(engine.CANDIDATE_SHAPES, ("crops", "cpu"), ALL_BATCH_SHAPES)
+        patch.setitem(engine.CANDIDATE_SHAPES, ("crops", "cpu"), _two_batch_shapes)
         yield
 
 
@@ -81,6 +101,9 @@ def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory, contract: Contra
 @pytest.fixture(scope="session")
 def sixteen_crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained checkpoint whose score is made of so many crops that ``auto`` can do with fewer. Not to be changed."""
+    from model import checkpoint, golden
+    from model.scorer import Scorer
+
     folder = tmp_path_factory.mktemp("sixteen") / "sixteen"
     loaded = checkpoint.load(DEFAULT_CHECKPOINT)
     contract = dataclasses.replace(loaded.contract, width=512, height=512, crop_size=224, crops=16)
@@ -90,13 +113,22 @@ def sixteen_crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def scorer(checkpoint_folder: Path) -> Scorer:
+def scorer(checkpoint_folder: Path) -> "Scorer":
+    from model.scorer import Scorer
+
     return Scorer.load(checkpoint_folder, device="cpu", precision="fp32")
 
 
 def save_random(
     folder: Path, contract: Contract, *, network: str = "smart-mobile", seed: int = 0, name: str = ""
 ) -> None:
+    import torch
+
+    from model import checkpoint, golden
+    from model.networks import registry
+    from model.networks.smart import SmartIQA
+    from model.scorer import Scorer
+
     torch.manual_seed(seed)
     made = registry.build(network)
     # Random heads answer far outside any scale; this one answers inside it.

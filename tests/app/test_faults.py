@@ -206,10 +206,10 @@ def test_a_key_that_asks_for_too_much(load: Any, jpeg: bytes) -> None:
 def test_a_lost_device_ends_the_process(tmp_path: Path) -> None:
     """The real command, with an engine that breaks its device at the third batch."""
     import subprocess
-    import sys
 
     import httpx2
 
+    from tests import commands
     from tests.e2e.conftest import free_port
 
     port = free_port()
@@ -240,7 +240,7 @@ from cli.main import main
 main()
 """
     with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-c", program], stderr=log)
+        process = subprocess.Popen([commands.folder() / "python", "-c", program], stderr=log)
     try:
         url = f"http://127.0.0.1:{port}"
         for _ in range(600):

@@ -6,7 +6,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -97,8 +96,7 @@ def _run(block: Block, text: str, folder: Path, environment: dict[str, str]) -> 
 def _serve(block: Block, folder: Path, log: Path) -> Any:
     words = shlex.split(block.text)
     assert words[:2] == ["smart-iqa", "serve"], str(block)
-    start = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from cli.main import main; main()"
-    return running(log, cwd=folder, program=(sys.executable, "-c", start), arguments=words[2:], device="cpu")
+    return running(log, cwd=folder, arguments=words[2:], device="cpu")
 
 
 def _compare(block: Block, shown: Any, real: Any) -> None:

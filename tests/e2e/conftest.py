@@ -16,11 +16,13 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests import commands
+
 MAIN = "from cli.main import main; main()"
-PROGRAM = (sys.executable, "-c", MAIN)
 TWO_SHAPES = "from model.inference import engine; engine.CANDIDATE_SHAPES['crops', 'cpu'] = (4, 8)"
-QUICK_PROGRAM = (sys.executable, "-c", f"{TWO_SHAPES}; {MAIN}")
-"""Starts sooner: it tries out two batch shapes and not all; a score is the same at each."""
+PROGRAM = (sys.executable, "-c", f"{TWO_SHAPES}; {MAIN}")
+"""A service that shares nothing with other processes. It tries out two batch shapes and not all; a score is the same at
+each."""
 
 
 def free_port() -> int:
@@ -37,7 +39,7 @@ class Service:
         self,
         log: Path,
         *,
-        program: Sequence[str] = QUICK_PROGRAM,
+        program: Sequence[str] = (),
         arguments: Sequence[str] = (),
         cwd: Path | None = None,
         **settings: object,
@@ -47,6 +49,8 @@ class Service:
         # Without the cache: every request is to reach the device.
         settings = {"cache_crops": 0, **settings}
         variables = {f"SMARTIQA_{name.upper()}": str(value) for name, value in settings.items()}
+        # A fork of a process that has imported everything: imports are the longer half of a start.
+        program = program or (str(commands.folder() / "python"), "-c", MAIN)
         command = [*program, "serve", "--port", str(self.port), *arguments]
         with log.open("wb") as stderr:
             environment = {**os.environ, **variables}

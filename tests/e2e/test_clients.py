@@ -23,7 +23,7 @@ import pytest
 
 from app.http import keys
 from tests.conftest import encode, photo
-from tests.e2e.conftest import Service, running
+from tests.e2e.conftest import PROGRAM, Service, running
 
 BOUND = 20.0
 """Whatever is to be cut is cut before that; the settings say a few seconds."""
@@ -55,7 +55,8 @@ def service(tmp_path_factory: pytest.TempPathFactory, checkpoint_folder: Path) -
         "max_connections": CONNECTIONS,
         "log_format": "json",
     }
-    with running(log, **settings) as service:
+    # Its open files are counted, so its process is not to be that of another one.
+    with running(log, program=PROGRAM, **settings) as service:
         yield service
         # Someone is still in the middle of something.
         with socket.create_connection(("127.0.0.1", service.port)) as client:

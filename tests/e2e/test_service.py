@@ -15,7 +15,7 @@ from PIL import Image, ImageFilter
 from model.scorer import Scorer
 from tests.commands import smart_iqa
 from tests.conftest import EXAMPLES, encode, photo
-from tests.e2e.conftest import PROGRAM, Launch, Service
+from tests.e2e.conftest import Launch, Service
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,8 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def service(launch: Launch, log: Path) -> Iterator[Service]:
-    """The service as it comes, but for a queue that can be filled."""
-    with launch(log, program=PROGRAM, max_queue_crops=128) as service:
+    """With a queue that can be filled."""
+    with launch(log, max_queue_crops=128) as service:
         yield service
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Launch, Service, running
+from tests.e2e.conftest import PROGRAM, Launch, Service, running
 
 
 @contextmanager
@@ -48,6 +48,6 @@ def launch() -> Launch:
     """Starts services that Ray serves."""
 
     def by_ray(log: Path, **options: Any) -> AbstractContextManager[Service]:
-        return running(log, arguments=("--ray",), **options)
+        return running(log, program=PROGRAM, arguments=("--ray",), **options)
 
     return by_ray
