@@ -27,6 +27,9 @@ QUICK := tests/test_architecture.py tests/docs/test_architecture_page.py \
 	$(addprefix tests/training/test_,losses.py recipe.py splits.py datasets.py cross_validation.py) \
 	tests/client/test_answers.py tests/client/test_retries.py
 
+# Modules are compiled once, not again in each of the many processes of the tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: serve test quick check coverage bench fuzz chaos mutants openapi docs wheel dashboard prometheusrule
 serve: $(VENV)/serve.stamp
 	$(BIN)/smart-iqa serve

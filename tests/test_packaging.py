@@ -14,7 +14,7 @@ import pytest
 
 from model.scorer import Scorer
 from tests.conftest import EXAMPLES, ROOT, encode, photo
-from tests.e2e.conftest import TWO_SHAPES, running
+from tests.e2e.conftest import running
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 # An editable installation puts the repository on the path of every process; here it has to be out of reach.
@@ -65,8 +65,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(installed: Path, *arguments: object, program: str = ALONE) -> list[str]:
-    return [sys.executable, "-c", program, str(installed), str(ROOT), *map(str, arguments)]
+def command(installed: Path, *arguments: object) -> list[str]:
+    return [sys.executable, "-c", ALONE, str(installed), str(ROOT), *map(str, arguments)]
 
 
 def smart_iqa(installed: Path, cwd: Path, *arguments: object) -> "subprocess.CompletedProcess[str]":
@@ -111,9 +111,7 @@ def test_it_scores_and_tells_its_version(installed: Path, tmp_path: Path) -> Non
 
 
 def test_it_serves(installed: Path, tmp_path: Path) -> None:
-    # Scoring above has tried out all batch shapes.
-    program = ALONE.replace("from cli.main", f"{TWO_SHAPES}\nfrom cli.main")
-    with running(tmp_path / "log", program=command(installed, program=program), cwd=tmp_path) as service:
+    with running(tmp_path / "log", program=command(installed), cwd=tmp_path) as service:
         assert 0 <= service.post(EXAMPLES[0].read_bytes()).json()["score"] <= 100
         described = httpx2.get(f"{service.url}/openapi.json").json()
         assert described["info"]["version"] == PROJECT["version"]

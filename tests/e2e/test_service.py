@@ -25,7 +25,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def service(launch: Launch, log: Path) -> Iterator[Service]:
-    """The service as it comes, but for a queue that can be filled."""
+    """With a queue that can be filled; pictures are decoded as by default."""
     with launch(log, max_queue_crops=128, decoder="auto") as service:
         yield service
 
