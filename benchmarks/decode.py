@@ -47,14 +47,16 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=24, help="photos of it to use, evenly spread over their names")
     arguments = parser.parse_args()
     scorer = Scorer.load(device="cpu", precision="fp32")
-    contract = scorer.checkpoint.contract
+    # Whatever the contract says, the ways compare decoding in full with others.
+    looks = scorer.checkpoint.contract
+    contract = replace(looks, decoding="full")
     found, missing = ways()
     pictures = dict(drawn())
     report = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Pillow {PIL.__version__}",
         "contract": contract.id,
         "missing": missing,
-        "checks": {name: checks(data, contract, arguments.rounds) for name, data in checked()},
+        "checks": {name: checks(data, looks, arguments.rounds) for name, data in checked()},
         "stages": {name: stages(data, contract, arguments.rounds) for name, data in pictures.items()},
         "ways": {name: compare(data, contract, found, arguments.rounds) for name, data in pictures.items()},
         "points": points(scorer, found, arguments.photos, arguments.count),
