@@ -35,6 +35,7 @@ _OTHERS: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", "this is a ZIP archive; unpack it and send the pictures in it"),
     (b"\x1f\x8b", "this is a gzip file; unpack it and send the pictures in it"),
     (b"\x1aE\xdf\xa3", "this is a video; send a frame of it as a JPEG or PNG"),
+    (b"<?xml", "this is XML, perhaps an SVG drawing; save it as a PNG and send that"),
     (b"<svg", "this is an SVG drawing; save it as a PNG and send that"),
     (b"<!DOCTYPE", "this is a web page, not a picture; look at what the address answers"),
     (b"<html", "this is a web page, not a picture; look at what the address answers"),

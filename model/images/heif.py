@@ -224,9 +224,24 @@ def _load_heic(data: bytes, scale: int) -> Loaded:
         # is 65,535.
         codes_HWC = np.asarray(picture)
         codes: NDArray[np.uint16] = codes_HWC << (16 - bits) | codes_HWC >> (2 * bits - 16)
-        return codes
+        return codes if scale == 1 else _means(codes, scale)
 
-    return Loaded(image=image, codes=codes if bits > 8 and scale == 1 and mode[:3] == "RGB" else None)
+    return Loaded(image=image, codes=codes if bits > 8 and mode[:3] == "RGB" else None)
+
+
+def _means(codes_HWC: NDArray[np.uint16], scale: int) -> NDArray[np.uint16]:
+    """The mean of each square of pixels, of all 16 bits; a strip at a time, to bound the memory."""
+    height, width = codes_HWC.shape[:2]
+    lefts = np.arange(0, width, scale)
+    widths = np.diff(lefts, append=width)[:, None]
+    strips = []
+    for top in range(0, height, _STRIP):
+        rows_HWC = codes_HWC[top : top + _STRIP].astype(np.uint32)
+        tops = np.arange(0, len(rows_HWC), scale)
+        counts = np.diff(tops, append=len(rows_HWC))[:, None, None] * widths
+        sums = np.add.reduceat(np.add.reduceat(rows_HWC, tops, axis=0), lefts, axis=1)
+        strips.append(((sums + counts // 2) // counts).astype(np.uint16))
+    return np.concatenate(strips)
 
 
 def _reduced(pixels_HWC: NDArray[np.generic], mode: str, scale: int) -> Image.Image:

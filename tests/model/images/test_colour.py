@@ -1,10 +1,12 @@
 """Colour that is told by numbers: what is shown is computed here from the formulas of the standards."""
 
+import io
 import struct
 import zlib
 from collections.abc import Callable
 
 import numpy as np
+import pi_heif
 import pytest
 import pyvips
 from numpy.typing import NDArray
@@ -216,6 +218,16 @@ def test_ten_bits_of_a_heic_are_all_used_for_colour() -> None:
     # Again and again, while other pictures take the memory that is free.
     for _ in range(10):
         assert np.array_equal(np.asarray(decode(data).image), got)
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_ten_bits_of_a_heic_are_all_used_at_smaller_scales_too(scale: int) -> None:
+    data = heif.single([heif.nclx(1, 8)], source=heif.plain("deep"))
+    ten_HWC = np.asarray(pi_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False, hdr_to_16bit=False)[0])
+    height, width, _ = ten_HWC.shape
+    means_HWC = ten_HWC.reshape(height // scale, scale, width // scale, scale, 3).mean(axis=(1, 3)) / 1023
+    got_HWC = np.asarray(decode(data, enough=lambda *_: (width // scale, height // scale)).image).astype(float)
+    assert np.abs(got_HWC - shown(means_HWC)).max() <= 1
 
 
 def test_a_colour_photo_with_a_profile_for_grey_keeps_its_colours() -> None:
