@@ -223,7 +223,9 @@ def test_ten_bits_of_a_heic_are_all_used_for_colour() -> None:
 @pytest.mark.parametrize("scale", [2, 4, 8])
 def test_ten_bits_of_a_heic_are_all_used_at_smaller_scales_too(scale: int) -> None:
     data = heif.single([heif.nclx(1, 8)], source=heif.plain("deep"))
-    ten_HWC = np.asarray(pi_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False, hdr_to_16bit=False)[0])
+    # The array of a picture is a view of memory that the picture, not the array, keeps.
+    picture = pi_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False, hdr_to_16bit=False)[0]
+    ten_HWC = np.array(picture)
     height, width, _ = ten_HWC.shape
     means_HWC = ten_HWC.reshape(height // scale, scale, width // scale, scale, 3).mean(axis=(1, 3)) / 1023
     got_HWC = np.asarray(decode(data, enough=lambda *_: (width // scale, height // scale)).image).astype(float)
