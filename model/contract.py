@@ -11,19 +11,22 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model import images, token_shapes
+from model import details, images, token_shapes
+from model.defects import DEFECTS
 from model.domain import Domain
 from model.grid import grid
 from model.images import ImageWarning, Picture
+from model.images.facts import Box
+from model.interval import Interval
 
 VERSION = 1
-LATER_FIELDS = ("decoding", "zooms", "grades", "percentiles", "domain")
+LATER_FIELDS = ("decoding", "zooms", "grades", "percentiles", "domain", "shapes", "defects", "interval")
 """Fields that were added to version 1 later. They are neither written nor hashed while they have their defaults: older
 contracts keep their ids, and older releases refuse only the contracts that they would misread."""
 SCALED_MARGIN = 2
@@ -39,8 +42,10 @@ EXTREME_ASPECT = 3.0
 
 Items = NDArray[np.uint8] | NDArray[np.float32]
 """Work items, the inputs of a network: crops (N, size, size, 3) uint8, or tokens (N, T, 3075) float32."""
-Box = tuple[int, int, int, int]
-"""Left, top, right, bottom in pixels; right and bottom are exclusive."""
+CLOSE_FROM = 1.5
+"""A ``whole`` picture is also looked at closely if its whole view has sides this many times shorter."""
+CLOSE_PIXELS = 32_000_000
+"""Most pixels that are decoded for that. A larger JPEG or HEIC is decoded at a half or a quarter of its sides."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,14 +76,42 @@ class Views:
     """The work items of one picture.
 
     Attributes:
-        items: (N, size, size, 3) uint8 RGB crops, or (1, T, 3075) float32 tokens of the whole picture.
-        boxes: Box of each item in the upright picture, in pixels of that picture.
+        items: (N, size, size, 3) uint8 RGB crops; or of the whole picture, (1, height, width, 3) uint8 RGB or
+            (1, T, 3075) float32 tokens.
+        boxes: Box of each item in the upright picture, in pixels of that picture: of ``items``, then of ``details``.
         warnings: Warnings about the picture: enlarged, of extreme aspect, or outside the domain.
+        details: (N, size, size, 3) uint8 RGB crops of the picture at full size; None if there are none.
     """
 
     items: Items
     boxes: tuple[Box, ...]
     warnings: tuple[ImageWarning, ...]
+    details: NDArray[np.uint8] | None = None
+
+
+class Details(NamedTuple):
+    """What a close look at a picture gives: crops (N, size, size, 3) uint8 RGB, and their boxes as in ``Views``."""
+
+    crops_NHWC: NDArray[np.uint8]
+    boxes: tuple[Box, ...]
+
+
+class Columns(NamedTuple):
+    """What the rows of N items hold; parts that a network does not give have no columns.
+
+    Attributes:
+        raw_N: Raw scores, on the scale of the training labels.
+        stage_weights_NS: Weights of the four stages.
+        interval_NK: What ``Interval.around`` reads.
+        probabilities_ND: Probability of each of the contract's defects, 0 to 1.
+        severities_ND: Severity of each, 0 to 1.
+    """
+
+    raw_N: NDArray[np.float64]
+    stage_weights_NS: NDArray[np.float64]
+    interval_NK: NDArray[np.float64]
+    probabilities_ND: NDArray[np.float64]
+    severities_ND: NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +123,12 @@ class Contract:
     """
 
     version: int = VERSION
-    view: Literal["crops", "tokens"] = "crops"
-    """``crops`` cuts squares, ``tokens`` cuts patches of the whole picture at several scales (``model/tokens.py``)."""
+    view: Literal["crops", "tokens", "whole"] = "crops"
+    """``crops`` cuts squares, ``tokens`` cuts patches of the whole picture at several scales (``model/tokens.py``),
+    ``whole`` resizes the picture to one of ``shapes`` and cuts squares at full size from large ones
+    (``model/details.py``)."""
+    shapes: tuple[tuple[int, int], ...] = ()
+    """For ``whole``: widths and heights that pictures are resized to, each to that of the nearest aspect ratio."""
     longer_sides: tuple[int, ...] = ()
     """For ``tokens``: longer sides of the small copies beside the full-size picture, in pixels."""
     kernel: token_shapes.Kernel = "bicubic"
@@ -122,18 +159,26 @@ class Contract:
     """Percentiles 0, 5, .. 100 of the scores of the training photos; empty if unknown."""
     domain: Domain | None = None
     """Distribution of the training photos; pictures outside it get a warning. None if unknown."""
+    defects: tuple[str, ...] = ()
+    """Names of the defects that the network finds, in the order of its outputs; empty if it finds none."""
+    interval: Interval | None = None
+    """How the network's widths become an interval around the score; None if it gives none."""
 
     def __post_init__(self) -> None:
         if self.resize not in ("fit", "exact", "none"):
             raise ValueError(f"contract: unknown resize rule {self.resize!r}")
         if self.decoding not in ("full", "scaled"):
             raise ValueError(f"contract: unknown decoding {self.decoding!r}")
-        if self.view not in ("crops", "tokens"):
+        if self.view not in ("crops", "tokens", "whole"):
             raise ValueError(f"contract: unknown view {self.view!r}")
         if self.kernel not in ("bicubic", "gaussian"):
             raise ValueError(f"contract: unknown kernel {self.kernel!r}")
         if self.view == "tokens":
             self._check_tokens()
+        if (self.view == "whole") != bool(self.shapes) or any(min(shape) < 1 for shape in self.shapes):
+            raise ValueError(f"contract: shapes are for whole pictures, and these need some, not {self.shapes}")
+        if unknown := {*self.defects} - {*DEFECTS}:
+            raise ValueError(f"contract: unknown defect {min(unknown)!r}")
         if not 1 <= self.crops <= MAX_CROPS:
             raise ValueError(f"contract: crops must be 1 to {MAX_CROPS}, not {self.crops}")
         if self.crop_size < 1 or min(self.width, self.height) < self.crop_size:
@@ -184,7 +229,16 @@ class Contract:
             ImageError: As for ``images.decode``.
         """
         enough = self._enough if self.decoding == "scaled" else None
-        return images.decode(data, limits, admit, sha256=sha256, enough=enough)
+        return images.decode(data, limits, admit, sha256=sha256, enough=enough, closely=self._closely)
+
+    def _closely(self, width: int, height: int) -> int:
+        """Returns the most pixels that may be decoded for a close look at a picture; 0 if it gets none."""
+        return CLOSE_PIXELS if self._is_large(width, height) else 0
+
+    def _is_large(self, width: int, height: int) -> bool:
+        """Whether a picture of this width and height is looked at closely, beside its whole view."""
+        across, down = self.target_size(width, height)
+        return self.view == "whole" and width * height > CLOSE_FROM**2 * across * down
 
     def _enough(self, width: int, height: int) -> tuple[int, int]:
         """Returns the smallest decode size that suffices for a given full size."""
@@ -197,7 +251,7 @@ class Contract:
         Args:
             picture: A picture from ``decode``.
             crops: How many crops, 1 to 64; the contract's count if None. A picture that is too small for that many
-                different crops gives fewer. Tokens are always one item.
+                different crops gives fewer. Tokens are always one item; of a whole picture, its whole view counts too.
 
         Raises:
             ValueError: ``crops`` is out of range.
@@ -205,15 +259,41 @@ class Contract:
         count = self.crops if crops is None else crops
         if not 1 <= count <= MAX_CROPS:
             raise ValueError(f"crops must be 1 to {MAX_CROPS}, not {count}")
-        return self.cut(np.asarray(self.resized(picture)), picture.facts.size, count)
+        pixels_HWC = np.asarray(self.resized(picture))
+        return self.cut(pixels_HWC, picture.facts.size, count, self.details(picture, pixels_HWC, count))
 
-    def cut(self, pixels_HWC: NDArray[np.uint8], original: tuple[int, int], count: int) -> Views:
+    def details(self, picture: Picture, pixels_HWC: NDArray[np.uint8], count: int) -> Details | None:
+        """Look closely at a large picture: cut squares from it at full size.
+
+        Args:
+            picture: The picture from ``decode``.
+            pixels_HWC: Its pixels from ``resized``.
+            count: How many crops the picture may have, its whole view among them.
+
+        Returns:
+            The squares; None if the picture is small, or too narrow for one.
+
+        Raises:
+            ImageError: The picture cannot be decoded at full size.
+        """
+        size, side = picture.close.size, self.crop_size
+        if count < 2 or min(size) < side or not self._is_large(*picture.facts.size):
+            return None
+        boxes = details.choose(pixels_HWC, size, side, count - 1)
+        crops = [np.asarray(image) for image in picture.close.cut(boxes)]
+        across, down = (full / close for full, close in zip(picture.facts.size, size, strict=True))
+        return Details(np.stack(crops), tuple(_enlarged(box, across, down) for box in boxes))
+
+    def cut(
+        self, pixels_HWC: NDArray[np.uint8], original: tuple[int, int], count: int, close: Details | None = None
+    ) -> Views:
         """Cut the work items of a picture that has been resized.
 
         Args:
             pixels_HWC: Pixels of a picture from ``resized``.
             original: Width and height of the upright picture before resizing, in pixels.
             count: How many crops, 1 to 64.
+            close: What ``details`` gave for the picture.
         """
         warnings = self._warnings(*original)
         if self.domain is not None and not self.domain.holds(pixels_HWC):
@@ -224,6 +304,10 @@ class Contract:
             whole = (0, 0, *original)
             cut_TL = tokens.cut(pixels_HWC, self.longer_sides, self.kernel)
             return Views(items=cut_TL[np.newaxis], boxes=(whole,), warnings=warnings)
+        if self.view == "whole":
+            own = (0, 0, *original)
+            crops_NHWC, boxes = (None, ()) if close is None else close
+            return Views(items=pixels_HWC[np.newaxis], boxes=(own, *boxes), warnings=warnings, details=crops_NHWC)
         size = self.crop_size
         height, width, _ = pixels_HWC.shape
         sizes = self._zoomed_sizes(width, height)[-count:]
@@ -255,7 +339,8 @@ class Contract:
     def _warnings(self, width: int, height: int) -> tuple[ImageWarning, ...]:
         warnings = []
         target = self.target_size(width, height)
-        if target[0] > width or target[1] > height:
+        enlarged = target[0] > width or target[1] > height
+        if math.prod(target) > width * height if self.view == "whole" else enlarged:
             warnings.append(ImageWarning.UPSCALED_LOW_RESOLUTION)
         if max(width, height) > EXTREME_ASPECT * min(width, height):
             warnings.append(ImageWarning.EXTREME_ASPECT)
@@ -263,6 +348,8 @@ class Contract:
 
     def target_size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height in pixels that a picture of the given width and height is resized to."""
+        if self.view == "whole":
+            return min(self.shapes, key=lambda shape: abs(math.log(width * shape[1] / (height * shape[0]))))
         if self.resize == "exact":
             return self.width, self.height
         smallest = self.crop_size if self.view == "crops" else 1
@@ -273,8 +360,11 @@ class Contract:
 
     def item_shapes(self) -> tuple[tuple[int, ...], ...]:
         """All shapes that a work item of this contract can have."""
+        square = (self.crop_size, self.crop_size, 3)
         if self.view == "crops":
-            return ((self.crop_size, self.crop_size, 3),)
+            return (square,)
+        if self.view == "whole":
+            return (*((height, width, 3) for width, height in self.shapes), square)
         small = token_shapes.small_length(self.longer_sides)
         most = token_shapes.full_length(token_shapes.count(self.width, self.height))
         least = most if self.resize == "exact" else 0
@@ -293,12 +383,12 @@ class Contract:
         return max(map(self._item_bytes, self.item_shapes()))
 
     def _item_bytes(self, shape: tuple[int, ...]) -> int:
-        return math.prod(shape) * (1 if self.view == "crops" else 4)
+        return math.prod(shape) * (4 if self.view == "tokens" else 1)
 
     def probe(self, count: int, item_shape: tuple[int, ...]) -> Items:
         """Synthetic items of one shape to test engines with: always the same, half of them smooth and half noise."""
         rng = np.random.default_rng(PROBE_SEED)
-        if self.view == "crops":
+        if self.view != "tokens":
             crops_NHWC = rng.integers(0, 256, (count, *item_shape), dtype=np.uint8)
             crops_NHWC[::2] = np.sort(crops_NHWC[::2], axis=1)
             return crops_NHWC
@@ -308,6 +398,19 @@ class Contract:
         strips = rng.integers(0, 256, (count, token_shapes.PATCH, columns * token_shapes.PATCH, 3), dtype=np.uint8)
         strips[::2] = np.sort(strips[::2], axis=2)
         return np.stack([tokens.cut(strip, self.longer_sides, self.kernel) for strip in strips])
+
+    def columns(self, rows_ND: NDArray[np.floating[Any]]) -> Columns:
+        """Split rows of an engine into what they hold, as float64."""
+        rows_ND = rows_ND.astype(np.float64)
+        before_defects = rows_ND.shape[1] - 2 * len(self.defects)
+        before_interval = before_defects - (self.interval.columns if self.interval is not None else 0)
+        return Columns(
+            raw_N=self.raw(rows_ND[:, 0]),
+            stage_weights_NS=rows_ND[:, 1:before_interval],
+            interval_NK=rows_ND[:, before_interval:before_defects],
+            probabilities_ND=rows_ND[:, before_defects : before_defects + len(self.defects)],
+            severities_ND=rows_ND[:, before_defects + len(self.defects) :],
+        )
 
     def raw(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
         """Convert outputs of the network to raw scores, on the scale of the training labels."""
@@ -343,9 +446,12 @@ class Contract:
             raise ValueError(f"contract version {fields.get('version')!r} is unknown; this release knows {VERSION}")
         try:
             fields["scale"] = Scale(**fields["scale"])
-            for name in ("mean", "std", "longer_sides", "zooms", "grades", "percentiles"):
+            for name in ("mean", "std", "longer_sides", "zooms", "grades", "percentiles", "defects"):
                 if name in fields:
                     fields[name] = tuple(fields[name])
+            fields["shapes"] = tuple(map(tuple, fields.get("shapes", ())))
+            if fields.get("interval") is not None:
+                fields["interval"] = Interval(**{name: _frozen(value) for name, value in fields["interval"].items()})
             if "domain" in fields:
                 fields["domain"] = Domain(**{name: _frozen(value) for name, value in fields["domain"].items()})
             return cls(**fields)

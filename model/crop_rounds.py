@@ -1,7 +1,9 @@
-"""``crops="auto"``: score a picture's crops in rounds, and stop once the standard error of its score is small enough.
+"""The work items of a picture in rounds, each of items of one shape.
 
-The crops are those of the contract. A picture that needs all of them gets the score that it would get without rounds,
-to the last digit. Imports no torch.
+A picture is scored in one round, with two exceptions. With ``crops="auto"`` its crops are scored in rounds until the
+standard error of its score is small enough; the crops are those of the contract, and a picture that needs all of them
+gets the score that it would get without rounds, to the last digit. And the crops of a close look follow the whole view.
+Imports no torch.
 """
 
 import math
@@ -12,7 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from model.contract import Box, Contract, Items, Scale, Views
+from model.contract import Contract, Items, Scale, Views
+from model.images.facts import Box
 
 Crops = int | Literal["auto"]
 """How many crops of a picture to score; ``auto`` takes as many of the contract's as the score needs."""
@@ -46,33 +49,39 @@ class CropRounds:
         self.warnings = views.warnings
         self._contract = contract
         self._boxes = views.boxes
-        self._order = range(len(views.boxes)) if crops != AUTO else spread_out(views.boxes)
+        self._auto = crops == AUTO and contract.view == "crops"
+        self._order = spread_out(views.boxes) if self._auto else range(len(views.boxes))
         # Copied once, and for ``auto`` alone; each round is then a slice.
-        self._items = views.items if crops != AUTO else views.items[list(self._order)]
+        self._items = views.items[list(self._order)] if self._auto else views.items
+        self._details = views.details
         self._rows: list[NDArray[np.float32]] = []
         self._scored = 0
-        self._end = len(self._items) if crops != AUTO else min(FIRST_ROUND, len(self._items))
+        self._end = min(FIRST_ROUND, len(self._items)) if self._auto else len(self._items)
 
     @property
     def count(self) -> int:
         """Number of items in all rounds together, also those that may not be needed."""
-        return len(self._items)
+        return len(self._boxes)
 
     @property
     def nbytes(self) -> int:
         """Memory of all items, in bytes."""
-        return self._items.nbytes
+        return self._items.nbytes + (0 if self._details is None else self._details.nbytes)
 
     @property
     def items(self) -> Items | None:
         """The items of the next round; None if no further round is needed."""
-        return self._items[self._scored : self._end] if self._scored < self._end else None
+        if self._scored >= self._end:
+            return None
+        return self._items[self._scored : self._end] if self._scored < len(self._items) else self._details
 
     def add(self, rows_ND: NDArray[np.float32]) -> None:
         """Add the rows of the round, as the engine gives them, and decide whether another round is needed."""
         self._rows.append(rows_ND)
         self._scored = self._end
-        if self._scored < self.count:
+        if self._details is not None:
+            self._end = self.count
+        elif self._scored < self.count:
             raw_N = self._contract.raw(np.concatenate(self._rows)[:, 0].astype(np.float64))
             if not is_sure(raw_N, self._contract.scale):
                 self._end = min(2 * self._scored, self.count)

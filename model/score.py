@@ -1,15 +1,18 @@
 """Scores of pictures, and the arithmetic from the rows of a picture's crops to its score. Imports no torch."""
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.contract import Box, Contract
+from model.contract import Columns, Contract
 from model.crop_rounds import CropRounds
+from model.defects import CLOSE_DEFECTS, SHARPNESS
 from model.images import Facts, ImageWarning
+from model.images.facts import Box
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +39,47 @@ class CropScore:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScoreInterval:
+    """Where people's mean opinion of the picture lies, as far as the model can tell.
+
+    Attributes:
+        low: Lower end, 0 to 100, rounded to two decimals.
+        high: Upper end.
+        coverage: Share of pictures like those of the training data whose mean opinion lies within.
+    """
+
+    low: float
+    high: float
+    coverage: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defect:
+    """One defect of a picture.
+
+    Attributes:
+        severity: 0 (none) to 1 (ruins the picture), 0.5 is plain to see; rounded to three decimals.
+        probability: Probability that the picture has it at all, rounded to three decimals.
+        close: Whether it shows in a close look at the picture, more than in the whole view.
+    """
+
+    severity: float
+    probability: float
+    close: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class QualityScore:
     """The quality of one picture.
 
     Attributes:
         score: 0 (worst) to 100 (best), rounded to four decimals.
-        raw_score: Mean over the crops on the scale of the training labels, rounded to six decimals.
-        std: Standard deviation over the crops, in points of 100; None for a single crop.
-        stderr: Standard error of the mean, in points of 100; None for a single crop.
+        raw_score: On the scale of the training labels: that of the whole view, or the mean over the crops; rounded to
+            six decimals.
+        interval: Where people's mean opinion lies; None if the network does not say.
+        defects: The defects that the network can find, by name; empty if it can find none.
+        std: Standard deviation over the crops, in points of 100; None for a single crop or a whole view.
+        stderr: Standard error of the mean, in points of 100; None for a single crop or a whole view.
         stage_weights: Mean weights of the four stages; None if the network has none.
         crops: The crops that were scored.
         width: Width of the upright picture, in pixels.
@@ -57,6 +93,8 @@ class QualityScore:
 
     score: float
     raw_score: float
+    interval: ScoreInterval | None
+    defects: Mapping[str, Defect]
     std: float | None
     stderr: float | None
     stage_weights: tuple[float, ...] | None
@@ -89,6 +127,8 @@ class QualityScore:
                 "max": scale.max,
                 "higher_is_better": scale.higher_is_better,
             },
+            **({} if self.interval is None else {"interval": asdict(self.interval)}),
+            **({"defects": {name: asdict(defect) for name, defect in self.defects.items()}} if self.defects else {}),
             "std": self.std,
             "stderr": self.stderr,
             "crops": len(self.crops),
@@ -110,28 +150,63 @@ def aggregate(rounds: CropRounds, facts: Facts, contract: Contract, model: Model
     scale = contract.scale
     rows_ND, boxes = rounds.scored()
     # float64 from here on. The order of the crops is fixed, so the sum is reproducible.
-    raw_N = contract.raw(rows_ND[:, 0].astype(np.float64))
-    weights_N4 = rows_ND[:, 1:].astype(np.float64)
+    columns = contract.columns(rows_ND)
+    whole = contract.view == "whole"
+    # A close look finds defects; the score is that of the whole view.
+    raw_N = columns.raw_N[:1] if whole else columns.raw_N
     raw = float(raw_N.mean())
     std = scale.spread_to_percent(float(raw_N.std(ddof=1))) if len(raw_N) > 1 else None
+    warnings = {*facts.warnings, *rounds.warnings}
     return QualityScore(
         score=round(scale.to_percent(raw), 4),
         raw_score=round(raw, 6),
+        interval=_interval(raw, columns, contract, outside=ImageWarning.OUT_OF_DOMAIN in warnings),
+        defects=_defects(columns, contract),
         std=None if std is None else round(std, 4),
         stderr=None if std is None else round(std / math.sqrt(len(raw_N)), 4),
-        stage_weights=_rounded(weights_N4.mean(axis=0)),
+        stage_weights=_rounded(columns.stage_weights_NS[: len(raw_N)].mean(axis=0)),
         crops=tuple(
             CropScore(box=box, score=round(scale.to_percent(float(raw_crop)), 4), stage_weights=_rounded(weights))
-            for box, raw_crop, weights in zip(boxes, raw_N, weights_N4, strict=True)
+            for box, raw_crop, weights in zip(boxes, columns.raw_N, columns.stage_weights_NS, strict=True)
         ),
         width=facts.width,
         height=facts.height,
         format=facts.format,
         sha256=facts.sha256,
-        warnings=tuple(sorted({*facts.warnings, *rounds.warnings})),
+        warnings=tuple(sorted(warnings)),
         model=model,
         contract=contract,
     )
+
+
+def _interval(raw: float, columns: Columns, contract: Contract, *, outside: bool) -> ScoreInterval | None:
+    if contract.interval is None:
+        return None
+    # The mean over the crops; of a whole picture, what its whole view says.
+    own_K = columns.interval_NK[0] if contract.view == "whole" else columns.interval_NK.mean(axis=0)
+    output = (raw - contract.intercept) / contract.slope
+    ends = contract.interval.around(output, own_K, outside=outside)
+    low, high = sorted(round(contract.scale.to_percent(contract.slope * end + contract.intercept), 2) for end in ends)
+    return ScoreInterval(low=low, high=high, coverage=contract.interval.coverage)
+
+
+def _defects(columns: Columns, contract: Contract) -> dict[str, Defect]:
+    """The defects of a picture, from its crops, or from its whole view and its close look."""
+    views = 1 if contract.view == "whole" else len(columns.raw_N)
+    found = {}
+    for place, name in enumerate(contract.defects):
+        severities_N, probabilities_N = columns.severities_ND[:, place], columns.probabilities_ND[:, place]
+        severity, probability = float(severities_N[:views].mean()), float(probabilities_N[:views].mean())
+        close = False
+        if len(severities_N) > views and name in CLOSE_DEFECTS:
+            # What is sharp somewhere is in focus there, and was not meant to be so everywhere.
+            choose = np.argmin if name in SHARPNESS else np.argmax
+            nearer = views + int(choose(severities_N[views:]))
+            close = float(severities_N[nearer]) > severity
+            if close:
+                severity, probability = float(severities_N[nearer]), float(probabilities_N[nearer])
+        found[name] = Defect(severity=round(severity, 3), probability=round(probability, 3), close=close)
+    return found
 
 
 def _rounded(weights: NDArray[np.float64]) -> tuple[float, ...] | None:

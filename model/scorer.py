@@ -181,7 +181,7 @@ class Scorer:
 
     def _map_crops(self, source: PictureSource) -> tuple[images.Picture, MapCrops]:
         contract = self.checkpoint.contract
-        if contract.view != "crops":
+        if contract.view == "tokens":
             raise ValueError(f"{self.model.name} sees whole pictures, so it has no local scores")
         picture = open_picture(source, contract, self.limits)
         copy = map_crops.resized(picture, contract)

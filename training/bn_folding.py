@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, fx, nn
 
-from model.inference.convolution import FusedConv, is_plain, is_trunk, traced
+from model.inference.convolution import FusedConv, is_plain, is_trunk, padder, traced
 from model.networks.registry import Network
 
 M = TypeVar("M", bound=nn.Module)
@@ -28,6 +28,7 @@ class FoldedConv(nn.Module):
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
         super().__init__()
         self.conv, self.norm = conv, norm
+        self.pad = padder(conv)
         self.activation = norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity()
 
     def forward(self, inputs_NCHW: Tensor) -> Tensor:
@@ -41,7 +42,7 @@ class FoldedConv(nn.Module):
             bias = bias + conv.bias * gain
         weight = conv.weight * gain.view(-1, 1, 1, 1)
         answer: Tensor = self.activation(
-            F.conv2d(inputs_NCHW, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+            F.conv2d(self.pad(inputs_NCHW), weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
         )
         return answer
 

@@ -131,8 +131,11 @@ def contract(recipe: Recipe, scale: Scale, init: Path | None) -> Contract:
         if first.scale.higher_is_better != scale.higher_is_better:
             low, high = high, low
     slope = (scale.max - scale.min) / (high - low)
+    changes = recipe.network_changes()
     return Contract(
-        **registry.view(recipe.network, **recipe.network_changes()),
+        **registry.view(recipe.network, **changes),
+        **({"view": "whole", "shapes": recipe.shapes} if recipe.shapes else {}),
+        **registry.findings(recipe.network, **changes),
         resize=recipe.resize,
         width=recipe.width,
         height=recipe.height,
@@ -140,6 +143,8 @@ def contract(recipe: Recipe, scale: Scale, init: Path | None) -> Contract:
         crop_size=recipe.crop_size,
         zooms=recipe.zooms,
         crops=recipe.crops,
+        mean=recipe.mean,
+        std=recipe.std,
         scale=scale,
         slope=slope,
         intercept=scale.min - slope * low,

@@ -85,6 +85,9 @@ class Recipe:
     """Outputs to learn for the lowest and the highest label; left out, the labels themselves (and when starting from a
     checkpoint, its network's outputs for its lowest and highest label)."""
 
+    unscored: tuple[str, ...] = ()
+    """Sources of the data set whose labels do not teach the score. Their pictures are seen all the same, and their labels
+    teach the width of intervals."""
     label_noise: Share = 0.0
     """Standard deviation of noise added to a label at every visit, as a share of the range of labels: about the error
     of the mean of a few raters."""
@@ -112,11 +115,19 @@ class Recipe:
     """Prefixes of the names of backbone parameters that are not trained."""
 
     degraded: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the visits to a picture that also show its first crop degraded, twice, the second time more."""
+    """Share of the visits to a picture that also show its first item with defects added, twice, the second time more. Of
+    whole pictures: twice this share of the good ones, half of it of the others."""
     degraded_weight: Rate = 1.0
     """Weight of the added hinge loss: each of these three crops must score below the one before."""
     degraded_margin: Rate = 0.02
-    """Margin of that hinge per level of ``training.distortions`` between two crops; a share of the range of labels."""
+    """Margin of that hinge for a fifth of a defect's severity between two crops; a share of the range of labels."""
+    close: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Of whole pictures: share of the visits that also show a square of the picture at full size, half of them with
+    defects added."""
+    close_weight: Rate = 0.0
+    """Weight of the distance of untouched squares' scores from the picture's label."""
+    defects_weight: Rate = 0.0
+    """Weight of the loss of defects, for networks that find them."""
     blank: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the visits that also show a blank crop (noise, one colour), which must score the lowest label."""
 
@@ -134,11 +145,18 @@ class Recipe:
     height: Count = 512
     decoding: Literal["full", "scaled"] = "full"
     """``scaled`` lets large JPEGs be decoded at a smaller scale, in training and wherever the checkpoint is used."""
+    shapes: tuple[tuple[Count, Count], ...] = ()
+    """Widths and heights of whole views, see ``model.contract``; left out, pictures are cut into crops. Resize rule and
+    size do not matter to whole views."""
     crop_size: Count = 224
     """Side of a crop in pixels."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    """Mean and standard deviation of the pixels that the backbone's first weights were trained with, of 0 to 1."""
     zooms: tuple[float, ...] = (1.0,)
     """Sizes at which pictures are cut for scoring, as shares of their resized sides, largest first; training crops are
-    of random sizes from the first to the last."""
+    of random sizes from the first to the last. Of whole pictures, training sees parts whose sides are of random lengths
+    from the last to all."""
     crops: Annotated[int, Field(ge=1, le=MAX_CROPS)] = 8
     """Crops per picture of the contract."""
     validation_crops: Annotated[int, Field(ge=1, le=MAX_CROPS)] = 4

@@ -219,7 +219,8 @@ class Decoder:
             ImageError: The picture cannot be scored.
             DecoderFull: No slot is free, or this picture gave up its own to another owner's.
         """
-        request = DecodeRequest(sha256, contract, self._limits, preview, map_crops)
+        most = crop_rounds.max_crops(crops, contract)
+        request = DecodeRequest(sha256, contract, self._limits, preview, map_crops, most)
         call = _Call(data, request, crops, owner, priority, self._clock(), slot := object())
         del data
         if not reserved:
@@ -375,9 +376,9 @@ class Decoder:
         if call.gone:
             raise CallerGone
         decode = _decode_here if self._sandbox is None else self._sandbox.decode
-        facts, pixels_HWC, preview, copy_HWC = decode(data, request, lambda pixels: self._admit(call, pixels))
+        facts, pixels_HWC, preview, copy_HWC, close = decode(data, request, lambda pixels: self._admit(call, pixels))
         contract = request.contract
-        views = contract.cut(pixels_HWC, facts.size, crop_rounds.max_crops(call.crops, contract))
+        views = contract.cut(pixels_HWC, facts.size, request.crops, close)
         rounds = CropRounds(views, contract, call.crops)
         cut = mapping.cut(copy_HWC, facts.size, contract) if copy_HWC is not None else None
         self._metrics.megapixels.observe(facts.width * facts.height / 1e6)
@@ -391,4 +392,5 @@ def _decode_here(data: bytes, request: DecodeRequest, admit: Callable[[int], obj
     picture = contract.decode(data, request.limits, admit, sha256=request.sha256)
     small = overlay.shrink(picture.image) if request.preview else None
     copy_HWC = np.asarray(mapping.resized(picture, contract)) if request.map_crops else None
-    return Resized(picture.facts, np.asarray(contract.resized(picture)), small, copy_HWC)
+    pixels_HWC = np.asarray(contract.resized(picture))
+    return Resized(picture.facts, pixels_HWC, small, copy_HWC, contract.details(picture, pixels_HWC, request.crops))

@@ -42,8 +42,9 @@ from app.decode.sandbox_worker import (
     STOP,
 )
 from model import images
-from model.contract import Contract
+from model.contract import Contract, Details
 from model.images import Facts, ImageWarning, Limits, UndecodableImage
+from model.images.facts import Box
 from model.maps import overlay
 from model.maps.map_crops import layout
 
@@ -80,6 +81,7 @@ class DecodeRequest(NamedTuple):
         limits: Accepted dimensions.
         preview: Whether to make a small copy of the picture.
         map_crops: Whether to make the copy that the crops of its map are cut from.
+        crops: How many crops it may have, which matters to a close look alone.
     """
 
     sha256: str
@@ -87,6 +89,7 @@ class DecodeRequest(NamedTuple):
     limits: Limits
     preview: bool = False
     map_crops: bool = False
+    crops: int = 1
 
 
 class Resized(NamedTuple):
@@ -97,12 +100,14 @@ class Resized(NamedTuple):
         pixels_HWC: The resized picture, uint8; its crops are cut from this.
         preview: A small copy of it, if requested.
         copy_HWC: The copy that the crops of its map are cut from, uint8, if requested.
+        close: A close look at it, if its contract takes one.
     """
 
     facts: Facts
     pixels_HWC: NDArray[np.uint8]
     preview: Image.Image | None
     copy_HWC: NDArray[np.uint8] | None
+    close: Details | None
 
 
 class _Broken(Exception):
@@ -302,13 +307,16 @@ class _Worker:
             if kind != FACTS:
                 raise _Broken("nonsense")
             facts, small = _facts(answer, request.limits, request.sha256), _preview_size(answer, request.preview)
+            boxes = _boxes(answer, facts, request.crops - 1)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             if self.listens:
                 raise
             raise _Broken("nonsense") from error
         size = request.contract.target_size(facts.width, facts.height)
         larger = layout(request.contract, facts.width, facts.height)[:2] if request.map_crops else (0, 0)
-        expected = sum(width * height for width, height in (size, small, larger))
+        side = request.contract.crop_size
+        sizes = (size, small, larger, (side, side * len(boxes)))
+        expected = sum(width * height for width, height in sizes)
         # Many more pixels than ``admit`` was told would be outside the pixel budget.
         if not pixels or pixel_bytes != 3 * expected or expected > COPIES * pixels + ENLARGED_PIXELS:
             raise _Broken("nonsense")
@@ -318,12 +326,13 @@ class _Worker:
         else:
             everything = np.frombuffer(self._receive(pixel_bytes, until), np.uint8)
         parts = []
-        for width, height in (size, small, larger):
+        for width, height in sizes:
             parts.append(everything[: 3 * width * height].reshape(height, width, 3))
             everything = everything[3 * width * height :]
         preview = Image.fromarray(parts[1]) if request.preview else None
+        close = Details(parts[3].reshape(len(boxes), side, side, 3), boxes) if boxes else None
         self.listens = True
-        return Resized(facts, parts[0], preview, parts[2] if request.map_crops else None)
+        return Resized(facts, parts[0], preview, parts[2] if request.map_crops else None, close)
 
     def _send(self, data: bytes, until: float) -> None:
         try:
@@ -380,6 +389,17 @@ def _facts(answer: dict[str, Any], limits: Limits, sha256: str) -> Facts:
     limits.check_size((width, height), 0)
     warnings = tuple(ImageWarning(name) for name in answer["warnings"])
     return Facts(width=width, height=height, format=format_, sha256=sha256, warnings=warnings)
+
+
+def _boxes(answer: dict[str, Any], facts: Facts, most: int) -> tuple[Box, ...]:
+    """Where a close look was taken."""
+    boxes = tuple(tuple(box) for box in answer["boxes"])
+    if len(boxes) > most or any(type(edge) is not int for box in boxes for edge in box):
+        raise ValueError("no boxes")
+    for left, top, right, bottom in boxes:
+        if not (0 <= left < right <= facts.width and 0 <= top < bottom <= facts.height):
+            raise ValueError("no boxes")
+    return boxes
 
 
 def _preview_size(answer: dict[str, Any], preview: bool) -> tuple[int, int]:

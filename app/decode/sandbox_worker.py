@@ -150,16 +150,24 @@ def answer(connection: socket.socket, shared: mmap.mmap, request: dict[str, Any]
     facts = picture.facts
     preview = overlay.shrink(picture.image) if request["preview"] else None
     pixels = np.asarray(contract.resized(picture))
+    try:
+        close = contract.details(picture, pixels, request["crops"])
+    except images.ImageError as error:
+        send(connection, shared, ERROR, {"error": type(error).__name__, "detail": str(error)})
+        return
     reply = {
         "width": facts.width,
         "height": facts.height,
         "format": facts.format,
         "warnings": facts.warnings,
         "preview": preview.size if preview else None,
+        "boxes": () if close is None else close.boxes,
     }
     parts = [pixels, *([np.asarray(preview)] if preview else [])]
     if request["map_crops"]:
         parts.append(np.asarray(map_crops.resized(picture, contract)))
+    if close is not None:
+        parts.append(close.crops_NHWC)
     send(connection, shared, FACTS, reply, *parts)
 
 

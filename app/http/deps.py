@@ -117,7 +117,7 @@ class Parameters:
             owner=getattr(self.http.state, "key", ""),
             seconds=seconds,
         )
-        if request.needs_map and model.config.contract.view != "crops":
+        if request.needs_map and model.config.contract.view == "tokens":
             raise Problem("map_not_supported", f"{name} sees whole pictures, so it has no local scores")
         if request.max_crops > settings.max_queue_crops:
             # Not 429, with which the client would retry for ever.

@@ -68,7 +68,7 @@ class ScoreRequest:
     def max_crops(self) -> int:
         """Largest number of work items of one picture."""
         contract = self.model.config.contract
-        crops = crop_rounds.max_crops(self.crops, contract) if contract.view == "crops" else 1
+        crops = 1 if contract.view == "tokens" else crop_rounds.max_crops(self.crops, contract)
         return crops * self.needs_score + map_crops.MAX_CROPS * self.needs_map_crops
 
 

@@ -176,9 +176,12 @@ class ScoreDecoded:
     def __call__(self, batch: Any) -> Any:
         """Turn a block of crops into a table of rows."""
         positions = batch.select(POSITION).to_pylist()
-        decoded = batch.drop_columns([*POSITION, "items"]).to_pylist()
+        decoded = batch.drop_columns([*POSITION, "items", "details"]).to_pylist()
         good = [index for index, row in enumerate(decoded) if row["error"] is None]
-        prepared = [_prepared(decoded[index], batch["items"][index], self._scorer, self._crops) for index in good]
+        prepared = [
+            _prepared(decoded[index], batch["items"][index], batch["details"][index], self._scorer, self._crops)
+            for index in good
+        ]
         scores = dict(zip(good, self._scorer.score_prepared(prepared), strict=True))
         records = [
             {"path": row["path"], **(rows.fields(scores[index]) if index in scores else {"error": row["error"]})}
@@ -203,6 +206,7 @@ def _schema() -> Any:
     types = {**dict.fromkeys(POSITION, pa.int64()), "path": text, "error": text, "width": integer, "height": integer}
     types |= {"format": text, "sha256": text, "warnings": pa.list_(text), "cut_warnings": pa.list_(text)}
     types |= {"boxes": pa.list_(pa.list_(integer)), "shape": pa.list_(integer), "items": pa.large_binary()}
+    types |= {"details": pa.large_binary()}
     return pa.schema(list(types.items()))
 
 
@@ -227,10 +231,13 @@ def _decoded(picture: PictureRef, contract: "Contract", crops: "Crops") -> dict[
         "boxes": views.boxes,
         "shape": views.items.shape,
         "items": views.items.tobytes(),
+        "details": None if views.details is None else views.details.tobytes(),
     }
 
 
-def _prepared(row: dict[str, Any], items: Any, scorer: "Scorer", crops: "Crops") -> "tuple[Facts, CropRounds]":
+def _prepared(
+    row: dict[str, Any], items: Any, details: Any, scorer: "Scorer", crops: "Crops"
+) -> "tuple[Facts, CropRounds]":
     import numpy as np
 
     from model.contract import Views
@@ -239,11 +246,13 @@ def _prepared(row: dict[str, Any], items: Any, scorer: "Scorer", crops: "Crops")
 
     contract = scorer.checkpoint.contract
     # A view of the object store's memory, not a copy.
-    flat = np.frombuffer(items.as_buffer(), np.uint8 if contract.view == "crops" else np.float32)
+    flat = np.frombuffer(items.as_buffer(), np.float32 if contract.view == "tokens" else np.uint8)
+    side = contract.crop_size
     views = Views(
         items=flat.reshape(row["shape"]),
         boxes=tuple((left, top, right, bottom) for left, top, right, bottom in row["boxes"]),
         warnings=tuple(map(ImageWarning, row["cut_warnings"])),
+        details=np.frombuffer(details.as_buffer(), np.uint8).reshape(-1, side, side, 3) if details.is_valid else None,
     )
     facts = Facts(
         **{name: row[name] for name in ("width", "height", "format", "sha256")},

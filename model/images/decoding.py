@@ -1,9 +1,10 @@
 """Decoding: from untrusted bytes to upright 8-bit sRGB pixels."""
 
+import dataclasses
 import hashlib
 import logging
 import warnings as python_warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from PIL import Image
 
 from model.images import exif, formats, profiles
 from model.images.errors import UndecodableImage, undecodable
-from model.images.facts import Facts, Header, ImageWarning, Limits, Loaded, Picture
+from model.images.facts import Box, CloseLook, Facts, Header, ImageWarning, Limits, Loaded, Picture
 
 # Pillow's warnings about broken metadata quote bytes of the file; Python would print and remember each wording.
 python_warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -31,6 +32,7 @@ def decode(
     *,
     sha256: str | None = None,
     enough: Callable[[int, int], tuple[int, int]] | None = None,
+    closely: Callable[[int, int], int] | None = None,
 ) -> Picture:
     """Decode a picture, with all its pixels unless ``enough`` allows less.
 
@@ -43,6 +45,8 @@ def decode(
         enough: Returns the smallest decode size that suffices for a given full size, both as width and height of the
             upright picture. A JPEG or HEIC is then decoded at a half, a quarter or an eighth of its sides, if neither
             side gets shorter than that size.
+        closely: Returns the most pixels that a close look at a picture of a given full size may decode, 0 for none.
+            Without it, the close look is at the decoded pixels.
 
     Raises:
         ImageError: One of the errors of ``errors.py``.
@@ -50,9 +54,10 @@ def decode(
     limits = limits or Limits()
     header = formats.read(data)
     scale = 1 if enough is None else _scale(header, enough)
-    held = header.held(scale)
+    close_scale = scale if closely is None else min(_close_scale(header, closely), scale)
+    held = max(header.held(scale), header.held(close_scale))
     limits.check_size(header.size, held)
-    limits.check_work(header.seconds)
+    limits.check_work(header.seconds * (1 if close_scale == scale else 2))
     if admit is not None:
         admit(held)
     warnings: set[ImageWarning] = set()
@@ -66,9 +71,39 @@ def decode(
         warnings.add(ImageWarning.ANIMATED_FIRST_FRAME)
     if loaded.damaged:
         warnings.add(ImageWarning.DAMAGED_DATA_IGNORED)
-    sideways = header.orientation in exif.SIDEWAYS
-    size = rgb.size if scale == 1 else header.size[::-1] if sideways else header.size
-    return _picture(rgb, size, header.format, hashlib.sha256(data).hexdigest() if sha256 is None else sha256, warnings)
+    size = rgb.size if scale == 1 else _upright_size(header)
+    close = _close_look(header, loaded, rgb, scale, close_scale)
+    digest = hashlib.sha256(data).hexdigest() if sha256 is None else sha256
+    return _picture(rgb, size, header.format, digest, warnings, close)
+
+
+def _close_look(header: Header, loaded: Loaded, rgb: Image.Image, scale: int, close_scale: int) -> CloseLook:
+    """A close look at a picture that was decoded at one scale, from pixels at another one."""
+    if scale == close_scale:
+        return _look_at(rgb)
+
+    def cut(boxes: Sequence[Box]) -> list[Image.Image]:
+        with undecodable(f"the picture's {header.format} data cannot be decoded"):
+            close = (loaded.again or header.load)(close_scale)
+            codes = close.codes() if close.codes is not None and boxes else None
+            parts = []
+            for box in boxes:
+                left, top, right, bottom = exif.before(box, close.image.size, loaded.orientation)
+                own = None if codes is None else codes[top:bottom, left:right]
+                part = dataclasses.replace(
+                    close,
+                    image=close.image.crop((left, top, right, bottom)),
+                    codes=None if own is None else lambda own=own: own,
+                )
+                parts.append(exif.upright(to_srgb(part, set()), loaded.orientation))
+            return parts
+
+    width, height = _upright_size(header)
+    return CloseLook((-(-width // close_scale), -(-height // close_scale)), cut)
+
+
+def _look_at(rgb: Image.Image) -> CloseLook:
+    return CloseLook(rgb.size, lambda boxes: [rgb.crop(box) for box in boxes])
 
 
 def from_image(image: Image.Image, limits: Limits | None = None) -> Picture:
@@ -85,7 +120,8 @@ def from_image(image: Image.Image, limits: Limits | None = None) -> Picture:
         rgb = exif.upright(to_srgb(Loaded(image=image.copy()), warnings), 1 if turned else turn)
         if turn != 1:
             warnings.add(ImageWarning.EXIF_ROTATED)
-    return _picture(rgb, rgb.size, image.format or "RAW", hashlib.sha256(rgb.tobytes()).hexdigest(), warnings)
+    digest = hashlib.sha256(rgb.tobytes()).hexdigest()
+    return _picture(rgb, rgb.size, image.format or "RAW", digest, warnings, _look_at(rgb))
 
 
 def to_srgb(loaded: Loaded, warnings: set[ImageWarning]) -> Image.Image:
@@ -162,12 +198,19 @@ def _converted(
 
 def _scale(header: Header, enough: Callable[[int, int], tuple[int, int]]) -> int:
     """How many times smaller each side may be decoded."""
-    sideways = header.orientation in exif.SIDEWAYS
-    least = enough(*(header.size[::-1] if sideways else header.size))
-    across, down = (
-        full // wanted for full, wanted in zip(header.size, least[::-1] if sideways else least, strict=True)
-    )
+    size = _upright_size(header)
+    across, down = (full // wanted for full, wanted in zip(size, enough(*size), strict=True))
     return max(scale for scale in header.scales if scale <= max(min(across, down), 1))
+
+
+def _close_scale(header: Header, closely: Callable[[int, int], int]) -> int:
+    """How many times smaller each side is decoded for a close look."""
+    most = closely(*_upright_size(header))
+    return next((scale for scale in header.scales if header.held(scale) <= most), header.scales[-1])
+
+
+def _upright_size(header: Header) -> tuple[int, int]:
+    return header.size[::-1] if header.orientation in exif.SIDEWAYS else header.size
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:
@@ -176,12 +219,16 @@ def _in_mode(image: Image.Image, mode: str) -> Image.Image:
 
 
 def _picture(
-    rgb: Image.Image, size: tuple[int, int], format_: str, sha256: str, warnings: set[ImageWarning]
+    rgb: Image.Image,
+    size: tuple[int, int],
+    format_: str,
+    sha256: str,
+    warnings: set[ImageWarning],
+    close: CloseLook,
 ) -> Picture:
     width, height = size
-    return Picture(
-        rgb, Facts(width=width, height=height, format=format_, sha256=sha256, warnings=tuple(sorted(warnings)))
-    )
+    facts = Facts(width=width, height=height, format=format_, sha256=sha256, warnings=tuple(sorted(warnings)))
+    return Picture(rgb, facts, close)
 
 
 def _sixteen_bit_grey(image: Image.Image) -> tuple[Image.Image, NDArray[np.uint16]]:

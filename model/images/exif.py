@@ -2,6 +2,8 @@
 
 from PIL import ExifTags, Image
 
+from model.images.facts import Box
+
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -34,3 +36,20 @@ def orientation(image: Image.Image) -> tuple[int, bool]:
 def upright(image: Image.Image, value: int) -> Image.Image:
     """Turn loaded pixels upright by an EXIF orientation."""
     return image.transpose(_TURNS[value]) if value in _TURNS else image
+
+
+def before(box: Box, size: tuple[int, int], value: int) -> Box:
+    """Where a box of an upright picture lies in the picture before ``upright``.
+
+    Args:
+        box: Left, top, right and bottom in the upright picture.
+        size: Width and height of the picture before it is turned.
+        value: EXIF orientation.
+    """
+    left, top, right, bottom = box if value not in SIDEWAYS else (box[1], box[0], box[3], box[2])
+    width, height = size
+    if value in (2, 3, 7, 8):
+        left, right = width - right, width - left
+    if value in (3, 4, 6, 7):
+        top, bottom = height - bottom, height - top
+    return left, top, right, bottom

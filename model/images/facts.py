@@ -1,6 +1,6 @@
 """What is known of a picture: its limits, its facts, its warnings; and what its header tells before it is decoded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -12,6 +12,8 @@ from PIL import Image
 from model.images.color import Encoding
 from model.images.errors import AspectTooExtreme, TooManyPixels, TooMuchWork, TooSmall
 
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels; right and bottom are exclusive."""
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIC", "JPEG2000", "JXL")
 """Names of the accepted formats. JXL needs the extra ``jxl``."""
 
@@ -116,10 +118,25 @@ class Picture(NamedTuple):
         image: Its pixels: upright, mode RGB, sRGB, 8 bits per channel, fully loaded. Smaller than the size in the facts
             if the picture was decoded at a smaller scale.
         facts: Its full size, format, hash and warnings.
+        close: The picture for a close look.
     """
 
     image: Image.Image
     facts: Facts
+    close: "CloseLook"
+
+
+class CloseLook(NamedTuple):
+    """A picture's parts at its full size, or at the largest that it is decoded at.
+
+    Attributes:
+        size: Width and height of the upright picture there, in pixels.
+        cut: Cuts boxes (left, top, right and bottom in those pixels) as images, like ``Picture.image``; may decode the
+            picture once more, and raise an ``ImageError``.
+    """
+
+    size: tuple[int, int]
+    cut: Callable[[Sequence[Box]], list[Image.Image]]
 
 
 @dataclass(kw_only=True)
@@ -136,6 +153,7 @@ class Loaded:
         animated: Whether further frames follow.
         sixteen_bit: Whether channels had 16 bits.
         damaged: Whether data that the pixels do without are damaged or missing.
+        again: Gives the pixels at another scale without decoding them again; None if that takes ``Header.load``.
     """
 
     image: Image.Image
@@ -146,6 +164,7 @@ class Loaded:
     animated: bool = False
     sixteen_bit: bool = False
     damaged: bool = False
+    again: "Callable[[int], Loaded] | None" = None
 
 
 @dataclass(kw_only=True)

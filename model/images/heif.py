@@ -172,7 +172,15 @@ def _read_heic(data: bytes, item: Item, pixels: int, work: _Work) -> Header:
     size, turned = _shown(item)
 
     def load(scale: int) -> Loaded:
-        loaded = _load_heic(data, scale)
+        with undecodable("the picture's HEIC data cannot be decoded"):
+            file = pi_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False, hdr_to_16bit=False)
+            picture = file[file.primary_index]
+            picture.load()
+        return at_scale(picture, scale)
+
+    def at_scale(picture: pi_heif.HeifImage, scale: int) -> Loaded:
+        loaded = _loaded_heic(picture, scale)
+        loaded.again = lambda scale: at_scale(picture, scale)
         loaded.turned = turned
         if "icc_profile" not in loaded.image.info:
             loaded.encoding = _encoding(item)
@@ -205,13 +213,10 @@ def _shown(item: Item) -> tuple[tuple[int, int], bool]:
     return size, turned
 
 
-def _load_heic(data: bytes, scale: int) -> Loaded:
-    with undecodable("the picture's HEIC data cannot be decoded"):
-        file = pi_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False, hdr_to_16bit=False)
-        picture = file[file.primary_index]
-        icc = picture.info.get("icc_profile")
-        codes_HWC = np.asarray(picture)
-        bits = picture.info["bit_depth"]
+def _loaded_heic(picture: pi_heif.HeifImage, scale: int) -> Loaded:
+    icc = picture.info.get("icc_profile")
+    codes_HWC = np.asarray(picture)
+    bits = picture.info["bit_depth"]
     mode = {1: "L", 3: "RGB", 4: "RGBa" if picture.premultiplied_alpha else "RGBA"}[
         1 if codes_HWC.ndim == 2 else codes_HWC.shape[2]
     ]

@@ -2,10 +2,12 @@
 
 import operator
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
+from timm.layers import Conv2dSame, pad_same
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, fx, nn
 
@@ -25,6 +27,10 @@ _NOTHING = (nn.Identity, nn.Dropout)
 class FusedConv(nn.Module):
     """A convolution, the batch norm behind it, perhaps a sum, and an activation.
 
+    A convolution of single pixels is computed as a linear layer: oneDNN lays out the weights of a convolution for one
+    size of batch and map, and lays them out again at every call with another, which can take ten times as long as the
+    convolution.
+
     Args:
         conv: The convolution.
         norm: The batch norm.
@@ -43,6 +49,8 @@ class FusedConv(nn.Module):
         self.weight, self.bias = _folded(conv, norm)
         self.stride, self.dilation, self.groups = list(conv.stride), list(conv.dilation), conv.groups
         self.padding = [int(side) for side in conv.padding]
+        self.pad = padder(conv)
+        self.pointwise = self.groups == 1 and conv.kernel_size == conv.stride == (1, 1) and self.padding == [0, 0]
         self.activation = _NONE if activation is None else _ACTIVATIONS[type(activation)]
         self.dtype = self.arithmetic = dtype
         self.packed = False
@@ -53,7 +61,9 @@ class FusedConv(nn.Module):
         self.arithmetic = arithmetic(self.dtype) if self.packed else self.dtype
         self.bias = self.bias.to(self.dtype).to(self.arithmetic)
         weight = self.weight.to(self.dtype).to(self.arithmetic).contiguous(memory_format=torch.channels_last)
-        if self.packed:
+        if self.packed and self.pointwise:
+            weight = torch.ops.mkldnn._reorder_linear_weight(weight.flatten(1).contiguous())
+        elif self.packed:
             weight = torch._C._nn.mkldnn_reorder_conv2d_weight(
                 weight.contiguous().to_mkldnn(), self.padding, self.stride, self.dilation, self.groups
             )
@@ -63,6 +73,9 @@ class FusedConv(nn.Module):
         """Convolve, add, activate."""
         inputs_NCHW = inputs_NCHW.to(self.dtype)
         addend_NCHW = None if addend_NCHW is None else addend_NCHW.to(self.dtype)
+        if self.packed and self.pointwise:
+            return self._linear(inputs_NCHW, addend_NCHW)
+        inputs_NCHW = self.pad(inputs_NCHW)
         name, arguments, function = self.activation
         geometry = (self.padding, self.stride, self.dilation, self.groups)
         answer: Tensor
@@ -91,6 +104,19 @@ class FusedConv(nn.Module):
                 *after,
             )
         return answer.to(self.dtype)
+
+    def _linear(self, inputs_NCHW: Tensor, addend_NCHW: Tensor | None) -> Tensor:
+        """The same for a convolution of single pixels."""
+        name, arguments, function = self.activation
+        inputs_NHWC = inputs_NCHW.to(self.arithmetic).permute(0, 2, 3, 1)
+        if addend_NCHW is None:
+            answer = torch.ops.mkldnn._linear_pointwise(inputs_NHWC, self.weight, self.bias, name, list(arguments), "")
+        else:
+            addend_NHWC = addend_NCHW.to(self.arithmetic).permute(0, 2, 3, 1)
+            answer = torch.ops.mkldnn._linear_pointwise.binary(inputs_NHWC, addend_NHWC, self.weight, self.bias, "add")
+            answer = answer if function is None else function(answer)
+        values: Tensor = answer.permute(0, 3, 1, 2).to(self.dtype)
+        return values
 
 
 class FusedTrunk(nn.Module):
@@ -121,8 +147,24 @@ def is_trunk(module: nn.Module) -> bool:
 
 
 def is_plain(conv: nn.Module) -> TypeGuard[nn.Conv2d]:
-    """Whether a convolution is no more than that: some of timm's pad by the size of what they are given."""
-    return type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+    """Whether a convolution is no more than that, except that it may pad by the size of what it is given."""
+    return type(conv) in (nn.Conv2d, Conv2dSame) and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+
+
+def padder(conv: nn.Conv2d) -> Callable[..., Tensor]:
+    """A function that pads inputs before a convolution, with ``value``: as TensorFlow's "same" does, or not at all."""
+    if not isinstance(conv, Conv2dSame):
+        return _as_it_is
+    return partial(_pad_same, kernel_size=conv.kernel_size, stride=conv.stride, dilation=conv.dilation)
+
+
+def _as_it_is(inputs_NCHW: Tensor, value: float = 0.0) -> Tensor:
+    return inputs_NCHW
+
+
+def _pad_same(inputs_NCHW: Tensor, value: float = 0.0, **geometry: Any) -> Tensor:
+    padded: Tensor = pad_same(inputs_NCHW, value=value, **geometry)
+    return padded
 
 
 def traced(features: nn.Module) -> fx.GraphModule | None:

@@ -22,7 +22,7 @@ from model.inference.allocator import keep_freed_memory
 from model.inference.captured import Captured
 from model.inference.form import inference_form
 from model.inference.linear import arithmetic
-from model.networks.network import Network
+from model.networks.network import Network, Prediction
 from model.options import Precision
 from model.ranges import Ranges
 
@@ -31,11 +31,13 @@ log = logging.getLogger("smart_iqa.engine")
 CANDIDATE_SHAPES = {
     ("crops", "cpu"): (1, 2, 4, 8, 16),
     ("crops", "cuda"): (8, 32, 128),
+    ("whole", "cpu"): (1, 2, 4),
+    ("whole", "cuda"): (8, 32),
     ("tokens", "cpu"): (1,),
     ("tokens", "cuda"): (1, 8),
 }
 """Items per batch that ``warm`` tries. On a CPU, crops per second fall again past 16, and one sequence of tokens keeps
-all cores busy."""
+all cores busy. Whole pictures are larger than crops, and their several shapes must all be tried."""
 WORTH_PADDING = 1.25
 """A batch is padded to a shape up to this many times its size; beyond that it is split in two."""
 RECOVERY_BATCHES = 100
@@ -115,7 +117,7 @@ class Engine:
         self._captured: dict[tuple[int, ...], Captured] = {}
         # One buffer serves all item shapes: it holds one batch at a time.
         longest = max(math.prod(shape) for shape in self.item_shapes)
-        dtype = torch.uint8 if self.contract.view == "crops" else torch.float32
+        dtype = torch.float32 if self.contract.view == "tokens" else torch.uint8
         self._staging = torch.zeros(self._largest * longest, dtype=dtype, pin_memory=self._kind == "cuda")
         # Each engine has its own stream, so that its copies overlap with the computations of a twin.
         self._stream = torch.cuda.Stream(self.device) if self._kind == "cuda" else None
@@ -160,7 +162,7 @@ class Engine:
             self._shapes[item_shape] = tuple(
                 shape
                 for shape in self._shapes[item_shape]
-                if shape == self._largest or np.array_equal(self._in_chunks(shape, probe), reference)
+                if shape == self._largest or np.array_equal(self._run_at(shape, [probe[:shape]]), reference[:shape])
             )
 
     def run(self, parts: Sequence[Items]) -> NDArray[np.float32]:
@@ -234,7 +236,7 @@ class Engine:
     @property
     def has_stages(self) -> bool:
         """Whether the network has stages, whose activity can be mapped."""
-        return self.contract.view == "crops" and getattr(self._network, "backbone", None) is not None
+        return self.contract.view != "tokens" and getattr(self._network, "backbone", None) is not None
 
     @torch.inference_mode()
     def stages(self, crops_NHWC: Items) -> list[NDArray[np.float32]]:
@@ -274,9 +276,8 @@ class Engine:
         return rows_ND[:filled]
 
     def _compute(self, items: Tensor) -> Tensor:
-        score, stage_weights = self._network(network_inputs(items, self._mean_std))
-        columns = [score.unsqueeze(1)] if stage_weights is None else [score.unsqueeze(1), stage_weights]
-        return torch.cat([column.float() for column in columns], dim=1)
+        prediction: Prediction = self._network(network_inputs(items, self._mean_std))
+        return prediction.rows()
 
     def _captured_for(self, staged: Tensor) -> Captured:
         shape = tuple(staged.shape)

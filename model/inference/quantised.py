@@ -42,6 +42,7 @@ class QuantisedConv(nn.Module):
         self.bias = conv.bias.float()
         self.inputs, self.outputs, self.addend = inputs, outputs, addend
         self.geometry = (conv.stride, conv.padding, conv.dilation, conv.groups)
+        self.pad = conv.pad
         self.fused = fused_is_exact() if fused is None else fused
         if not self.fused:
             weight, self.geometry = _halved(weight, *self.geometry)
@@ -54,6 +55,7 @@ class QuantisedConv(nn.Module):
 
     def forward(self, inputs_NCHW: Tensor, addend_NCHW: Tensor | None = None) -> Tensor:
         """Convolve and activate; with an addend, the sum may be written over it."""
+        inputs_NCHW = self.pad(inputs_NCHW, self.inputs.zero)
         if not self.fused:
             return self._unfused(inputs_NCHW, addend_NCHW)
         call = (inputs_NCHW, self.inputs.scale, self.inputs.zero, self.weight, self.scales, self.zeros)

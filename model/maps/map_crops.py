@@ -147,11 +147,11 @@ def layout(contract: Contract, width: int, height: int) -> Layout:
     long strip lie further apart.
 
     Args:
-        contract: A contract of crops.
+        contract: A contract of crops or whole views.
         width: Width of the upright picture, in pixels.
         height: Height of the upright picture, in pixels.
     """
-    assert contract.view == "crops", "tokens are of the whole picture"
+    assert contract.view != "tokens", "tokens are of the whole picture"
     side = contract.crop_size
     base = contract.target_size(width, height)
     largest = max(min(FACTOR, width / base[0], height / base[1]), 1.0)

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, NamedTuple
 
+import torch
 from pydantic import ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
@@ -27,10 +28,20 @@ class Prediction(NamedTuple):
         score: (N,) outputs; ``Contract.raw`` converts them to raw scores.
         stage_weights: (N, 4) weights of the backbone stages; None if the network has none. Rows of softmax weights sum
             to 1, rows of gates do not.
+        interval: (N, 2 or 2 + K) widths below and above the score, and probabilities of K kinds of photos; None if the
+            network gives no interval.
+        defects: (N, 2 * D) probabilities of the defects, then their severities; None if the network finds none.
     """
 
     score: Tensor
     stage_weights: Tensor | None
+    interval: Tensor | None = None
+    defects: Tensor | None = None
+
+    def rows(self) -> Tensor:
+        """All of it as one row for each item, (N, columns) fp32, in this order."""
+        columns = [self.score.unsqueeze(1), self.stage_weights, self.interval, self.defects]
+        return torch.cat([column.float() for column in columns if column is not None], dim=1)
 
 
 class Network(nn.Module, ABC):

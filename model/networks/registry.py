@@ -12,6 +12,8 @@ from typing import Any
 from pydantic import ValidationError
 from torch import nn
 
+from model.defects import DEFECTS
+from model.interval import Interval
 from model.networks.equations import EquationConfig, EquationIQA
 from model.networks.life import LifeConfig, LifeIQA
 from model.networks.loda import LoDa, LodaConfig
@@ -43,6 +45,7 @@ _SMART = {
     "smart-small": SmartConfig(backbone="swin_small_patch4_window7_224", dropout=0.35, drop_path=0.25),
     "smart-base": SmartConfig(backbone="swin_base_patch4_window7_224", dropout=0.4, drop_path=0.3),
     "smart-mobile": SmartConfig(backbone="mobilenetv2_100", dropout=0.3, drop_path=0.0),
+    "smart-lite": SmartConfig(backbone="tf_efficientnet_lite0", dropout=0.3, drop_path=0.0),
 }
 _LIFE = LifeConfig()
 PRESETS: dict[str, tuple[str, Any]] = {
@@ -134,6 +137,16 @@ def view(name: str, **changes: Any) -> dict[str, Any]:
     if not isinstance(config, MusiqConfig):
         return {}
     return {"view": "tokens", "longer_sides": config.longer_sides, "kernel": config.kernel}
+
+
+def findings(name: str, **changes: Any) -> dict[str, Any]:
+    """Fields of the contract that tell what a preset finds beside the score, before any calibration."""
+    config = _config(name, changes)
+    kinds = getattr(config, "kinds", 0)
+    return {
+        "defects": DEFECTS if getattr(config, "defects", False) else (),
+        "interval": Interval(below=(1.0,) * kinds, above=(1.0,) * kinds) if kinds else None,
+    }
 
 
 def from_dict(description: Mapping[str, Any]) -> Network:

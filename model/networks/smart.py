@@ -4,12 +4,16 @@ This is the network of the authors' released code, whose parameter counts the pa
 paper describe another one (sigmoid gate, two-layer target network): ``equations.py``.
 """
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from model.networks.backbone import LEVELS, Backbone
 from model.networks.distortion import LocalDistortion
+from model.networks.findings import DefectHead, IntervalHead, MapStatistics
 from model.networks.hyper import HyperNetwork, TargetNetwork, pool_to_grid
 from model.networks.network import STRICT, Count, Network, Prediction, Rate
 
@@ -32,6 +36,10 @@ class SmartConfig:
     """Widths of the hyper network's 1x1 convolutions before its last one."""
     dropout: Rate = 0.3
     drop_path: Rate = 0.2
+    defects: bool = False
+    """Whether a head beside the score finds defects."""
+    kinds: Annotated[int, Field(ge=0)] = 0
+    """Kinds of photos that a head for intervals tells apart, 1 for none; 0 without that head."""
 
     def __post_init__(self) -> None:
         if self.attention and not self.multi_scale:
@@ -80,13 +88,23 @@ class SmartIQA(Network):
         self.distortion = LocalDistortion(channels)
         self.hyper = HyperNetwork(fused, config.trunk, config.dropout)
         self.target = TargetNetwork(config.dropout)
+        described = 2 * sum(channels)
+        self.statistics = MapStatistics(channels) if config.defects or config.kinds else None
+        self.defects = DefectHead(described, config.dropout) if config.defects else None
+        self.interval = IntervalHead(described, config.kinds, config.dropout) if config.kinds else None
 
     def forward(self, items: Tensor) -> Prediction:
-        """Score normalised RGB crops (N, 3, 224, 224)."""
+        """Score normalised RGB pictures (N, 3, H, W), of any size that the backbone takes."""
         maps = self.backbone(items)
         weights_N4 = self.attention(maps[-1]) if self.attention is not None else None
         layers = self.hyper(self._fuse(maps, weights_N4))
-        return Prediction(self.target(self.distortion(maps), layers), weights_N4)
+        score_N = self.target(self.distortion(maps), layers)
+        if self.statistics is None:
+            return Prediction(score_N, weights_N4)
+        statistics_NI = self.statistics(maps)
+        interval = self.interval(statistics_NI, score_N) if self.interval is not None else None
+        defects = self.defects(statistics_NI) if self.defects is not None else None
+        return Prediction(score_N, weights_N4, interval, defects)
 
     @property
     def weighs_stages(self) -> bool:

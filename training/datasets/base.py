@@ -24,6 +24,7 @@ class Sample:
         mos: On the data set's scale; higher is better, whatever the score file says.
         group: The reference picture or prompt that it shares with others; a split keeps a group together.
         part: Its part in the data set's official split; "" if it has none.
+        source: Which of the data set's sources it is from, which may differ in their labels; "" if it has one.
     """
 
     path: Path
@@ -31,6 +32,7 @@ class Sample:
     mos: float
     group: str
     part: Part = ""
+    source: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ def read(root: Path, column: str) -> Dataset:
             mos=row.number(column),
             group=row["Image Name"],
             part=part,
+            source=row["Image Name"].partition(" ")[0],
         )
         for file, part in found.items()
         for row in table(file, ("Image Name", column))
