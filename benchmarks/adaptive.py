@@ -29,10 +29,11 @@ from rich.progress import track
 from scipy import stats
 
 from model import crop_rounds
-from model.contract import Contract, Views
+from model.contract import Contract
 from model.crop_rounds import AUTO, FIRST_ROUND, CropRounds, Crops
 from model.options import DEFAULT_CHECKPOINT
 from model.scorer import Scorer
+from model.views import Views
 from training import datasets, evaluator
 from training.datasets import Sample
 

@@ -22,12 +22,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.contract import Contract, Scale
+from model.contract import Contract
 from model.inference.engine import Engine, mean_std, network_inputs
 from model.inference.form import inference_form
 from model.inference.quantise import observe
 from model.networks import registry
 from model.networks.smart import SmartIQA
+from model.scale import Scale
 
 RESULTS = Path(__file__).parent / "results" / "engine.json"
 NETWORKS = ("smart-mobile", "smart-tiny", "smart-base", "hyperiqa", "life-iqa-mobile", "loda-ti", "musiq-single")

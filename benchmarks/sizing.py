@@ -33,8 +33,9 @@ from PIL import Image
 from benchmarks.decode import SIZES
 from benchmarks.measure import machine
 from benchmarks.scaling import bound
-from model.contract import Contract, Items
+from model.contract import Contract
 from model.scorer import Scorer
+from model.views import Items
 from tests.conftest import EXAMPLES, encode
 
 AT_ONCE = 16

@@ -25,8 +25,9 @@ from typing import Any
 import torch
 
 from model import checkpoint
-from model.contract import Contract, Scale
+from model.contract import Contract
 from model.networks import registry
+from model.scale import Scale
 from model.scorer import Scorer
 from training import datasets, initial_weights, recipe, trainer
 from training.recipe import Recipe

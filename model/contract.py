@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ from model.grid import grid
 from model.images import ImageWarning, Picture
 from model.images.facts import Box
 from model.interval import Interval
+from model.scale import Scale
+from model.views import Columns, Details, Items, Views
 
 VERSION = 1
 LATER_FIELDS = ("decoding", "zooms", "grades", "percentiles", "domain", "shapes", "defects", "interval")
@@ -39,79 +41,10 @@ MAX_CROPS = 64
 """Crops of one picture, at most."""
 EXTREME_ASPECT = 3.0
 """Pictures with a larger ratio of the sides are unlike those in any training set, and get a warning."""
-
-Items = NDArray[np.uint8] | NDArray[np.float32]
-"""Work items, the inputs of a network: crops (N, size, size, 3) uint8, or tokens (N, T, 3075) float32."""
 CLOSE_FROM = 1.5
 """A ``whole`` picture is also looked at closely if its whole view has sides this many times shorter."""
 CLOSE_PIXELS = 32_000_000
 """Most pixels that are decoded for that. A larger JPEG or HEIC is decoded at a half or a quarter of its sides."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scale:
-    """The raw scale of a network: the range of the labels of the data set that it was trained on."""
-
-    dataset: str
-    min: float
-    max: float
-    higher_is_better: bool = True
-
-    def __post_init__(self) -> None:
-        if not self.min < self.max:
-            raise ValueError(f"scale: min {self.min} is not below max {self.max}")
-
-    def to_percent(self, raw: float) -> float:
-        """Convert a raw score to 0 (worst) .. 100 (best), clipped to that range."""
-        share = (raw - self.min) / (self.max - self.min)
-        return 100 * min(max(share if self.higher_is_better else 1 - share, 0.0), 1.0)
-
-    def spread_to_percent(self, raw: float) -> float:
-        """Convert a difference of raw scores to points of 100."""
-        return 100 * raw / (self.max - self.min)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Views:
-    """The work items of one picture.
-
-    Attributes:
-        items: (N, size, size, 3) uint8 RGB crops; or of the whole picture, (1, height, width, 3) uint8 RGB or
-            (1, T, 3075) float32 tokens.
-        boxes: Box of each item in the upright picture, in pixels of that picture: of ``items``, then of ``details``.
-        warnings: Warnings about the picture: enlarged, of extreme aspect, or outside the domain.
-        details: (N, size, size, 3) uint8 RGB crops of the picture at full size; None if there are none.
-    """
-
-    items: Items
-    boxes: tuple[Box, ...]
-    warnings: tuple[ImageWarning, ...]
-    details: NDArray[np.uint8] | None = None
-
-
-class Details(NamedTuple):
-    """What a close look at a picture gives: crops (N, size, size, 3) uint8 RGB, and their boxes as in ``Views``."""
-
-    crops_NHWC: NDArray[np.uint8]
-    boxes: tuple[Box, ...]
-
-
-class Columns(NamedTuple):
-    """What the rows of N items hold; parts that a network does not give have no columns.
-
-    Attributes:
-        raw_N: Raw scores, on the scale of the training labels.
-        stage_weights_NS: Weights of the four stages.
-        interval_NK: What ``Interval.around`` reads.
-        probabilities_ND: Probability of each of the contract's defects, 0 to 1.
-        severities_ND: Severity of each, 0 to 1.
-    """
-
-    raw_N: NDArray[np.float64]
-    stage_weights_NS: NDArray[np.float64]
-    interval_NK: NDArray[np.float64]
-    probabilities_ND: NDArray[np.float64]
-    severities_ND: NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,9 +238,11 @@ class Contract:
             cut_TL = tokens.cut(pixels_HWC, self.longer_sides, self.kernel)
             return Views(items=cut_TL[np.newaxis], boxes=(whole,), warnings=warnings)
         if self.view == "whole":
-            own = (0, 0, *original)
-            crops_NHWC, boxes = (None, ()) if close is None else close
-            return Views(items=pixels_HWC[np.newaxis], boxes=(own, *boxes), warnings=warnings, details=crops_NHWC)
+            crops_NHWC, places = (None, ()) if close is None else close
+            everything = (0, 0, *original)
+            return Views(
+                items=pixels_HWC[np.newaxis], boxes=(everything, *places), warnings=warnings, details=crops_NHWC
+            )
         size = self.crop_size
         height, width, _ = pixels_HWC.shape
         sizes = self._zoomed_sizes(width, height)[-count:]
@@ -401,20 +336,24 @@ class Contract:
 
     def columns(self, rows_ND: NDArray[np.floating[Any]]) -> Columns:
         """Split rows of an engine into what they hold, as float64."""
-        rows_ND = rows_ND.astype(np.float64)
-        before_defects = rows_ND.shape[1] - 2 * len(self.defects)
+        values_ND = rows_ND.astype(np.float64)
+        before_defects = values_ND.shape[1] - 2 * len(self.defects)
         before_interval = before_defects - (self.interval.columns if self.interval is not None else 0)
         return Columns(
-            raw_N=self.raw(rows_ND[:, 0]),
-            stage_weights_NS=rows_ND[:, 1:before_interval],
-            interval_NK=rows_ND[:, before_interval:before_defects],
-            probabilities_ND=rows_ND[:, before_defects : before_defects + len(self.defects)],
-            severities_ND=rows_ND[:, before_defects + len(self.defects) :],
+            raw_N=self.raw(values_ND[:, 0]),
+            stage_weights_NS=values_ND[:, 1:before_interval],
+            interval_NK=values_ND[:, before_interval:before_defects],
+            probabilities_ND=values_ND[:, before_defects : before_defects + len(self.defects)],
+            severities_ND=values_ND[:, before_defects + len(self.defects) :],
         )
 
     def raw(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
         """Convert outputs of the network to raw scores, on the scale of the training labels."""
         return self.slope * outputs + self.intercept
+
+    def output(self, raw: float) -> float:
+        """The output of the network for a raw score."""
+        return (raw - self.intercept) / self.slope
 
     def grade(self, score: float) -> str | None:
         """The word for a score of 0 to 100; None if the contract has no grades."""

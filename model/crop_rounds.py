@@ -14,8 +14,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from model.contract import Contract, Items, Scale, Views
+from model.contract import Contract
 from model.images.facts import Box
+from model.scale import Scale
+from model.views import Items, Views
 
 Crops = int | Literal["auto"]
 """How many crops of a picture to score; ``auto`` takes as many of the contract's as the score needs."""

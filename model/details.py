@@ -36,9 +36,7 @@ def choose(view_HWC: NDArray[np.uint8], size: tuple[int, int], side: int, count:
     sums = np.zeros((rows + 1, columns + 1), np.int64)
     sums[1:, 1:] = structure_HW.cumsum(axis=0).cumsum(axis=1)
     step = max(max(width, height) // STEPS, 1)
-    lefts, tops = (
-        np.array([*range(0, length - side, step), length - side], np.int64) for length in (width, height)
-    )
+    lefts, tops = (np.array([*range(0, length - side, step), length - side], np.int64) for length in (width, height))
     left, right = (edges * columns // width for edges in (lefts, lefts + side))
     top, bottom = (edges * rows // height for edges in (tops, tops + side))
     right, bottom = np.maximum(right, left + 1), np.maximum(bottom, top + 1)
@@ -61,4 +59,5 @@ def _structure(view_HWC: NDArray[np.uint8]) -> NDArray[np.int64]:
     luma_HW = np.asarray(Image.fromarray(view_HWC).convert("L")).astype(np.int64)
     across = np.abs(np.diff(luma_HW, axis=1, append=luma_HW[:, -1:]))
     down = np.abs(np.diff(luma_HW, axis=0, append=luma_HW[-1:]))
-    return np.minimum(across + down, 64)
+    structure: NDArray[np.int64] = np.minimum(across + down, 64)
+    return structure

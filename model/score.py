@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.contract import Columns, Contract
+from model.contract import Contract
 from model.crop_rounds import CropRounds
 from model.defects import CLOSE_DEFECTS, SHARPNESS
 from model.images import Facts, ImageWarning
 from model.images.facts import Box
+from model.views import Columns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,8 @@ class QualityScore:
         raw_score: On the scale of the training labels: that of the whole view, or the mean over the crops; rounded to
             six decimals.
         interval: Where people's mean opinion lies; None if the network does not say.
+        interval_columns: What the network gave for the interval, before calibration (``Interval.around``); empty if
+            nothing.
         defects: The defects that the network can find, by name; empty if it can find none.
         std: Standard deviation over the crops, in points of 100; None for a single crop or a whole view.
         stderr: Standard error of the mean, in points of 100; None for a single crop or a whole view.
@@ -94,6 +97,7 @@ class QualityScore:
     score: float
     raw_score: float
     interval: ScoreInterval | None
+    interval_columns: tuple[float, ...] = field(repr=False)
     defects: Mapping[str, Defect]
     std: float | None
     stderr: float | None
@@ -156,11 +160,14 @@ def aggregate(rounds: CropRounds, facts: Facts, contract: Contract, model: Model
     raw_N = columns.raw_N[:1] if whole else columns.raw_N
     raw = float(raw_N.mean())
     std = scale.spread_to_percent(float(raw_N.std(ddof=1))) if len(raw_N) > 1 else None
+    # The mean over the crops; of a whole picture, what its whole view says.
+    interval_K = columns.interval_NK[: len(raw_N)].mean(axis=0)
     warnings = {*facts.warnings, *rounds.warnings}
     return QualityScore(
         score=round(scale.to_percent(raw), 4),
         raw_score=round(raw, 6),
-        interval=_interval(raw, columns, contract, outside=ImageWarning.OUT_OF_DOMAIN in warnings),
+        interval=_interval(raw, interval_K, contract, outside=ImageWarning.OUT_OF_DOMAIN in warnings),
+        interval_columns=tuple(map(float, interval_K)),
         defects=_defects(columns, contract),
         std=None if std is None else round(std, 4),
         stderr=None if std is None else round(std / math.sqrt(len(raw_N)), 4),
@@ -179,13 +186,10 @@ def aggregate(rounds: CropRounds, facts: Facts, contract: Contract, model: Model
     )
 
 
-def _interval(raw: float, columns: Columns, contract: Contract, *, outside: bool) -> ScoreInterval | None:
+def _interval(raw: float, columns_K: NDArray[np.float64], contract: Contract, *, outside: bool) -> ScoreInterval | None:
     if contract.interval is None:
         return None
-    # The mean over the crops; of a whole picture, what its whole view says.
-    own_K = columns.interval_NK[0] if contract.view == "whole" else columns.interval_NK.mean(axis=0)
-    output = (raw - contract.intercept) / contract.slope
-    ends = contract.interval.around(output, own_K, outside=outside)
+    ends = contract.interval.around(contract.output(raw), columns_K, outside=outside)
     low, high = sorted(round(contract.scale.to_percent(contract.slope * end + contract.intercept), 2) for end in ends)
     return ScoreInterval(low=low, high=high, coverage=contract.interval.coverage)
 

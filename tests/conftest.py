@@ -16,8 +16,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.contract import Contract, Scale
+from model.contract import Contract
 from model.options import DEFAULT_CHECKPOINT
+from model.scale import Scale
 
 if TYPE_CHECKING:
     from model.scorer import Scorer

@@ -34,6 +34,8 @@ class FoldedConv(nn.Module):
     def forward(self, inputs_NCHW: Tensor) -> Tensor:
         """Convolve, normalise, activate."""
         conv, norm = self.conv, self.norm
+        if self.pad is not None:
+            inputs_NCHW = self.pad(inputs_NCHW)
         assert norm.running_mean is not None
         assert norm.running_var is not None
         gain = norm.weight * (norm.running_var + norm.eps).rsqrt()
@@ -42,7 +44,7 @@ class FoldedConv(nn.Module):
             bias = bias + conv.bias * gain
         weight = conv.weight * gain.view(-1, 1, 1, 1)
         answer: Tensor = self.activation(
-            F.conv2d(self.pad(inputs_NCHW), weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+            F.conv2d(inputs_NCHW, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
         )
         return answer
 

@@ -20,7 +20,6 @@ from training import defects, distortions
 from training.datasets import Sample
 from training.recipe import Recipe
 
-
 GOOD_FROM, BEST_FROM = 0.6, 0.8
 """Shares of the pictures below the good and the best ones. Good photos with defects added are taken to have no others,
 the best ones untouched to have none."""
@@ -114,7 +113,7 @@ class RandomCrops(Dataset[_Visit]):
         self.sources = sorted({sample.source for sample in samples})
         self._kinds = {source: number for number, source in enumerate(self.sources)}
         labels = [sample.mos for sample in samples]
-        self._good, self._best = np.quantile(labels, [GOOD_FROM, BEST_FROM]) if labels else (0.0, 0.0)
+        self._good, self._best = (float(np.quantile(labels, share)) for share in (GOOD_FROM, BEST_FROM))
 
     def steps(self, epoch: int, *, processes: int = 1) -> list[list[list[Draw]]]:
         """Draw the order of an epoch's visits: steps of accumulated batches of draws.
@@ -144,10 +143,10 @@ class RandomCrops(Dataset[_Visit]):
             image = ImageOps.mirror(image) if self.recipe.flip and rng.random() < 0.5 else image
             tokens_TL = tokens.cut(np.asarray(image), self.contract.longer_sides, self.contract.kernel)
             return self._visit([_Shown(tokens_TL)], sample, rng)
-        crops = [_Shown(self._crop(image, rng)) for _ in range(self.recipe.crops_per_picture)]
-        visit = self._visit(crops, sample, rng)
+        first_HWC, *others = (self._crop(image, rng) for _ in range(self.recipe.crops_per_picture))
+        visit = self._visit([_Shown(first_HWC), *map(_Shown, others)], sample, rng)
         if self.recipe.degraded and rng.random() < self.recipe.degraded:
-            visit = self._with_degraded(visit, crops[0].item, lambda pixels_HWC: pixels_HWC, sample, rng)
+            visit = self._with_degraded(visit, first_HWC, lambda pixels_HWC: pixels_HWC, sample, rng)
         return self._with_blank(visit, rng)
 
     def _whole(self, picture: Picture, sample: Sample, rng: np.random.Generator) -> _Visit:

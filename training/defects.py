@@ -192,7 +192,8 @@ def _cast(light_HWC: Light, stops: float, rng: Rng) -> Light:
     angle = rng.choice([0.0, math.pi]) + rng.normal(0, 0.5)
     warm, green = stops * math.cos(angle) / 2, stops * math.sin(angle) / 2
     gains = 2.0 ** np.array([warm - green / 2, green, -warm - green / 2], "f4")
-    return light_HWC * (gains / (gains @ _LUMA)).astype("f4")
+    balanced: Light = light_HWC * (gains / (gains @ _LUMA)).astype("f4")
+    return balanced
 
 
 def _noisy(light_HWC: Light, sigma: float, rng: Rng) -> Light:
@@ -209,7 +210,8 @@ def _noisy(light_HWC: Light, sigma: float, rng: Rng) -> Light:
         kernel = np.outer(weights := np.exp(-0.5 * (np.arange(-2, 3) / spread) ** 2), weights)
         noise_HWC = _convolved(noise_HWC, kernel)
         noise_HWC /= noise_HWC[::4, ::4].std()
-    return light_HWC + np.sqrt(variance_HWC) * noise_HWC
+    noisy: Light = light_HWC + np.sqrt(variance_HWC) * noise_HWC
+    return noisy
 
 
 def _saturated(image: Image.Image, stops: float, rng: Rng) -> Image.Image:
@@ -228,7 +230,9 @@ def _enlarged(image: Image.Image, factor: float, rng: Rng) -> Image.Image:
         between = tuple(round(math.sqrt(one * full)) for one, full in zip(small, image.size, strict=True))
         shrunk = shrunk.resize((between[0], between[1]), rng.choice(_RESAMPLING))
     large = shrunk.resize(image.size, rng.choice(_RESAMPLING))
-    return large.filter(ImageFilter.UnsharpMask(factor / 2, int(rng.uniform(30, 90)), 2)) if rng.random() < 0.25 else large
+    if rng.random() < 0.25:
+        return large.filter(ImageFilter.UnsharpMask(factor / 2, int(rng.uniform(30, 90)), 2))
+    return large
 
 
 def _compressed(image: Image.Image, quality: float, rng: Rng) -> Image.Image:

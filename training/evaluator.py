@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import track
 
 from model.checkpoint import Checkpoint
-from model.contract import Scale
 from model.crop_rounds import Crops
+from model.scale import Scale
 from model.score import QualityScore
 from model.scorer import Scorer
 from training import splits
@@ -142,11 +142,13 @@ def write(
             {
                 "name": sample.name,
                 "path": str(sample.path.absolute()),
+                "source": sample.source,
                 "mos": sample.mos,
                 "prediction": round(prediction, 6),
                 "error": round(prediction - sample.mos, 6),
                 "score": score.score,
                 "stderr": score.stderr,
+                **{f"interval{number}": value for number, value in enumerate(score.interval_columns, 1)},
                 **{f"stage{number}": weight for number, weight in enumerate(score.stage_weights or (), 1)},
                 "warnings": " ".join(map(str, score.warnings)),
             }

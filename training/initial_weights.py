@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -9,9 +10,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from model import checkpoint
-from model.contract import Contract, Scale
+from model.contract import Contract
 from model.inference.engine import mean_std, network_inputs
 from model.networks import registry
+from model.scale import Scale
 from training.recipe import Recipe
 
 RANDOM = Path("random")
@@ -132,9 +134,10 @@ def contract(recipe: Recipe, scale: Scale, init: Path | None) -> Contract:
             low, high = high, low
     slope = (scale.max - scale.min) / (high - low)
     changes = recipe.network_changes()
+    whole: dict[str, Any] = {"view": "whole", "shapes": recipe.shapes} if recipe.shapes else {}
     return Contract(
         **registry.view(recipe.network, **changes),
-        **({"view": "whole", "shapes": recipe.shapes} if recipe.shapes else {}),
+        **whole,
         **registry.findings(recipe.network, **changes),
         resize=recipe.resize,
         width=recipe.width,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -120,5 +121,7 @@ class Objective:
 
 def _merged(predictions: list[Prediction], order: Tensor) -> Prediction:
     """One prediction of several, with its items in another order."""
-    columns = [None if parts[0] is None else torch.cat(parts)[order] for parts in zip(*predictions, strict=True)]
+    columns: list[Any] = [
+        None if parts[0] is None else torch.cat(parts)[order] for parts in zip(*predictions, strict=True)
+    ]
     return Prediction(*columns)

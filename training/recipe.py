@@ -86,8 +86,8 @@ class Recipe:
     checkpoint, its network's outputs for its lowest and highest label)."""
 
     unscored: tuple[str, ...] = ()
-    """Sources of the data set whose labels do not teach the score. Their pictures are seen all the same, and their labels
-    teach the width of intervals."""
+    """Sources of the data set whose labels do not teach the score. Their pictures are seen all the same, and their
+    labels teach the width of intervals."""
     label_noise: Share = 0.0
     """Standard deviation of noise added to a label at every visit, as a share of the range of labels: about the error
     of the mean of a few raters."""
@@ -115,8 +115,8 @@ class Recipe:
     """Prefixes of the names of backbone parameters that are not trained."""
 
     degraded: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the visits to a picture that also show its first item with defects added, twice, the second time more. Of
-    whole pictures: twice this share of the good ones, half of it of the others."""
+    """Share of the visits to a picture that also show its first item with defects added, twice, the second time more.
+    Of whole pictures: twice this share of the good ones, half of it of the others."""
     degraded_weight: Rate = 1.0
     """Weight of the added hinge loss: each of these three crops must score below the one before."""
     degraded_margin: Rate = 0.02

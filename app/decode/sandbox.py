@@ -42,11 +42,12 @@ from app.decode.sandbox_worker import (
     STOP,
 )
 from model import images
-from model.contract import Contract, Details
+from model.contract import Contract
 from model.images import Facts, ImageWarning, Limits, UndecodableImage
 from model.images.facts import Box
 from model.maps import overlay
 from model.maps.map_crops import layout
+from model.views import Details
 
 log = logging.getLogger("smart_iqa.sandbox")
 

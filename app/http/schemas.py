@@ -57,6 +57,22 @@ class CropAnswer(BaseModel):
     stage_weights: tuple[float, ...] | None = Field(None, examples=[[0.1, 0.2, 0.4, 0.3]])
 
 
+class IntervalAnswer(BaseModel):
+    """Where people's mean opinion of the picture lies."""
+
+    low: float = Field(description="Lower end, in points.", examples=[62.4])
+    high: float = Field(description="Upper end, in points.", examples=[84.1])
+    coverage: float = Field(description="Share of photos whose mean opinion lies within.", examples=[0.9])
+
+
+class DefectAnswer(BaseModel):
+    """One defect of a picture."""
+
+    severity: float = Field(description="0 (none) to 1 (ruins the picture); 0.5 is plain to see.", examples=[0.62])
+    probability: float = Field(description="Probability that the picture has it at all.", examples=[0.97])
+    close: bool = Field(description="Whether it shows in a close look more than in the whole view.", examples=[True])
+
+
 class MapAnswer(BaseModel):
     """Where a picture is good and where it is bad: local scores in cells of equal size, over all of the picture."""
 
@@ -66,6 +82,12 @@ class MapAnswer(BaseModel):
         description="0 (worst) to 100 (best), row by row from the top left. They come from closer crops than the "
         "picture's score does, and need not average to it.",
         examples=[[[71.2, 72.9, 74.1], [44.8, 58.3, 73.6]]],
+    )
+    defects: dict[str, list[list[float]]] | None = Field(
+        None,
+        description="Severity of each defect that one part of a picture may have and another not, 0 to 1, row by row; "
+        "absent where the model finds no defects.",
+        examples=[{"noise": [[0.1, 0.0, 0.2], [0.6, 0.7, 0.5]]}],
     )
 
 
@@ -83,9 +105,19 @@ class ScoreAnswer(BaseModel):
     )
     raw_score: float = Field(description="On the scale of the training labels.", examples=[0.7134])
     raw_scale: RawScale
-    std: float | None = Field(description="Standard deviation over crops in points; null for one crop.", examples=[4.1])
+    interval: IntervalAnswer | None = Field(
+        None, description="Where people's mean opinion lies; absent where the model does not say."
+    )
+    defects: dict[str, DefectAnswer] | None = Field(
+        None,
+        description="What may be wrong, by name; absent where the model finds no defects.",
+        examples=[{"noise": {"severity": 0.62, "probability": 0.97, "close": True}}],
+    )
+    std: float | None = Field(
+        description="Standard deviation over crops in points; null for one crop or a whole view.", examples=[4.1]
+    )
     stderr: float | None = Field(
-        description="Standard error of the mean in points; null for one crop.", examples=[0.82]
+        description="Standard error of the mean in points; null for one crop or a whole view.", examples=[0.82]
     )
     crops: int = Field(description="Crops that were scored.", examples=[8])
     model: ModelId

@@ -240,9 +240,9 @@ def _prepared(
 ) -> "tuple[Facts, CropRounds]":
     import numpy as np
 
-    from model.contract import Views
     from model.crop_rounds import CropRounds
     from model.images import Facts, ImageWarning
+    from model.views import Views
 
     contract = scorer.checkpoint.contract
     # A view of the object store's memory, not a copy.

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli.scoring import parquet
 from cli.scoring.stream import Record
+from model.defects import DEFECTS
 
 if TYPE_CHECKING:
     from model.score import QualityScore
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 COLUMNS = (
     "path",
     "score",
+    "low",
+    "high",
+    *DEFECTS,
     "raw_score",
     "std",
     "stderr",

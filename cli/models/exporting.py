@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from model import checkpoint
 from model.checkpoint import Checkpoint
-from model.contract import Items
 from model.inference.engine import Engine, mean_std, network_inputs
 from model.networks.hyper import TargetNetwork
+from model.views import Items
 
 TOLERANCE = 1e-4
 """Largest difference from the engine, relative to the output or the length of the scale, whichever is larger."""

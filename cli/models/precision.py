@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from model.checkpoint import Checkpoint, CheckpointError
-from model.contract import Items
 from model.inference.engine import Engine, mean_std, network_inputs
 from model.inference.selection import Selection, select
 from model.options import Precision
+from model.views import Items
 
 
 @dataclass(frozen=True, kw_only=True)

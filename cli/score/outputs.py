@@ -12,11 +12,15 @@ from typing import IO, Protocol
 from cli.console import printable
 from cli.scoring import parquet
 from cli.scoring.stream import Record, row
+from model.defects import DEFECTS
 
 COLUMNS = (
     "path",
     "score",
+    "low",
+    "high",
     "grade",
+    *DEFECTS,
     "raw_score",
     "std",
     "stderr",
@@ -27,6 +31,8 @@ COLUMNS = (
     "warnings",
     "error",
 )
+PLAIN = 0.5
+"""Severity from which a defect is named to people."""
 TABLE_ROWS = 1000
 """Pictures in a table; the others are only counted."""
 GROUP_ROWS = 10_000
@@ -89,8 +95,8 @@ class Table:
 
         self._table = RichTable(box=box.SIMPLE_HEAD)
         self._more = 0
-        for column in ("score", "±", "grade", "size", "picture", "warnings"):
-            right = column in ("score", "±", "size")
+        for column in ("score", "likely", "grade", "size", "picture", "defects", "warnings"):
+            right = column in ("score", "likely", "size")
             self._table.add_column(column, justify="right" if right else "left", overflow="fold")
 
     def add(self, record: Record) -> None:
@@ -100,10 +106,11 @@ class Table:
         if self._table.row_count == TABLE_ROWS:
             self._more += 1
             return
-        spread = "" if record["stderr"] is None else f"{record['stderr']:.1f}"
         size = f"{record['image']['width']}x{record['image']['height']}"
         grade, warnings = record["grade"] or "", ", ".join(record["warnings"])
-        self._table.add_row(f"{record['score']:.2f}", spread, grade, size, printable(record["path"]), warnings)
+        self._table.add_row(
+            f"{record['score']:.2f}", likely(record), grade, size, printable(record["path"]), flagged(record), warnings
+        )
 
     def close(self) -> None:
         """Show the table."""
@@ -113,6 +120,20 @@ class Table:
             results.print(self._table, markup=False)
         if self._more:
             notes.print(f"{self._more:,} more pictures are not shown; --out FILE or -f csv has them all")
+
+
+def likely(record: Record) -> str:
+    """Where people's mean opinion lies, for people: the interval, or without one the spread of the crops."""
+    if "interval" in record:
+        return f"{record['interval']['low']:.0f} to {record['interval']['high']:.0f}"
+    return "" if record["stderr"] is None else f"± {record['stderr']:.1f}"
+
+
+def flagged(record: Record) -> str:
+    """The defects that are plain to see, for people, the most severe first."""
+    severities = {name: defect["severity"] for name, defect in record.get("defects", {}).items()}
+    plain = [name for name in sorted(severities, key=lambda name: -severities[name]) if severities[name] >= PLAIN]
+    return ", ".join(f"{name.replace('_', ' ')} {severities[name]:.1f}" for name in plain)
 
 
 class Parquet:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from cli.scoring.stream import Record, row
+from model.defects import DEFECTS
 
-_REALS = ("score", "raw_score", "std", "stderr", "percentile")
+_REALS = ("score", "low", "high", *DEFECTS, "raw_score", "std", "stderr", "percentile")
 _INTEGERS = ("crops", "width", "height")
 
 

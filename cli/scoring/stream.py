@@ -64,8 +64,12 @@ def records(
 
 
 def row(record: Record, columns: Sequence[str]) -> dict[str, Any]:
-    """A record's value for each column, None where it has none; the fields of ``image`` are columns of their own."""
-    flat = {**record, **record.get("image", {})}
+    """A record's value for each column, None where it has none.
+
+    The fields of ``image`` are columns of their own, and so are the ends of the interval and the defects' severities.
+    """
+    flat = {**record, **record.get("image", {}), **record.get("interval", {})}
+    flat |= {name: defect["severity"] for name, defect in record.get("defects", {}).items()}
     return {name: flat.get(name) for name in columns}
 
 

@@ -5,6 +5,7 @@ import hashlib
 import logging
 import warnings as python_warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,21 +86,22 @@ def _close_look(header: Header, loaded: Loaded, rgb: Image.Image, scale: int, cl
     def cut(boxes: Sequence[Box]) -> list[Image.Image]:
         with undecodable(f"the picture's {header.format} data cannot be decoded"):
             close = (loaded.again or header.load)(close_scale)
-            codes = close.codes() if close.codes is not None and boxes else None
-            parts = []
-            for box in boxes:
-                left, top, right, bottom = exif.before(box, close.image.size, loaded.orientation)
-                own = None if codes is None else codes[top:bottom, left:right]
-                part = dataclasses.replace(
-                    close,
-                    image=close.image.crop((left, top, right, bottom)),
-                    codes=None if own is None else lambda own=own: own,
-                )
-                parts.append(exif.upright(to_srgb(part, set()), loaded.orientation))
-            return parts
+            if close.codes is not None:
+                # Decoded once for all parts.
+                close.codes = cache(close.codes)
+            parts = (_part(close, exif.before(box, close.image.size, loaded.orientation)) for box in boxes)
+            return [exif.upright(to_srgb(part, set()), loaded.orientation) for part in parts]
 
     width, height = _upright_size(header)
     return CloseLook((-(-width // close_scale), -(-height // close_scale)), cut)
+
+
+def _part(loaded: Loaded, box: Box) -> Loaded:
+    """A part of loaded pixels."""
+    left, top, right, bottom = box
+    codes = loaded.codes
+    own = None if codes is None else lambda: codes()[top:bottom, left:right]
+    return dataclasses.replace(loaded, image=loaded.image.crop(box), codes=own)
 
 
 def _look_at(rgb: Image.Image) -> CloseLook:

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from model.contract import Items
 from model.inference.engine import Engine
+from model.views import Items
 
 FILE = "calibration.json"
 ROUNDS = 4

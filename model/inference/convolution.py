@@ -7,8 +7,9 @@ from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
-from timm.layers import Conv2dSame, pad_same
+from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.norm_act import BatchNormAct2d
+from timm.layers.padding import pad_same
 from torch import Tensor, fx, nn
 
 from model.inference.linear import ONEDNN, arithmetic
@@ -75,7 +76,8 @@ class FusedConv(nn.Module):
         addend_NCHW = None if addend_NCHW is None else addend_NCHW.to(self.dtype)
         if self.packed and self.pointwise:
             return self._linear(inputs_NCHW, addend_NCHW)
-        inputs_NCHW = self.pad(inputs_NCHW)
+        if self.pad is not None:
+            inputs_NCHW = self.pad(inputs_NCHW)
         name, arguments, function = self.activation
         geometry = (self.padding, self.stride, self.dilation, self.groups)
         answer: Tensor
@@ -151,20 +153,11 @@ def is_plain(conv: nn.Module) -> TypeGuard[nn.Conv2d]:
     return type(conv) in (nn.Conv2d, Conv2dSame) and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
 
 
-def padder(conv: nn.Conv2d) -> Callable[..., Tensor]:
-    """A function that pads inputs before a convolution, with ``value``: as TensorFlow's "same" does, or not at all."""
+def padder(conv: nn.Conv2d) -> Callable[..., Tensor] | None:
+    """A function that pads inputs before a convolution as TensorFlow does, with a ``value``; None if it does not."""
     if not isinstance(conv, Conv2dSame):
-        return _as_it_is
-    return partial(_pad_same, kernel_size=conv.kernel_size, stride=conv.stride, dilation=conv.dilation)
-
-
-def _as_it_is(inputs_NCHW: Tensor, value: float = 0.0) -> Tensor:
-    return inputs_NCHW
-
-
-def _pad_same(inputs_NCHW: Tensor, value: float = 0.0, **geometry: Any) -> Tensor:
-    padded: Tensor = pad_same(inputs_NCHW, value=value, **geometry)
-    return padded
+        return None
+    return partial(pad_same, kernel_size=conv.kernel_size, stride=conv.stride, dilation=conv.dilation)
 
 
 def traced(features: nn.Module) -> fx.GraphModule | None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.checkpoint import Checkpoint
-from model.contract import Contract, Items
+from model.contract import Contract
 from model.inference.allocator import keep_freed_memory
 from model.inference.captured import Captured
 from model.inference.form import inference_form
@@ -25,6 +25,7 @@ from model.inference.linear import arithmetic
 from model.networks.network import Network, Prediction
 from model.options import Precision
 from model.ranges import Ranges
+from model.views import Items
 
 log = logging.getLogger("smart_iqa.engine")
 

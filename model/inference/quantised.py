@@ -55,7 +55,8 @@ class QuantisedConv(nn.Module):
 
     def forward(self, inputs_NCHW: Tensor, addend_NCHW: Tensor | None = None) -> Tensor:
         """Convolve and activate; with an addend, the sum may be written over it."""
-        inputs_NCHW = self.pad(inputs_NCHW, self.inputs.zero)
+        if self.pad is not None:
+            inputs_NCHW = self.pad(inputs_NCHW, value=self.inputs.zero)
         if not self.fused:
             return self._unfused(inputs_NCHW, addend_NCHW)
         call = (inputs_NCHW, self.inputs.scale, self.inputs.zero, self.weight, self.scales, self.zeros)

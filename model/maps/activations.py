@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.checkpoint import Checkpoint
-from model.contract import Items
 from model.images import Picture
 from model.inference.engine import Engine, mean_std, normalise
 from model.maps import map_crops
+from model.views import Items
 
 Shapes = tuple[tuple[int, int], ...]
 """Height and width of the activity maps of each stage."""

@@ -6,6 +6,7 @@ part. They are scored like any other crop and do not count towards the picture's
 """
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.contract import SCALED_MARGIN, Contract
+from model.defects import LOCAL_DEFECTS
 from model.grid import hat
 from model.images import Picture
 
@@ -27,6 +29,10 @@ STEPS = 100
 """Sizes of the copy that ``layout`` tries, from the largest down to one that is a single crop high or wide."""
 MAP_ID = f"spots-{FACTOR}-{MAX_CROPS}-{CELLS}"
 """Names the rule that maps are made by, in ETags: it changes whenever the map of a picture could."""
+
+
+Cells = tuple[tuple[float, ...], ...]
+"""A row of numbers for each row of a map's cells, from the top left."""
 
 
 class Layout(NamedTuple):
@@ -53,9 +59,11 @@ class ScoreMap:
 
     Attributes:
         scores: A row of scores of 0 to 100 for each row of cells, from the top left; rounded to two decimals.
+        defects: Severities of 0 to 1 in the same form for each defect that is local, by name; empty if none is found.
     """
 
-    scores: tuple[tuple[float, ...], ...]
+    scores: Cells
+    defects: Mapping[str, Cells] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -69,7 +77,8 @@ class ScoreMap:
 
     def to_dict(self) -> dict[str, Any]:
         """The map as JSON holds it, the same from the service and from Python."""
-        return {"rows": self.rows, "columns": self.columns, "scores": self.scores}
+        map_: dict[str, Any] = {"rows": self.rows, "columns": self.columns, "scores": self.scores}
+        return {**map_, "defects": dict(self.defects)} if self.defects else map_
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,20 +106,28 @@ class MapCrops:
         return self.items.nbytes
 
     def score_map(self, rows_ND: NDArray[np.float32], contract: Contract) -> ScoreMap:
-        """Blend the scores of the crops into a map; a crop counts most in its middle.
+        """Blend the scores of the crops, and their local defects, into maps; a crop counts most in its middle.
 
         Args:
             rows_ND: One row per crop, as an engine gives them.
             contract: The contract that they were cut by.
         """
-        raw_N = contract.raw(rows_ND[:, 0].astype(np.float64))
-        scores_N = np.array([contract.scale.to_percent(float(raw)) for raw in raw_N])
+        found = contract.columns(rows_ND)
+        scores_N = np.array([contract.scale.to_percent(float(raw)) for raw in found.raw_N])
+        local = [(place, name) for place, name in enumerate(contract.defects) if name in LOCAL_DEFECTS]
         where, longer = self.layout, max(self.original)
         columns, rows = (max(round(CELLS * one / longer), 1) for one in self.original)
         down = _shares(where.tops, where.side, where.height, rows)
         across = _shares(where.lefts, where.side, where.width, columns)
-        map_HW = down @ scores_N.reshape(len(where.tops), len(where.lefts)) @ across.T
-        return ScoreMap(scores=tuple(tuple(round(float(score), 2) for score in row) for row in map_HW))
+
+        def blended(values_N: NDArray[np.float64], decimals: int) -> Cells:
+            map_HW = down @ values_N.reshape(len(where.tops), len(where.lefts)) @ across.T
+            return tuple(tuple(round(float(value), decimals) for value in row) for row in map_HW)
+
+        return ScoreMap(
+            scores=blended(scores_N, 2),
+            defects={name: blended(found.severities_ND[:, place], 3) for place, name in local},
+        )
 
     def activity_map(self, maps_NHW: NDArray[np.float32]) -> NDArray[np.float32]:
         """Blend activity maps of the crops into one of the whole picture, from 0 to 1 (SMART-IQA, long paper, Eq. 18).

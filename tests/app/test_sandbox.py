@@ -26,8 +26,9 @@ from app.observability.metrics import Metrics
 from app.scoring import pipeline
 from app.settings import Settings
 from model import images
-from model.contract import Contract, Scale
+from model.contract import Contract
 from model.images import Limits, UndecodableImage
+from model.scale import Scale
 from tests.app.conftest import wait_ready
 from tests.app.test_pictures import BAD_PICTURES, metric, post, problem
 from tests.conftest import ROOT, encode, photo

@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image
 
 from model import images
-from model.contract import Contract, Scale
+from model.contract import Contract
 from model.picture_source import open_picture
+from model.scale import Scale
 from model.score import ModelId, QualityScore
 from tests.conftest import encode
 

@@ -13,9 +13,10 @@ from cli.bulk.collect import Collector
 from cli.bulk.local import LocalScorer
 from cli.bulk.stores import Store
 from model import checkpoint, golden
-from model.contract import Contract, Scale
+from model.contract import Contract
 from model.crop_rounds import Crops
 from model.networks.musiq import Musiq, MusiqConfig
+from model.scale import Scale
 from model.scorer import Scorer
 from tests.conftest import encode, photo
 

@@ -12,9 +12,10 @@ from timm.models import SwinTransformer, build_model_with_cfg, register_model
 
 from cli.models import exporting
 from model import checkpoint
-from model.contract import Contract, Scale
+from model.contract import Contract
 from model.inference.engine import Engine
 from model.networks import registry
+from model.scale import Scale
 from tests.commands import smart_iqa
 
 

@@ -6,8 +6,9 @@ from PIL import Image
 
 from cli.models.precision import some
 from model import checkpoint
-from model.contract import Contract, Scale
+from model.contract import Contract
 from model.networks import registry
+from model.scale import Scale
 from tests.commands import smart_iqa
 from tests.conftest import EXAMPLES
 

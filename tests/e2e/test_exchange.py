@@ -16,7 +16,8 @@ import pytest
 
 from app.http import keys
 from model import checkpoint
-from model.contract import Contract, Scale
+from model.contract import Contract
+from model.scale import Scale
 from model.scorer import Scorer
 from tests.conftest import EXAMPLES, save_random
 from tests.e2e.conftest import Service, running

@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from model.checkpoint import load
-from model.contract import Items
 from model.inference import autotune
 from model.inference.autotune import Setting
 from model.inference.engine import Engine
+from model.views import Items
 
 pytestmark = pytest.mark.usefixtures("all_batch_shapes")
 

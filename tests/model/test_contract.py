@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.contract import LATER_FIELDS, MAX_CROPS, SCALED_MARGIN, Contract, Scale
+from model.contract import LATER_FIELDS, MAX_CROPS, SCALED_MARGIN, Contract
 from model.grid import grid
 from model.images import ImageWarning, Picture, from_image
+from model.scale import Scale
 from tests.conftest import encode, photo
 
 sides = st.integers(224, 2000)

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model import crop_rounds, images
-from model.contract import Box, Contract, Scale
+from model.contract import Contract
 from model.crop_rounds import AUTO, FIRST_ROUND, TOLERANCE, CropRounds, spread_out
 from model.grid import grid
+from model.images.facts import Box
+from model.scale import Scale
 from model.score import QualityScore
 from model.scorer import Scorer
 from tests.conftest import EXAMPLES, photo

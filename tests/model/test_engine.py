@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from model.checkpoint import load
-from model.contract import Contract, Items, Scale
+from model.contract import Contract
 from model.inference.engine import DeviceBroken, Engine, mean_std, normalise
 from model.networks import registry
+from model.scale import Scale
 from model.scorer import Scorer
+from model.views import Items
 
 pytestmark = pytest.mark.usefixtures("all_batch_shapes")
 

@@ -8,13 +8,14 @@ import pytest
 from PIL import Image, ImageFilter
 
 from model import checkpoint
-from model.contract import Contract, Scale
+from model.contract import Contract
 from model.inference.engine import Engine
 from model.maps import map_crops
 from model.maps.map_crops import Layout, MapCrops
 from model.maps.overlay import ACTIVITY_COLOURS, render_activity
 from model.networks import registry
 from model.options import DEFAULT_CHECKPOINT
+from model.scale import Scale
 from model.scorer import Scorer
 from tests.conftest import EXAMPLES, encode, photo
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from model import checkpoint, golden, images, token_shapes
-from model.contract import Contract, Scale
+from model.contract import Contract
 from model.networks.musiq import Musiq, MusiqConfig
+from model.scale import Scale
 from model.scorer import Scorer
 from tests.conftest import encode, photo
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from model.contract import Scale
+from model.scale import Scale
 from tests.training import layouts
 from tests.training.layouts import BUILDERS, put, write_csv
 from training import datasets, splits

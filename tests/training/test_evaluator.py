@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from model import checkpoint
-from model.contract import Scale
 from model.images import from_image
 from model.maps.activations import stage_activations
+from model.scale import Scale
 from model.scorer import Scorer
 from tests.training.layouts import write_csv
 from training import datasets, evaluator, run, splits

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from model.contract import Scale
+from model.scale import Scale
 from training import splits
 from training.datasets import Dataset, DatasetError, Part, Sample
 from training.recipe import Recipe

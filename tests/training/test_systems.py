@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from model import checkpoint, golden
-from model.contract import Contract, Scale
+from model.contract import Contract
 from model.networks import registry
+from model.scale import Scale
 from model.scorer import Scorer
 from tests.training.conftest import RECIPE
 from training import initial_weights, learner, run, trainer

@@ -13,8 +13,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from model import checkpoint, golden
-from model.contract import Contract, Scale
+from model.contract import Contract
 from model.networks import registry
+from model.scale import Scale
 from model.scorer import Scorer
 from tests.conftest import encode, photo
 from tests.training.conftest import RECIPE

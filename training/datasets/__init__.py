@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import track
 
 from model import images
-from model.contract import Scale
+from model.scale import Scale
 from training.datasets import (
     agiqa3k,
     biq2021,

@@ -6,7 +6,7 @@ Source: Li et al., "AGIQA-3K: an open database for AI-generated image quality as
 
 from pathlib import Path
 
-from model.contract import Scale
+from model.scale import Scale
 from training.datasets.base import Dataset, Reader, Sample
 from training.datasets.files import Folder
 from training.datasets.scorefile import table

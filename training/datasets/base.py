@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from model.contract import Scale
+from model.scale import Scale
 
 Part = Literal["train", "validation", "test", ""]
 

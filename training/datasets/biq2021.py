@@ -6,7 +6,7 @@ J. Electronic Imaging 31(5), 2022. Its two score files are its official split.
 
 from pathlib import Path
 
-from model.contract import Scale
+from model.scale import Scale
 from training.datasets.base import Dataset, DatasetError, Part, Reader, Sample
 from training.datasets.files import Folder, any_file
 from training.datasets.scorefile import table

@@ -6,7 +6,7 @@ IEEE TIP 25(1), 2016. The first 7 of its 1,169 pictures trained the raters; they
 
 from pathlib import Path
 
-from model.contract import Scale
+from model.scale import Scale
 from training.datasets.base import Dataset, DatasetError, Reader, Sample
 from training.datasets.files import Folder, any_file
 from training.datasets.scorefile import matlab

@@ -7,7 +7,7 @@ strategy", J. Electronic Imaging 19(1), 2010. Labels are read from ``csiq_label.
 
 from pathlib import Path
 
-from model.contract import Scale
+from model.scale import Scale
 from training.datasets.base import Dataset, Reader, Sample
 from training.datasets.files import Folder, any_file, first_folder
 from training.datasets.scorefile import words

@@ -6,7 +6,7 @@ column ``dmos``, but higher is better (1 to 5).
 
 from pathlib import Path
 
-from model.contract import Scale
+from model.scale import Scale
 from training.datasets.base import Dataset, Reader, Sample
 from training.datasets.files import Folder, any_file, first_folder
 from training.datasets.scorefile import table

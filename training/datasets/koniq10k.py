@@ -7,7 +7,7 @@ official split has 7,058 photos for training, 1,000 for validation and 2,015 for
 
 from pathlib import Path
 
-from model.contract import Scale
+from model.scale import Scale
 from training.datasets.base import Dataset, DatasetError, Part, Reader, Sample
 from training.datasets.files import Folder, any_file, first_folder
 from training.datasets.scorefile import table

@@ -7,7 +7,7 @@ them, which are left out.
 
 from pathlib import Path
 
-from model.contract import Scale
+from model.scale import Scale
 from training.datasets.base import Dataset, DatasetError, Reader, Sample
 from training.datasets.files import Folder, any_file
 from training.datasets.scorefile import matlab

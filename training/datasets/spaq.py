@@ -5,7 +5,7 @@ Source: Fang et al., "Perceptual quality assessment of smartphone photography", 
 
 from pathlib import Path
 
-from model.contract import Scale
+from model.scale import Scale
 from training.datasets.base import Dataset, Reader, Sample
 from training.datasets.files import Folder, any_file
 from training.datasets.scorefile import table

@@ -6,7 +6,7 @@ Higher is better. Pictures of a ``group`` stay together in every split; ``split`
 from pathlib import Path
 from typing import cast, get_args
 
-from model.contract import Scale
+from model.scale import Scale
 from training.datasets.base import Dataset, DatasetError, Part, Reader, Sample
 from training.datasets.files import Folder
 from training.datasets.scorefile import Row, table

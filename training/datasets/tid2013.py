@@ -6,7 +6,7 @@ Communication 30, 2015. The list and the disk disagree on the case of letters.
 
 from pathlib import Path
 
-from model.contract import Scale
+from model.scale import Scale
 from training.datasets.base import Dataset, Reader, Sample
 from training.datasets.files import Folder, any_file
 from training.datasets.scorefile import words

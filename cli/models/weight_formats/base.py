@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from model.contract import Contract, Scale
+from model.contract import Contract
+from model.scale import Scale
 from training import recipe
 from training.datasets import READERS
 

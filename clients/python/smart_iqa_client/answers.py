@@ -83,6 +83,36 @@ class CropScore:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Interval:
+    """Where people's mean opinion of a picture lies.
+
+    Attributes:
+        low: Lower end, in points.
+        high: Upper end, in points.
+        coverage: Share of photos whose mean opinion lies within.
+    """
+
+    low: float
+    high: float
+    coverage: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defect:
+    """One defect of a picture.
+
+    Attributes:
+        severity: 0 (none) to 1 (ruins the picture); 0.5 is plain to see.
+        probability: Probability that the picture has it at all.
+        close: Whether it shows in a close look more than in the whole view.
+    """
+
+    severity: float
+    probability: float
+    close: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScoreMap:
     """Local scores (0 to 100) over the whole upright picture, at the centres of evenly spaced cells.
 
@@ -90,11 +120,13 @@ class ScoreMap:
         rows: Cells from top to bottom.
         columns: Cells from left to right.
         scores: A tuple of columns for each row.
+        defects: Severities (0 to 1) of local defects by name, as ``scores``; None where the model finds none.
     """
 
     rows: int
     columns: int
     scores: tuple[tuple[float, ...], ...]
+    defects: Mapping[str, tuple[tuple[float, ...], ...]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +140,9 @@ class Score:
         percentile: How many of 100 training photos score lower; None where that is not known.
         raw_score: On the scale of the training labels.
         raw_scale: That scale.
-        std: Standard deviation over the crops in points; None for one crop.
+        interval: Where people's mean opinion lies; None where the model does not say.
+        defects: What may be wrong, by name; None where the model finds no defects.
+        std: Standard deviation over the crops in points; None for one crop or a whole view.
         stderr: Standard error of the mean in points; None for one crop.
         crops: Crops that were scored.
         model: Which checkpoint answered.
@@ -126,6 +160,8 @@ class Score:
     percentile: float | None = None
     raw_score: float
     raw_scale: RawScale
+    interval: Interval | None = None
+    defects: Mapping[str, Defect] | None = None
     std: float | None = None
     stderr: float | None = None
     crops: int
@@ -215,6 +251,9 @@ def _read(kind: Any, data: Any, place: str) -> Any:
         if Ellipsis not in rest and len(items) != 1 + len(rest):
             raise BadAnswer(f"{place} is not of {1 + len(rest)} items")
         return tuple(_read(first, item, place) for item in items)
+    if origin is Mapping and get_args(kind)[1] is not Any:
+        entries = _expect(dict, data, place)
+        return {name: _read(get_args(kind)[1], one, f"{place}.{name}") for name, one in entries.items()}
     if kind is float:
         return float(_expect((int, float), data, place))
     return _expect(origin or kind, data, place)

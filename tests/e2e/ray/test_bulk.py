@@ -17,9 +17,10 @@ from cli.bulk import listing
 from cli.bulk.local import LocalScorer
 from cli.bulk.rows import COLUMNS
 from cli.bulk.stores import Store
-from model.contract import Contract, Scale
+from model.contract import Contract
 from model.crop_rounds import Crops
 from model.images import TruncatedImage
+from model.scale import Scale
 from model.scorer import Scorer
 from tests import commands
 from tests.cli.test_archives import write_tar

@@ -19,7 +19,8 @@ from app.batching.submission import Submission, SubmissionResult
 from app.cluster.engine import RemoteSubmission
 from app.cluster.remote import RemoteQueue
 from app.settings import Settings
-from model.contract import Contract, Scale
+from model.contract import Contract
+from model.scale import Scale
 from model.scorer import Scorer
 from tests.conftest import encode, photo, save_random
 from tests.e2e.conftest import free_port
