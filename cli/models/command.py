@@ -123,16 +123,29 @@ def export(
     format_: Annotated[str, typer.Option("--format", help="onnx or torch-export.")] = "onnx",
     out: Annotated[Path | None, typer.Option(help="File to write; the model's name here if left out.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    size: Annotated[
+        str, typer.Option(help="Of a model of whole pictures: which of its sizes, as 448x320; the first if left out.")
+    ] = "",
 ) -> None:
     """Write a checkpoint as one file for other runtimes, from work items to raw scores, and prove it on the engine."""
     from cli.console import notes, results
     from cli.models import exporting
 
     with notes.status(f"exporting to {format_} ..."):
-        file, difference = exporting.export(folder, format_, out, replace=force)
-    size = file.stat().st_size / 1e6
-    notes.print(f"{size:.1f} MB; the largest difference from the engine is {difference:.1e} of the scale", markup=False)
+        file, difference = exporting.export(folder, format_, out, replace=force, size=_size(size))
+    megabytes = file.stat().st_size / 1e6
+    notes.print(f"{megabytes:.1f} MB; the largest difference from the engine is {difference:.1e} of the scale", markup=False)
     results.print(str(file), markup=False, soft_wrap=True)
+
+
+def _size(text: str) -> tuple[int, int] | None:
+    """Width and height from ``448x320``; None from ""."""
+    if not text:
+        return None
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise typer.BadParameter(f"a size is written 448x320, not {text}")
+    return int(width), int(height)
 
 
 @app.command("import")

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from model import checkpoint
 from model.checkpoint import Checkpoint
+from model.contract import Contract
 from model.inference.engine import Engine, mean_std, network_inputs
 from model.networks.hyper import TargetNetwork
 from model.views import Items
@@ -68,24 +69,32 @@ class Scores(nn.Module):
             if isinstance(layer, TargetNetwork):
                 layer.precision = torch.float32
         self.contract = loaded.contract
-        self.outputs = ["score", "stage_weights"] if loaded.network.weighs_stages else ["score"]
+        contract = loaded.contract
+        self.outputs = [
+            "score",
+            *(["stage_weights"] if loaded.network.weighs_stages else []),
+            *(["interval"] if contract.interval is not None else []),
+            *(["defects"] if contract.defects else []),
+        ]
         mean, std = mean_std(self.contract, "cpu")
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
 
     def forward(self, items: Tensor) -> tuple[Tensor, ...]:
-        """Score uint8 crops (N, size, size, 3) or float32 tokens (N, T, 3075).
+        """Score uint8 pictures or crops (N, height, width, 3) or float32 tokens (N, T, 3075).
 
         Returns:
-            Raw scores (N,) on the scale of the training labels, and the stage weights (N, 4) of networks that have any.
+            Raw scores (N,) on the scale of the training labels, and what else the network gives: see ``Prediction``.
         """
         inputs = network_inputs(items, (self.get_buffer("mean"), self.get_buffer("std")))
-        score, stage_weights = self.network(inputs)
+        score, *others = self.network(inputs)
         raw = self.contract.slope * score + self.contract.intercept
-        return (raw,) if stage_weights is None else (raw, stage_weights)
+        return (raw, *(other for other in others if other is not None))
 
 
-def export(folder: Path, format_: str, out: Path | None, *, replace: bool) -> tuple[Path, float]:
+def export(
+    folder: Path, format_: str, out: Path | None, *, replace: bool, size: tuple[int, int] | None = None
+) -> tuple[Path, float]:
     """Write a checkpoint as one file, and compare the file's outputs with the engine's.
 
     Args:
@@ -93,14 +102,16 @@ def export(folder: Path, format_: str, out: Path | None, *, replace: bool) -> tu
         format_: A name in ``FORMATS``.
         out: The file; the checkpoint's name in the working folder if None.
         replace: Whether an existing file is replaced.
+        size: Width and height of the pictures that the file takes, one of those that the contract has: exporters need
+            to know it. The first if None.
 
     Returns:
         The file, and its largest difference from the engine, in the measure of ``TOLERANCE``.
 
     Raises:
         CheckpointError: The folder is not a checkpoint.
-        ValueError: The format is unknown, the file exists, or it cannot be made or is too far from the engine; then
-            nothing is left of it.
+        ValueError: The format or the size is unknown, the file exists, or it cannot be made or is too far from the
+            engine; then nothing is left of it.
     """
     if format_ not in FORMATS:
         raise ValueError(f"no format is called {format_!r}; there are {', '.join(FORMATS)}")
@@ -109,13 +120,14 @@ def export(folder: Path, format_: str, out: Path | None, *, replace: bool) -> tu
     out = out or Path(f"{loaded.config.name}{kind.suffix}")
     if out.exists() and not replace:
         raise ValueError(f"{out} exists already; --force replaces it")
-    size = sum(value.nbytes for value in loaded.network.state_dict().values())
-    if format_ == "onnx" and size > LARGEST:
-        raise ValueError(f"{folder}: {size / 1e9:.1f} GB of weights do not fit an ONNX file, which ends at 2 GB")
-    expected = _expected(loaded)
-    scores = Scores(loaded).eval()
+    weights = sum(value.nbytes for value in loaded.network.state_dict().values())
+    if format_ == "onnx" and weights > LARGEST:
+        raise ValueError(f"{folder}: {weights / 1e9:.1f} GB of weights do not fit an ONNX file, which ends at 2 GB")
     contract = loaded.contract
-    example = torch.from_numpy(contract.probe(EXAMPLES, contract.item_shapes()[0]))
+    shapes = _shapes(contract, size)
+    expected = _expected(loaded, shapes)
+    scores = Scores(loaded).eval()
+    example = torch.from_numpy(contract.probe(EXAMPLES, shapes[0]))
     dynamic = {0: torch.export.Dim("batch")}
     if contract.view == "tokens":
         dynamic[1] = torch.export.Dim("tokens")
@@ -146,23 +158,39 @@ def export(folder: Path, format_: str, out: Path | None, *, replace: bool) -> tu
     return out, difference
 
 
-def _expected(loaded: Checkpoint) -> list[tuple[Items, Outputs]]:
-    """Items of up to two shapes, and the engine's outputs for them."""
+def _shapes(contract: Contract, size: tuple[int, int] | None) -> Sequence[tuple[int, ...]]:
+    """Shapes of items that a file takes, two at most: of pictures only one, for its size is fixed."""
+    shapes = contract.item_shapes()[:2]
+    if contract.view == "tokens" and size is None:
+        return shapes
+    chosen = shapes[0] if size is None else (*size[::-1], 3)
+    if chosen not in contract.item_shapes():
+        sizes = ", ".join(f"{width}x{height}" for height, width, *_ in contract.item_shapes())
+        raise ValueError(f"pictures of {chosen[1]}x{chosen[0]} are not in the contract; there are {sizes}")
+    return [chosen]
+
+
+def _expected(loaded: Checkpoint, shapes: Sequence[tuple[int, ...]]) -> list[tuple[Items, Outputs]]:
+    """Items of some shapes, and the engine's outputs for them."""
     engine = Engine(loaded.network, loaded.contract, device="cpu", precision="fp32")
     pairs: list[tuple[Items, Outputs]] = []
-    for shape in loaded.contract.item_shapes()[:2]:
+    for shape in shapes:
         for count in BATCHES:
             items = loaded.contract.probe(count, shape)
             rows_ND = engine.predict(items)
             raw_N = loaded.contract.raw(rows_ND[:, 0].astype(np.float64)).astype(np.float32)
-            pairs.append((items, (raw_N, rows_ND[:, 1:]) if rows_ND.shape[1] > 1 else (raw_N,)))
+            found = loaded.contract.columns(rows_ND)
+            defects_ND = np.concatenate([found.probabilities_ND, found.severities_ND], axis=1)
+            parts = (part.astype(np.float32) for part in (found.stage_weights_NS, found.interval_NK, defects_ND))
+            pairs.append((items, (raw_N, *(part for part in parts if part.shape[1]))))
     return pairs
 
 
 def _difference(run: Run, expected: list[tuple[Items, Outputs]], scale: float) -> float:
     differences = []
     for items, outputs in expected:
-        for output, wanted, unit in zip(run(items), outputs, (scale, 1.0)[: len(outputs)], strict=True):
+        units = (scale, *(1.0 for _ in outputs[1:]))
+        for output, wanted, unit in zip(run(items), outputs, units, strict=True):
             size = np.maximum(np.abs(wanted), unit)
             differences.append(np.max(np.abs(output - wanted) / size) if output.shape == wanted.shape else np.inf)
     return float(np.max(differences))
