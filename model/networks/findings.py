@@ -1,7 +1,7 @@
 """Heads beside the score: which defects a picture has, and how wide an interval around its score must be.
 
-Both read the means and the standard deviations of all four feature maps: noise and blocks change how much a map varies,
-more than what it shows.
+Both read means and standard deviations: of all four feature maps, and of filtered pixels, which know more of noise and
+colours than the maps do. Noise and blocks change how much a map varies, more than what it shows.
 """
 
 import torch
@@ -11,32 +11,51 @@ from torch import Tensor, nn
 from model.defects import DEFECTS
 
 HIDDEN = 160
+FILTERS = 24
 LEAST_WIDTH = 1e-3
 """Smallest width of an interval, in units of the score: keeps the factors of calibration finite."""
 
 
-class MapStatistics(nn.Module):
-    """Means and standard deviations of feature maps, brought to a common scale.
+class Statistics(nn.Module):
+    """Means and standard deviations of filtered pixels and of feature maps, each brought to a common scale.
+
+    The scale is that of the first batch that is seen in training, as Kingma and Dhariwal's "Glow" (NeurIPS 2018)
+    begins its activation norms.
 
     Args:
         channels: Channels of the feature maps.
+
+    Attributes:
+        length: How many numbers describe an item.
     """
+
+    mean: Tensor
+    scale: Tensor
 
     def __init__(self, channels: tuple[int, ...]) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(2 * sum(channels))
+        self.filters = nn.Sequential(
+            nn.Conv2d(3, FILTERS, 3, stride=2), nn.ReLU(), nn.Conv2d(FILTERS, FILTERS, 1), nn.ReLU()
+        )
+        self.length = 2 * (FILTERS + sum(channels))
+        self.register_buffer("mean", torch.zeros(self.length))
+        self.register_buffer("scale", torch.zeros(self.length))
 
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        """Describe feature maps (N, C_i, H_i, W_i) by vectors (N, 2 * sum of C_i)."""
+    def forward(self, items_NCHW: Tensor, maps: list[Tensor]) -> Tensor:
+        """Describe items (N, 3, H, W) with feature maps (N, C_i, H_i, W_i) by vectors (N, ``length``)."""
         means, deviations = [], []
-        for map_NCHW in maps:
+        for map_NCHW in (self.filters(items_NCHW), *maps):
             values = map_NCHW.float()
             mean_NC = values.mean(dim=(2, 3))
             square_NC = values.square().mean(dim=(2, 3))
             means.append(mean_NC)
             deviations.append((square_NC - mean_NC.square()).clamp_min(1e-6).sqrt())
-        vector: Tensor = self.norm(torch.cat([*means, *deviations], dim=1))
-        return vector
+        vectors = torch.cat([*means, *deviations], dim=1)
+        if self.training and not self.scale.any():
+            with torch.no_grad():
+                self.mean.copy_(vectors.mean(dim=0))
+                self.scale.copy_(vectors.std(dim=0).clamp_min(1e-2))
+        return (vectors - self.mean) / self.scale.clamp_min(1e-2)
 
 
 class DefectHead(nn.Module):

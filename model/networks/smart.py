@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from model.networks.backbone import LEVELS, Backbone
 from model.networks.distortion import LocalDistortion
-from model.networks.findings import DefectHead, IntervalHead, MapStatistics
+from model.networks.findings import DefectHead, IntervalHead, Statistics
 from model.networks.hyper import HyperNetwork, TargetNetwork, pool_to_grid
 from model.networks.network import STRICT, Count, Network, Prediction, Rate
 
@@ -88,10 +88,10 @@ class SmartIQA(Network):
         self.distortion = LocalDistortion(channels)
         self.hyper = HyperNetwork(fused, config.trunk, config.dropout)
         self.target = TargetNetwork(config.dropout)
-        described = 2 * sum(channels)
-        self.statistics = MapStatistics(channels) if config.defects or config.kinds else None
-        self.defects = DefectHead(described, config.dropout) if config.defects else None
-        self.interval = IntervalHead(described, config.kinds, config.dropout) if config.kinds else None
+        self.statistics = Statistics(channels) if config.defects or config.kinds else None
+        length = 0 if self.statistics is None else self.statistics.length
+        self.defects = DefectHead(length, config.dropout) if config.defects else None
+        self.interval = IntervalHead(length, config.kinds, config.dropout) if config.kinds else None
 
     def forward(self, items: Tensor) -> Prediction:
         """Score normalised RGB pictures (N, 3, H, W), of any size that the backbone takes."""
@@ -101,7 +101,7 @@ class SmartIQA(Network):
         score_N = self.target(self.distortion(maps), layers)
         if self.statistics is None:
             return Prediction(score_N, weights_N4)
-        statistics_NI = self.statistics(maps)
+        statistics_NI = self.statistics(items, maps)
         interval = self.interval(statistics_NI, score_N) if self.interval is not None else None
         defects = self.defects(statistics_NI) if self.defects is not None else None
         return Prediction(score_N, weights_N4, interval, defects)

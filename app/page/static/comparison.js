@@ -4,7 +4,7 @@ import { dial } from "./dial.js";
 import { element } from "./elements.js";
 import { span } from "./qualitymap.js";
 import { Viewer, mapControls } from "./viewer.js";
-import { STAGES, capital, verdict } from "./words.js";
+import { STAGES, found, likely, capital, verdict } from "./words.js";
 
 /**
  * Make the comparison.
@@ -54,7 +54,8 @@ function figures(pair) {
     ["Score", (answer) => answer.score.toFixed(1)],
     ["Grade", (answer) => (answer.grade ? capital(answer.grade) : "–")],
     ["Higher than, of 100 photos", (answer) => (answer.percentile === null ? "–" : answer.percentile.toFixed(0))],
-    ["Crops agree to", (answer) => (answer.stderr === null ? "–" : `±${answer.stderr.toFixed(1)}`)],
+    ["Likely", (answer) => likely(answer) || "–"],
+    ["What may be wrong", (answer) => (answer.defects ? found(answer).map(({ name }) => name).join(", ") || "nothing" : "–")],
     ["Size", ({ image }) => `${image.width} × ${image.height} ${image.format}`],
   ];
   if (answers.every((answer) => answer.stage_weights)) {

@@ -1,10 +1,15 @@
 /** A table of results as a file. */
 
+import { DEFECTS } from "./words.js";
+
 const COLUMNS = {
   file: (photo) => photo.name,
   score: (photo) => photo.answer?.score,
+  low: (photo) => photo.answer?.interval?.low,
+  high: (photo) => photo.answer?.interval?.high,
   grade: (photo) => photo.answer?.grade,
   percentile: (photo) => photo.answer?.percentile,
+  ...Object.fromEntries(Object.keys(DEFECTS).map((name) => [name, (photo) => photo.answer?.defects?.[name]?.severity])),
   raw_score: (photo) => photo.answer?.raw_score,
   std: (photo) => photo.answer?.std,
   stderr: (photo) => photo.answer?.stderr,

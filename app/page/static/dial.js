@@ -39,15 +39,15 @@ export function dial(answer, model, error) {
       stroke: limits.length > 2 ? css(middle) : "currentColor",
     });
   });
-  const low = Math.max(score - (error ?? 0), 0);
-  const high = Math.min(score + (error ?? 0), 100);
-  const label = [`Score ${Math.round(score)} of 100`, grade, error && `typically off by ${Math.round(error)}`];
+  const { low, high } = answer.interval ?? { low: Math.max(score - (error ?? 0), 0), high: Math.min(score + (error ?? 0), 100) };
+  const doubt = answer.interval ? `likely ${Math.round(low)} to ${Math.round(high)}` : error && `typically off by ${Math.round(error)}`;
+  const label = [`Score ${Math.round(score)} of 100`, grade, doubt];
   const [x, y] = point(score, RADIUS);
   return drawing(
     "svg",
     { class: "dial", viewBox: "-100 -96 200 158", role: "img", "aria-label": label.filter(Boolean).join(", ") },
     bands,
-    error ? arc(low, high, RADIUS - 14, { class: "doubt" }) : null,
+    doubt ? arc(low, high, RADIUS - 14, { class: "doubt" }) : null,
     drawing("circle", { class: "hand", cx: x, cy: y, r: 7 }),
     drawing("text", { class: "number", y: 18 }, String(Math.round(score))),
     drawing("text", { class: "grade", y: 44 }, grade ? capital(grade) : "of 100"),

@@ -2,14 +2,14 @@
 
 import { ofGrade } from "./colours.js";
 import { element, icon } from "./elements.js";
-import { CAUTIONS, capital, count, ofProblem } from "./words.js";
+import { CAUTIONS, PLAIN, capital, count, found, likely, ofProblem } from "./words.js";
 
 /** Values to sort by; photos without one come last. */
 const ORDERS = {
   number: (photo) => photo.number,
   name: (photo) => photo.name.toLowerCase(),
   score: (photo) => photo.answer?.score,
-  stderr: (photo) => photo.answer?.stderr,
+  likely: (photo) => photo.answer && (photo.answer.interval ? photo.answer.interval.high - photo.answer.interval.low : photo.answer.stderr),
   size: (photo) => photo.answer && photo.answer.image.width * photo.answer.image.height,
   notes: (photo) => photo.answer?.warnings.length,
 };
@@ -53,7 +53,7 @@ export class List {
   add(photo) {
     const tick = element("input", { type: "checkbox", "aria-label": `Compare ${photo.name}`, change: () => this.#ticked(tick) });
     const name = element("button", { type: "button", class: "name", click: () => this.#open(photo) }, photo.name);
-    const cells = Object.fromEntries(["thumbnail", "score", "stderr", "size", "notes"].map((key) => [key, element("td", { class: key })]));
+    const cells = Object.fromEntries(["thumbnail", "score", "likely", "size", "notes"].map((key) => [key, element("td", { class: key })]));
     const more = element("span", { class: "more" });
     const row = element(
       "tr",
@@ -61,7 +61,7 @@ export class List {
       element("td", { class: "tick" }, tick),
       cells.thumbnail,
       element("th", { scope: "row" }, name, more),
-      [cells.score, cells.stderr, cells.size, cells.notes],
+      [cells.score, cells.likely, cells.size, cells.notes],
     );
     row.addEventListener("click", (event) => {
       if (!event.target.closest("button, input, .tick")) this.#open(photo);
@@ -79,7 +79,7 @@ export class List {
     tick.disabled = state !== "done";
     cells.thumbnail.replaceChildren(photo.thumbnail ?? icon("picture"));
     cells.score.replaceChildren(...score(photo));
-    cells.stderr.textContent = answer?.stderr ? `±${answer.stderr.toFixed(1)}` : "";
+    cells.likely.textContent = answer ? likely(answer) : "";
     cells.size.textContent = answer ? `${answer.image.width} × ${answer.image.height}` : "";
     cells.notes.textContent = notes(photo);
     more.textContent = state === "failed" ? ofProblem(photo.problem) : photo.delay;
@@ -141,6 +141,8 @@ export class List {
 }
 
 function notes({ answer }) {
+  const plain = answer ? found(answer).filter(({ severity }) => severity >= PLAIN) : [];
+  if (plain.length) return plain[0].name + (plain.length > 1 ? ` and ${plain.length - 1} more` : "");
   if (!answer?.warnings.length) return "";
   return answer.warnings.some((code) => code in CAUTIONS) ? "Take care" : count(answer.warnings.length, "note");
 }

@@ -4,7 +4,10 @@ import { dial } from "./dial.js";
 import { element, fact, icon } from "./elements.js";
 import { span } from "./qualitymap.js";
 import { Viewer, mapControls } from "./viewer.js";
-import { CAUTIONS, CONVERSIONS, GRADES, PROBLEMS, STAGES, count, duration, ofProblem, uncertainty } from "./words.js";
+import { CAUTIONS, CONVERSIONS, GRADES, PLAIN, PROBLEMS, STAGES, count, duration, found, ofProblem, uncertainty } from "./words.js";
+
+const PARTS = "The model looks at these parts of the photo; the score is their mean.";
+const WHOLE = "The score is that of the whole photo; at these parts the model looked closely, for defects.";
 
 /**
  * Make the report of a photo, in whatever state it is.
@@ -28,8 +31,8 @@ export function report(photo, model, error, again) {
   } else {
     look.append(element("p", { class: "quiet" }, photo.map === null ? noMap(model) : "The quality map is on its way…"));
   }
-  look.append(crops(answer, viewer));
-  const tell = [verdict(answer, model, error), notes(answer), answer.stage_weights && stages(answer.stage_weights)];
+  look.append(crops(answer, model, viewer));
+  const tell = [verdict(answer, model, error), answer.defects && defects(answer), notes(answer), answer.stage_weights && stages(answer.stage_weights)];
   return page(tell, [look, facts(photo)]);
 }
 
@@ -72,6 +75,29 @@ function verdict(answer, model, error) {
   );
 }
 
+function defects(answer) {
+  const told = found(answer);
+  const rows = told.map(({ name, means, severity, close }) => {
+    const bar = element("span", { class: "bar", "aria-hidden": "true" }, element("span", {}));
+    bar.firstChild.style.width = `${100 * severity}%`;
+    const where = close ? " It shows at full size, more than in the whole view." : "";
+    return element(
+      "li",
+      {},
+      element("b", {}, name),
+      element("span", { class: "share" }, severity >= PLAIN ? "plain to see" : "slight"),
+      bar,
+      element("span", { class: "quiet" }, `${means}${where}`),
+    );
+  });
+  return element(
+    "section",
+    { class: "card stages defects" },
+    element("h3", {}, told.length ? "What may be wrong" : "Nothing wrong was found"),
+    told.length > 0 && element("ol", {}, rows),
+  );
+}
+
 function notes({ warnings }) {
   const cautions = warnings.filter((code) => code in CAUTIONS);
   const others = warnings.filter((code) => !(code in CAUTIONS));
@@ -105,20 +131,22 @@ function stages(weights) {
   );
 }
 
-function crops({ crop_scores: found }, viewer) {
-  if (!found?.length) return null;
-  const chips = found.map((crop, place) => {
+function crops({ crop_scores: scored }, model, viewer) {
+  if (!scored?.length) return null;
+  const whole = model?.contract.view === "whole";
+  if (whole && scored.length === 1) return null;
+  const chips = scored.map((crop, place) => {
     const show = () => viewer.showCrop(place);
     const hide = () => viewer.showCrop(null);
     const score = crop.score.toFixed(1);
     const listeners = { pointerenter: show, focus: show, pointerleave: hide, blur: hide, click: show };
-    return element("li", {}, element("button", { type: "button", class: "chip", ...listeners }, `Crop ${place + 1} `, element("b", {}, score)));
+    return element("li", {}, element("button", { type: "button", class: "chip", ...listeners }, whole && !place ? "Whole " : `Crop ${place + (whole ? 0 : 1)} `, element("b", {}, score)));
   });
   return element(
     "section",
     { class: "crops" },
     element("h3", {}, "Crops"),
-    element("p", { class: "quiet" }, "The model looks at these parts of the photo; the score is their mean. Point at one, or step to it, to see it."),
+    element("p", { class: "quiet" }, `${whole ? WHOLE : PARTS} Point at one, or step to it, to see it.`),
     element("ul", {}, chips),
   );
 }

@@ -17,6 +17,37 @@ export const STAGES = [
   { name: "Content", means: "What the picture shows as a whole." },
 ];
 
+/** Defects: what to call them, and what people see. */
+export const DEFECTS = {
+  defocus: { name: "Out of focus", means: "Nothing in it is quite sharp: the focus was missed." },
+  motion_blur: { name: "Motion blur", means: "Smeared in one direction, by a shaking hand or a moving subject." },
+  noise: { name: "Noise", means: "Grain or coloured specks, as of little light." },
+  compression: { name: "Compression", means: "Blocks and ringing, as of a file that was made too small." },
+  upscaled: { name: "Enlarged", means: "Less detail than pixels: it was enlarged, or shrunk and enlarged again." },
+  underexposed: { name: "Underexposed", means: "Too dark: what lies in the shadows is lost." },
+  overexposed: { name: "Overexposed", means: "Too bright: what lies in the lights is lost." },
+  low_contrast: { name: "Low contrast", means: "A veil lies over it, as of haze or flare." },
+  colour_cast: { name: "Colour cast", means: "Its colours lean one way, as of a wrong white balance." },
+  saturation: { name: "Saturation", means: "Colours that are too strong, or too pale." },
+};
+/** Severities from which a defect is told at all, and from which it is plain to see. */
+export const SLIGHT = 0.25;
+export const PLAIN = 0.5;
+
+/** Defects of an answer that are worth telling, the most severe first. */
+export function found({ defects }) {
+  return Object.entries(defects ?? {})
+    .filter(([, { severity }]) => severity >= SLIGHT)
+    .sort(([, one], [, other]) => other.severity - one.severity)
+    .map(([name, defect]) => ({ ...defect, ...(DEFECTS[name] ?? { name: capital(name.replaceAll("_", " ")), means: "" }) }));
+}
+
+/** Where people's mean opinion lies, in a few characters; "" if the answer does not say. */
+export function likely({ interval, stderr }) {
+  if (interval) return `${Math.round(interval.low)} to ${Math.round(interval.high)}`;
+  return stderr === null ? "" : `±${stderr.toFixed(1)}`;
+}
+
 /** Warnings that make a score less sure. */
 export const CAUTIONS = {
   damaged_data_ignored: "The file is damaged, but not where its pixels are. What it says of itself may be lost, such as which side is up.",
@@ -114,7 +145,10 @@ export function duration(milliseconds) {
  */
 export function uncertainty(answer, error) {
   const parts = [];
-  if (error) {
+  if (answer.interval) {
+    const { low, high, coverage } = answer.interval;
+    parts.push(`Of ${Math.round(100 * coverage)} in 100 such photos people think on average between ${Math.round(low)} and ${Math.round(high)}.`);
+  } else if (error) {
     parts.push(`People's own opinion is typically about ${Math.round(error)} points from such a score.`);
   }
   if (answer.stderr !== null) {
