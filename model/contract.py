@@ -20,9 +20,8 @@ from PIL import Image
 from model import details, images, token_shapes
 from model.defects import DEFECTS
 from model.domain import Domain
-from model.grid import grid
+from model.grid import cut, enlarged
 from model.images import ImageWarning, Picture
-from model.images.facts import Box
 from model.interval import Interval
 from model.scale import Scale
 from model.views import Columns, Details, Items, Views
@@ -214,8 +213,9 @@ class Contract:
             return None
         boxes = details.choose(pixels_HWC, size, side, count - 1)
         crops = [np.asarray(image) for image in picture.close.cut(boxes)]
-        across, down = (full / close for full, close in zip(picture.facts.size, size, strict=True))
-        return Details(np.stack(crops), tuple(_enlarged(box, across, down) for box in boxes))
+        wide, high = size
+        places = ((left / wide, top / high, right / wide, bottom / high) for left, top, right, bottom in boxes)
+        return Details(np.stack(crops), tuple(map(enlarged(picture.facts.size), places)))
 
     def cut(
         self, pixels_HWC: NDArray[np.uint8], original: tuple[int, int], count: int, close: Details | None = None
@@ -231,38 +231,18 @@ class Contract:
         warnings = self._warnings(*original)
         if self.domain is not None and not self.domain.holds(pixels_HWC):
             warnings = (*warnings, ImageWarning.OUT_OF_DOMAIN)
+        whole = (0, 0, *original)
         if self.view == "tokens":
             from model import tokens  # imported here because it needs torch, which contracts of crops do without
 
-            whole = (0, 0, *original)
             cut_TL = tokens.cut(pixels_HWC, self.longer_sides, self.kernel)
             return Views(items=cut_TL[np.newaxis], boxes=(whole,), warnings=warnings)
         if self.view == "whole":
-            crops_NHWC, places = (None, ()) if close is None else close
-            everything = (0, 0, *original)
-            return Views(
-                items=pixels_HWC[np.newaxis], boxes=(everything, *places), warnings=warnings, details=crops_NHWC
-            )
-        size = self.crop_size
-        height, width, _ = pixels_HWC.shape
-        sizes = self._zoomed_sizes(width, height)[-count:]
-        crops: list[NDArray[np.uint8]] = []
-        boxes: list[Box] = []
-        for place, (across, down) in enumerate(sizes):
-            zoomed_HWC = _resize(pixels_HWC, across, down)
-            share = (count + place) // len(sizes)
-            for left, top in grid(across, down, size, share):
-                crops.append(zoomed_HWC[top : top + size, left : left + size])
-                box = (left, top, left + size, top + size)
-                boxes.append(_enlarged(box, original[0] / across, original[1] / down))
-        return Views(items=np.stack(crops), boxes=tuple(boxes), warnings=warnings)
-
-    def _zoomed_sizes(self, width: int, height: int) -> list[tuple[int, int]]:
-        """Widths and heights at which a resized picture is cut, largest first, without duplicates."""
-        least = self.crop_size / min(width, height)
-        factors = [max(zoom, least) for zoom in self.zooms]
-        sizes = [(max(round(width * one), self.crop_size), max(round(height * one), self.crop_size)) for one in factors]
-        return list(dict.fromkeys(sizes))
+            crops_NHWC, boxes = (None, ()) if close is None else close
+            items_NHWC = pixels_HWC[np.newaxis]
+            return Views(items=items_NHWC, boxes=(whole, *boxes), warnings=warnings, details=crops_NHWC)
+        cut_NHWC, places = cut(pixels_HWC, self.crop_size, self.zooms, count)
+        return Views(items=cut_NHWC, boxes=tuple(map(enlarged(original), places)), warnings=warnings)
 
     def resized(self, picture: Picture) -> Image.Image:
         """Resize a picture to ``target_size``, bilinearly with antialiasing."""
@@ -396,17 +376,6 @@ class Contract:
             return cls(**fields)
         except (KeyError, TypeError) as error:
             raise ValueError(f"contract: {error}") from error
-
-
-def _resize(pixels_HWC: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    if pixels_HWC.shape[:2] == (height, width):
-        return pixels_HWC
-    return np.asarray(Image.fromarray(pixels_HWC).resize((width, height), Image.Resampling.BILINEAR))
-
-
-def _enlarged(box: Box, across: float, down: float) -> Box:
-    left, top, right, bottom = box
-    return round(left * across), round(top * down), round(right * across), round(bottom * down)
 
 
 def _frozen(value: Any) -> Any:

@@ -21,19 +21,20 @@ from contextlib import suppress
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from prometheus_client import Counter
 
+from app.decode import sandbox_answer
+from app.decode.sandbox_answer import Broken
 from app.decode.sandbox_worker import (
     ANSWER,
     ERROR,
     FACTS,
     GO,
-    OUT_OF_MEMORY,
     PIXELS,
     READY,
     REQUEST,
@@ -43,9 +44,7 @@ from app.decode.sandbox_worker import (
 )
 from model import images
 from model.contract import Contract
-from model.images import Facts, ImageWarning, Limits, UndecodableImage
-from model.images.facts import Box
-from model.maps import overlay
+from model.images import Facts, Limits, UndecodableImage
 from model.maps.map_crops import layout
 from model.views import Details
 
@@ -58,19 +57,7 @@ WALL_FACTOR = 3
 SOCKET_BYTES = 2**20
 COPIES, ENLARGED_PIXELS = 3, 4_000_000
 """Most pixels of an answer: the copies of a picture, or those of a small one, which is enlarged."""
-JSON_BYTES, DETAIL_CHARACTERS = 4096, 200
-_ERRORS: dict[str, type[images.ImageError]] = {
-    error.__name__: error
-    for error in (
-        images.UnsupportedFormat,
-        images.UndecodableImage,
-        images.TruncatedImage,
-        images.TooManyPixels,
-        images.TooSmall,
-        images.AspectTooExtreme,
-        images.TooMuchWork,
-    )
-}
+JSON_BYTES = 4096
 
 
 class DecodeRequest(NamedTuple):
@@ -111,13 +98,6 @@ class Resized(NamedTuple):
     close: Details | None
 
 
-class _Broken(Exception):
-    """The worker must be replaced. The text is the reason, for logs and metrics.
-
-    ``died``, ``overran`` (took too long), ``memory`` (ran out of it) or ``nonsense`` (sent an invalid answer).
-    """
-
-
 class Sandbox:
     """A pool of worker processes, used by as many threads.
 
@@ -156,7 +136,7 @@ class Sandbox:
             self._busy.add(worker)
             try:
                 return worker.decode(data, request, admit)
-            except _Broken as error:
+            except Broken as error:
                 log.warning("a decoder process is replaced: %s", error)
                 self._replaced.labels(str(error)).inc()
                 raise UndecodableImage(
@@ -194,7 +174,7 @@ class Sandbox:
             worker = self._start()
         try:
             isolated = worker.wait_ready()
-        except _Broken as error:
+        except Broken as error:
             worker.close()
             raise RuntimeError("the decoder process cannot be started") from error
         if not self._isolation_logged:
@@ -246,12 +226,12 @@ class _Worker:
         """Wait until the process has started. Returns whether it is isolated from the network.
 
         Raises:
-            _Broken: It does not start.
+            Broken: It does not start.
         """
         if self._isolated is None:
             greeting = self._receive(2, time.monotonic() + START_SECONDS)
             if greeting[:1] != READY:
-                raise _Broken("nonsense")
+                raise Broken("nonsense")
             self._isolated = greeting[1:] == b"\1"
         return self._isolated
 
@@ -267,11 +247,11 @@ class _Worker:
         if kind == SIZE:
             (pixels,) = PIXELS.unpack(self._receive(PIXELS.size, until))
             if pixels > request.limits.max_pixels:
-                raise _Broken("nonsense")
+                raise Broken("nonsense")
             try:
                 admit(pixels)
             except BaseException:
-                with suppress(_Broken):
+                with suppress(Broken):
                     self._send(STOP, time.monotonic() + self._wall)
                     self.listens = True
                 raise
@@ -280,12 +260,12 @@ class _Worker:
             kind = self._receive(1, until)
         return self._take_answer(kind, request, pixels, until)
 
-    def _ended(self) -> _Broken:
+    def _ended(self) -> Broken:
         """The reason why the process has closed its end."""
         with suppress(subprocess.TimeoutExpired):
             if self.process.wait(1) == -signal.SIGXCPU:
-                return _Broken("overran")
-        return _Broken("died")
+                return Broken("overran")
+        return Broken("died")
 
     def close(self) -> None:
         """End the process."""
@@ -297,22 +277,23 @@ class _Worker:
     def _take_answer(self, kind: bytearray, request: DecodeRequest, pixels: int, until: float) -> Resized:
         json_bytes, pixel_bytes = ANSWER.unpack(self._receive(ANSWER.size, until))
         if json_bytes > JSON_BYTES:
-            raise _Broken("nonsense")
+            raise Broken("nonsense")
         text = self._receive(json_bytes, until)
         try:
             answer = json.loads(text)
             if kind == ERROR and not pixel_bytes:
-                error = _error(answer)
+                error = sandbox_answer.error(answer)
                 self.listens = isinstance(error, images.ImageError)
                 raise error
             if kind != FACTS:
-                raise _Broken("nonsense")
-            facts, small = _facts(answer, request.limits, request.sha256), _preview_size(answer, request.preview)
-            boxes = _boxes(answer, facts, request.crops - 1)
+                raise Broken("nonsense")
+            facts = sandbox_answer.facts(answer, request.limits, request.sha256)
+            small = sandbox_answer.preview_size(answer, request.preview)
+            boxes = sandbox_answer.boxes(answer, facts, request.crops - 1)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             if self.listens:
                 raise
-            raise _Broken("nonsense") from error
+            raise Broken("nonsense") from error
         size = request.contract.target_size(facts.width, facts.height)
         larger = layout(request.contract, facts.width, facts.height)[:2] if request.map_crops else (0, 0)
         side = request.contract.crop_size
@@ -320,7 +301,7 @@ class _Worker:
         expected = sum(width * height for width, height in sizes)
         # Many more pixels than ``admit`` was told would be outside the pixel budget.
         if not pixels or pixel_bytes != 3 * expected or expected > COPIES * pixels + ENLARGED_PIXELS:
-            raise _Broken("nonsense")
+            raise Broken("nonsense")
         if pixel_bytes <= SHARED_BYTES:
             # Copied before it is used: the process could change it meanwhile.
             everything = np.frombuffer(self._shared, np.uint8, pixel_bytes).copy()
@@ -340,7 +321,7 @@ class _Worker:
             self._socket.settimeout(_left(until))
             self._socket.sendall(data)
         except TimeoutError as error:
-            raise _Broken("overran") from error
+            raise Broken("overran") from error
         except OSError as error:
             raise self._ended() from error
 
@@ -352,7 +333,7 @@ class _Worker:
                 self._socket.settimeout(_left(until))
                 more = self._socket.recv_into(view[got:])
             except TimeoutError as error:
-                raise _Broken("overran") from error
+                raise Broken("overran") from error
             except OSError as error:
                 raise self._ended() from error
             if not more:
@@ -369,46 +350,3 @@ def _contract_text(contract: Contract) -> str:
 
 def _left(until: float) -> float:
     return max(until - time.monotonic(), 0.001)
-
-
-def _error(answer: dict[str, Any]) -> Exception:
-    """The ``ImageError`` of a worker's answer, if its type is known and its text is short and printable."""
-    name, detail = answer["error"], answer.get("detail", "")
-    if name == OUT_OF_MEMORY:
-        return _Broken("memory")
-    if name not in _ERRORS or not isinstance(detail, str):
-        return _Broken("nonsense")
-    if len(detail) > DETAIL_CHARACTERS or not detail.isprintable():
-        return _Broken("nonsense")
-    return _ERRORS[name](detail)
-
-
-def _facts(answer: dict[str, Any], limits: Limits, sha256: str) -> Facts:
-    width, height, format_ = answer["width"], answer["height"], answer["format"]
-    if type(width) is not int or type(height) is not int or format_ not in images.FORMATS:
-        raise ValueError("no facts")
-    limits.check_size((width, height), 0)
-    warnings = tuple(ImageWarning(name) for name in answer["warnings"])
-    return Facts(width=width, height=height, format=format_, sha256=sha256, warnings=warnings)
-
-
-def _boxes(answer: dict[str, Any], facts: Facts, most: int) -> tuple[Box, ...]:
-    """Where a close look was taken."""
-    boxes = tuple(tuple(box) for box in answer["boxes"])
-    if len(boxes) > most or any(type(edge) is not int for box in boxes for edge in box):
-        raise ValueError("no boxes")
-    for left, top, right, bottom in boxes:
-        if not (0 <= left < right <= facts.width and 0 <= top < bottom <= facts.height):
-            raise ValueError("no boxes")
-    return boxes
-
-
-def _preview_size(answer: dict[str, Any], preview: bool) -> tuple[int, int]:
-    """Width and height of the small copy; (0, 0) if none was requested."""
-    if not preview:
-        return 0, 0
-    width, height = answer["preview"]
-    for side in (width, height):
-        if type(side) is not int or not 1 <= side <= overlay.LONGEST_SIDE:
-            raise ValueError("no preview")
-    return width, height

@@ -134,7 +134,9 @@ def export(
     with notes.status(f"exporting to {format_} ..."):
         file, difference = exporting.export(folder, format_, out, replace=force, size=_size(size))
     megabytes = file.stat().st_size / 1e6
-    notes.print(f"{megabytes:.1f} MB; the largest difference from the engine is {difference:.1e} of the scale", markup=False)
+    notes.print(
+        f"{megabytes:.1f} MB; the largest difference from the engine is {difference:.1e} of the scale", markup=False
+    )
     results.print(str(file), markup=False, soft_wrap=True)
 
 

@@ -157,9 +157,7 @@ def padder(conv: nn.Conv2d) -> Callable[..., Tensor] | None:
     """A function that pads inputs before a convolution as TensorFlow does, with a ``value``; None if it does not."""
     if not isinstance(conv, Conv2dSame):
         return None
-    return partial(
-        pad_same, kernel_size=list(conv.kernel_size), stride=list(conv.stride), dilation=list(conv.dilation)
-    )
+    return partial(pad_same, kernel_size=list(conv.kernel_size), stride=list(conv.stride), dilation=list(conv.dilation))
 
 
 def traced(features: nn.Module) -> fx.GraphModule | None:

@@ -277,8 +277,7 @@ class Engine:
         return rows_ND[:filled]
 
     def _compute(self, items: Tensor) -> Tensor:
-        prediction: Prediction = self._network(network_inputs(items, self._mean_std))
-        return prediction.rows()
+        return Prediction(*self._network(network_inputs(items, self._mean_std))).rows()
 
     def _captured_for(self, staged: Tensor) -> Captured:
         shape = tuple(staged.shape)
