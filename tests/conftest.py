@@ -26,6 +26,16 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.jpg"))
 PICTURES = Path(__file__).parent / "pictures"
+WHOLE: dict[str, Any] = {
+    "view": "whole",
+    "shapes": ((256, 256), (320, 192), (192, 320)),
+    "crop_size": 128,
+    "crops": 3,
+    "decoding": "scaled",
+}
+"""Fields of a contract of small whole views."""
+FINDINGS: dict[str, Any] = {"defects": True, "kinds": 2}
+"""Options of a network that finds defects and gives intervals."""
 
 
 def pytest_configure() -> None:
@@ -118,6 +128,17 @@ def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory, contract: Contra
 
 
 @pytest.fixture(scope="session")
+def whole_folder(tmp_path_factory: pytest.TempPathFactory, contract: Contract) -> Path:
+    """A checkpoint of whole views and close looks, which finds defects and gives intervals, with random weights."""
+    from model.networks import registry
+
+    folder = tmp_path_factory.mktemp("whole") / "whole"
+    own = dataclasses.replace(contract, **WHOLE, **registry.findings("smart-mobile", **FINDINGS))
+    save_random(folder, own, name="whole", **FINDINGS)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def sixteen_crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained checkpoint whose score is made of so many crops that ``auto`` can do with fewer. Not to be changed."""
     from model import checkpoint, golden
@@ -139,7 +160,7 @@ def scorer(checkpoint_folder: Path) -> "Scorer":
 
 
 def save_random(
-    folder: Path, contract: Contract, *, network: str = "smart-mobile", seed: int = 0, name: str = ""
+    folder: Path, contract: Contract, *, network: str = "smart-mobile", seed: int = 0, name: str = "", **options: Any
 ) -> None:
     import torch
 
@@ -149,7 +170,7 @@ def save_random(
     from model.scorer import Scorer
 
     torch.manual_seed(seed)
-    made = registry.build(network)
+    made = registry.build(network, **options)
     # Random heads answer far outside any scale; this one answers inside it.
     if isinstance(made, SmartIQA):
         torch.nn.init.constant_(made.hyper.biases[-1].get_parameter("bias"), 3.0)

@@ -106,9 +106,26 @@ def measure(scorer: Scorer, files: Sequence[Path], *, seed: int = 0, progress: P
         single.append(np.reshape(rows[:-MIXTURES], (len(names), len(SEVERITIES), 2, len(names))))
         mixed.append(rows[-MIXTURES:])
         parts.append([[name in mixture for name in names] for mixture in mixtures])
-    # Photos, perhaps defects added and their severities; probabilities and severities; defects found.
-    untouched_PVD, single_PASVD = np.array(untouched), np.array(single)
-    mixed_MVD, parts_MD = np.concatenate(mixed), np.concatenate(parts)
+    return figures(names, np.array(untouched), np.array(single), np.concatenate(mixed), np.concatenate(parts))
+
+
+def figures(
+    names: Sequence[str],
+    untouched_PVD: NDArray[np.float64],
+    single_PASVD: NDArray[np.float64],
+    mixed_MVD: NDArray[np.float64],
+    parts_MD: NDArray[np.bool_],
+) -> FoundDefects:
+    """Compute the figures from what was found: probabilities and severities (V) of the defects (D).
+
+    Args:
+        names: The defects.
+        untouched_PVD: What was found in P untouched photos.
+        single_PASVD: What was found in them with each defect (A) at each of ``SEVERITIES`` (S).
+        mixed_MVD: What was found in M mixtures.
+        parts_MD: Which defects these are made of.
+    """
+    photos = len(untouched_PVD)
     found = []
     for place, name in enumerate(names):
         own_PSV = single_PASVD[:, place, :, :, place]
@@ -123,12 +140,12 @@ def measure(scorer: Scorer, files: Sequence[Path], *, seed: int = 0, progress: P
                 against_others=_area(own_PSV[:, MIDDLE, 0], others_PV[:, 0]),
                 in_mixtures=_area(with_MV[:, 0], without_MV[:, 0]),
                 named=float((middle_PD.argmax(axis=1) == place).mean()),
-                follows=float(stats.spearmanr(severities_PL.ravel(), np.tile((0, *SEVERITIES), len(best))).statistic),
+                follows=float(stats.spearmanr(severities_PL.ravel(), np.tile((0, *SEVERITIES), photos)).statistic),
                 false_alarms=float((untouched_PVD[:, 1, place] >= FLAGGED).mean()),
             )
         )
     alarms = float((untouched_PVD[:, 1].max(axis=1) >= FLAGGED).mean())
-    return FoundDefects(photos=len(best), rows=tuple(found), false_alarms=alarms)
+    return FoundDefects(photos=photos, rows=tuple(found), false_alarms=alarms)
 
 
 def _mixture(names: Sequence[str], rng: np.random.Generator) -> dict[str, float]:

@@ -154,7 +154,7 @@ def behaviour(
 ) -> None:
     """Whether scores fall as photos get worse: ten kinds of degradation at five levels each, and pictures of nothing.
 
-    Photos of the training part of the checkpoint's split.json are left out.
+    Of a checkpoint that finds defects also how well: they are added to the best of the photos. Photos of the training part of the checkpoint's split.json are left out.
     """
     from rich.progress import track
 
@@ -163,7 +163,7 @@ def behaviour(
     from cli.pictures.sources import find_files
     from cli.scoring.scorer import load_scorer
     from training import behaviour as behaviours
-    from training import splits
+    from training import found_defects, splits
     from training.run import SPLIT
 
     scorer = load_scorer(checkpoint)
@@ -178,11 +178,22 @@ def behaviour(
         seed=seed,
         progress=lambda files: track(files, description="scoring", console=notes, transient=True),
     )
+    found = None
+    if scorer.checkpoint.contract.defects:
+        found = found_defects.measure(
+            scorer,
+            files,
+            seed=seed,
+            progress=lambda files: track(files, description="adding defects", console=notes, transient=True),
+        )
     if json_:
-        _line({"checkpoint": scorer.model.name, **dataclasses.asdict(measured)})
-    else:
-        results.print(tables.degradations(measured, scorer.model.name))
-        results.print(tables.blanks(measured))
+        about = {} if found is None else {"defects": dataclasses.asdict(found)}
+        _line({"checkpoint": scorer.model.name, **dataclasses.asdict(measured), **about})
+        return
+    results.print(tables.degradations(measured, scorer.model.name))
+    results.print(tables.blanks(measured))
+    if found is not None:
+        results.print(tables.found_defects(found))
 
 
 def _accuracy_lines(from_papers: Sequence["Published"], from_here: Sequence["Measured"]) -> None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from training.accuracy import Measured
     from training.behaviour import Behaviour
     from training.complexity import Cost
+    from training.found_defects import FoundDefects
     from training.published import NoteName, Published
 
 
@@ -66,6 +67,18 @@ def blanks(measured: "Behaviour") -> "Table":
     table = _table(f"pictures of nothing, {DRAWS} of each", first="kind", right=columns)
     for blank in measured.blanks:
         table.add_row(blank.kind, f"{blank.highest:.1f}", f"{blank.worse:.1%}")
+    return table
+
+
+def found_defects(measured: "FoundDefects") -> "Table":
+    """Third table of ``benchmark behaviour``: a row for each defect."""
+    columns = ("AUC, untouched", "AUC, others", "AUC, mixtures", "named first", "rank of severity", "false alarms")
+    table = _table(f"defects added to the best {measured.photos} photos", first="defect", right=columns)
+    for row in measured.rows:
+        areas = (f"{area:.3f}" for area in (row.against_untouched, row.against_others, row.in_mixtures))
+        table.add_row(row.name, *areas, f"{row.named:.0%}", f"{row.follows:.3f}", f"{row.false_alarms:.1%}")
+    table.add_section()
+    table.add_row("all", "", "", "", f"{measured.named:.0%}", "", f"{measured.false_alarms:.1%}")
     return table
 
 

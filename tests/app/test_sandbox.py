@@ -312,7 +312,14 @@ def frame(kind: bytes, told: Any, pixels: bytes = b"", *, pixel_bytes: int | Non
     return kind + ANSWER.pack(len(text), len(pixels) if pixel_bytes is None else pixel_bytes) + text + pixels
 
 
-FACTS_TOLD: dict[str, Any] = {"width": 512, "height": 512, "format": "PNG", "warnings": [], "preview": [8, 8]}
+FACTS_TOLD: dict[str, Any] = {
+    "width": 512,
+    "height": 512,
+    "format": "PNG",
+    "warnings": [],
+    "preview": [8, 8],
+    "boxes": [],
+}
 LET_IN = SIZE + PIXELS.pack(512 * 512)
 PIXELS_TOLD = bytes(3 * (512 * 512 + 64))
 SOUND = LET_IN + frame(FACTS, FACTS_TOLD, PIXELS_TOLD)

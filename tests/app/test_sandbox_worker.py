@@ -7,10 +7,11 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from app.decode import sandbox_worker
@@ -41,12 +42,15 @@ class Service:
         self.connection = connection
         self.shared = shared
 
-    def ask(self, data: bytes, contract: Contract, *, preview: bool = False, map_crops: bool = False) -> None:
+    def ask(
+        self, data: bytes, contract: Contract, *, preview: bool = False, map_crops: bool = False, crops: int = 1
+    ) -> None:
         asked = {
             "contract": json.dumps(contract.to_dict()),
             "limits": asdict(images.Limits()),
             "preview": preview,
             "map_crops": map_crops,
+            "crops": crops,
         }
         asked["sha256"] = ""
         text = json.dumps(asked).encode()
@@ -116,7 +120,24 @@ def test_pictures_come_resized(service: Service, contract: Contract) -> None:
             "format": "JPEG",
             "warnings": [],
             "preview": list(small.size) if preview else None,
+            "boxes": [],
         }
+
+
+def test_large_pictures_come_with_a_close_look(service: Service, contract: Contract) -> None:
+    whole = replace(contract, view="whole", shapes=((224, 224),), crop_size=96, decoding="scaled", crops=3)
+    data = encode(photo(1200, 900))
+    service.ask(data, whole, crops=3)
+    # Decoded at a half for the whole view, in full for the close look: the larger counts.
+    assert service.admit(GO) == 1200 * 900
+    kind, told, pixels = service.answer()
+    picture = whole.decode(data)
+    pixels_HWC = np.asarray(whole.resized(picture))
+    close = whole.details(picture, pixels_HWC, 3)
+    assert close is not None
+    assert (kind, pixels) == (FACTS, pixels_HWC.tobytes() + close.crops_NHWC.tobytes())
+    assert told["boxes"] == [list(box) for box in close.boxes]
+    assert len(told["boxes"]) == 2
 
 
 def test_uploads_are_not_hashed_again(service: Service, contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:

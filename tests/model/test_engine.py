@@ -57,7 +57,7 @@ def test_rows_are_the_networks_own(scorer: Scorer, checkpoint_folder: str, crops
     normalised = torch.from_numpy(crops_NHWC).permute(0, 3, 1, 2).float() / 255
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (loaded.contract.mean, loaded.contract.std))
     with torch.inference_mode():
-        score, weights = loaded.network((normalised - mean) / std)
+        score, weights, *_ = loaded.network((normalised - mean) / std)
     rows = scorer.engine.predict(crops_NHWC)
     assert rows.dtype == np.float32
     np.testing.assert_allclose(rows[:, 0], score.numpy(), atol=1e-4)

@@ -39,7 +39,7 @@ def test_forward(name: str) -> None:
     torch.manual_seed(0)
     network = registry.build(name).eval()
     with torch.inference_mode():
-        score, weights = network(torch.randn(2, 3, 224, 224))
+        score, weights, *_ = network(torch.randn(2, 3, 224, 224))
     assert score.shape == (2,)
     assert score.isfinite().all()
     if "attention" in name or "only" in name:

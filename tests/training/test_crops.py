@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from model.contract import Contract
+from model.defects import DEFECTS
 from tests.conftest import encode, photo
 from training.crops import Draw, RandomCrops, collate
 from training.datasets import Sample
@@ -25,16 +27,21 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
     return made
 
 
+def items(crops: RandomCrops, draw: Draw) -> Tensor:
+    """The labelled items of a visit."""
+    return torch.from_numpy(np.stack([shown.item for shown in crops[draw].items]))
+
+
 def test_what_a_picture_gives_depends_on_seed_and_draw_alone(samples: list[Sample], contract: Contract) -> None:
     crops = RandomCrops(samples, contract, RECIPE)
-    first = crops[Draw(1, 4, 0)].items
+    first = items(crops, Draw(1, 4, 0))
     assert first.shape == (3, 224, 224, 3)
     assert crops[Draw(1, 4, 0)].label == pytest.approx(0.4)
     crops[Draw(1, 9, 0)]
-    assert torch.equal(first, crops[Draw(1, 4, 0)][0])
-    assert not torch.equal(first, crops[Draw(2, 4, 0)][0])
-    assert not torch.equal(first, crops[Draw(1, 4, 1)][0])
-    assert not torch.equal(first, RandomCrops(samples, contract, replace(RECIPE, seed=2))[Draw(1, 4, 0)][0])
+    assert torch.equal(first, items(crops, Draw(1, 4, 0)))
+    assert not torch.equal(first, items(crops, Draw(2, 4, 0)))
+    assert not torch.equal(first, items(crops, Draw(1, 4, 1)))
+    assert not torch.equal(first, items(RandomCrops(samples, contract, replace(RECIPE, seed=2)), Draw(1, 4, 0)))
 
 
 def test_an_epoch_visits_every_picture(samples: list[Sample], contract: Contract) -> None:
@@ -63,20 +70,20 @@ def test_crops_are_cut_from_the_picture_and_mirrored_by_chance(samples: list[Sam
         where = np.argwhere((corners == crop_HWC[0, 0]).all(axis=-1))
         return any(np.array_equal(windows[y, x], crop_HWC) for y, x in where)
 
-    many = RandomCrops(samples, contract, replace(RECIPE, crops_per_picture=24))[Draw(1, 0, 0)][0].numpy()
+    many = items(RandomCrops(samples, contract, replace(RECIPE, crops_per_picture=24)), Draw(1, 0, 0)).numpy()
     as_is = [is_cut(crop) for crop in many]
     assert 4 <= sum(as_is) <= 20
     assert all(is_cut(crop[:, ::-1]) for crop, found in zip(many, as_is, strict=True) if not found)
-    never = RandomCrops(samples, contract, replace(RECIPE, crops_per_picture=24, flip=False))[Draw(1, 0, 0)][0].numpy()
-    assert all(is_cut(crop) for crop in never)
+    never = RandomCrops(samples, contract, replace(RECIPE, crops_per_picture=24, flip=False))
+    assert all(is_cut(crop) for crop in items(never, Draw(1, 0, 0)).numpy())
 
 
 def test_colour_jitter_is_off_unless_asked_for(samples: list[Sample], contract: Contract) -> None:
-    plain = RandomCrops(samples, contract, RECIPE)[Draw(1, 0, 0)][0].float()
+    plain = items(RandomCrops(samples, contract, RECIPE), Draw(1, 0, 0)).float()
     jittered = RandomCrops(samples, contract, replace(RECIPE, color_jitter=0.4))
-    first = jittered[Draw(1, 0, 0)][0].float()
+    first = items(jittered, Draw(1, 0, 0)).float()
     assert abs(first.mean() - plain.mean()) > 1
-    assert torch.equal(first, jittered[Draw(1, 0, 0)][0].float())
+    assert torch.equal(first, items(jittered, Draw(1, 0, 0)).float())
 
 
 def test_noise_of_labels(samples: list[Sample], contract: Contract) -> None:
@@ -92,42 +99,84 @@ def test_degraded_crops_and_blanks(samples: list[Sample], contract: Contract) ->
     crops = RandomCrops(samples, contract, replace(RECIPE, degraded=0.5, blank=0.3))
     visits = [crops[Draw(epoch, picture, 0)] for epoch in range(4) for picture in range(10)]
     plain = RandomCrops(samples, contract, RECIPE)
-    assert torch.equal(visits[0].items, plain[Draw(0, 0, 0)].items)
-    assert 8 <= sum(visit.degraded is not None for visit in visits) <= 32
-    assert 3 <= sum(visit.blank is not None for visit in visits) <= 25
+    assert np.array_equal(visits[0].items[0].item, plain[Draw(0, 0, 0)].items[0].item)
+    assert 8 <= sum(bool(visit.degraded) for visit in visits) <= 32
+    assert 3 <= sum(bool(visit.blank) for visit in visits) <= 25
     for visit in visits:
-        if visit.degraded is not None:
-            error = [(one.float() - visit.items[0].float()).square().mean() for one in visit.degraded]
-            assert 0 < error[0] <= error[1]
-            assert 1 <= visit.steps[0] <= sum(visit.steps) <= 5
+        if visit.degraded:
+            weak, strong = (np.nan_to_num(one.severities) for one in visit.degraded)
+            assert (weak <= strong).all()
+            assert sum(visit.steps) == pytest.approx(5 * strong.sum(), abs=1e-4)
+            assert visit.steps[0] == pytest.approx(5 * weak.sum(), abs=1e-4)
     batch = collate(visits)
-    assert batch.items.shape == (40, 3, 224, 224, 3)
+    labelled, degraded, close, blanks = batch.parts
+    assert (labelled, degraded, close) == (120, 2 * len(batch.origins), 0)
+    assert blanks == sum(bool(visit.blank) for visit in visits)
     assert batch.labels.tolist()[1] == pytest.approx([0.1] * 3)
-    assert batch.degraded.shape == (len(batch.origins), 2, 224, 224, 3)
     assert batch.steps.shape == (len(batch.origins), 2)
-    assert len(batch.blanks) == sum(visit.blank is not None for visit in visits)
-    for place, pair in zip(batch.origins, batch.degraded, strict=True):
-        degraded = visits[place].degraded
-        assert degraded is not None
-        assert torch.equal(pair, degraded)
+    shown = torch.cat(list(batch.items))[batch.order]
+    assert np.array_equal(shown[0], visits[0].items[0].item)
+    first = visits[batch.origins[0]]
+    assert np.array_equal(shown[labelled + 1], first.degraded[1].item)
+    assert torch.equal(batch.severities[labelled + 1].isnan(), torch.from_numpy(np.isnan(first.degraded[1].severities)))
 
 
 def test_a_batch_without_degraded_crops(samples: list[Sample], contract: Contract) -> None:
     crops = RandomCrops(samples, contract, RECIPE)
     batch = collate([crops[Draw(1, 0, 0)], crops[Draw(1, 1, 0)]])
-    assert batch.degraded.shape == (0, 2, 224, 224, 3)
-    assert batch.blanks.shape == (0, 224, 224, 3)
+    assert batch.parts == (6, 0, 0, 0)
     assert batch.steps.shape == (0, 2)
+    assert batch.severities.isnan().all()
+
+
+def test_whole_pictures_are_shown_in_their_shapes(samples: list[Sample], contract: Contract) -> None:
+    whole = replace(contract, view="whole", shapes=((256, 256), (320, 192)), crop_size=128, zooms=(1.0, 0.6))
+    recipe = replace(
+        RECIPE, shapes=whole.shapes, crops_per_picture=1, degraded=0.5, close=1.0, blank=0.3, zooms=whole.zooms
+    )
+    crops = RandomCrops(samples, whole, recipe)
+    visits = [crops[Draw(epoch, picture, 0)] for epoch in range(6) for picture in range(10)]
+    batch = collate(visits)
+    labelled, degraded, close, blanks = batch.parts
+    assert labelled == close == 60
+    assert degraded > 0
+    assert blanks > 0
+    assert {tuple(group.shape[1:]) for group in batch.items} == {(256, 256, 3), (192, 320, 3), (128, 128, 3)}
+    assert sorted(batch.order.tolist()) == list(range(len(batch.order)))
+    flat = [one for group in batch.items for one in group]
+    for place, visit in enumerate(visits):
+        assert np.array_equal(flat[batch.order[place]], visit.items[0].item)
+        assert np.array_equal(flat[batch.order[labelled + degraded + place]], visit.close[0].item)
+        # Squares with defects have no label: people did not rate them.
+        assert np.isnan(visit.close_label) or not np.nan_to_num(visit.close[0].severities).any()
+    # Of the best fifth it is known that they have no defects; of the others it is not known.
+    untouched = batch.severities[:labelled]
+    best = torch.tensor([picture >= 8 for _ in range(6) for picture in range(10)])
+    assert (untouched[best] == 0).all()
+    assert untouched[~best].isnan().all()
+    # Of the good ones with defects added, which others they do not have.
+    for visit in visits:
+        good = visit.label >= 0.54
+        for shown in visit.degraded:
+            assert np.isnan(shown.severities).any() != good
+            assert len(shown.severities) == len(DEFECTS)
+
+
+def test_sources_are_numbered_by_name(samples: list[Sample], contract: Contract) -> None:
+    named = [replace(sample, source="web" if place % 3 else "own") for place, sample in enumerate(samples)]
+    crops = RandomCrops(named, contract, RECIPE)
+    assert crops.sources == ["own", "web"]
+    assert [crops[Draw(1, place, 0)].kind for place in range(4)] == [0, 1, 1, 0]
 
 
 def test_crops_of_random_sizes(samples: list[Sample], contract: Contract) -> None:
     recipe = replace(RECIPE, crops_per_picture=16, flip=False, zooms=(1.0, 0.5))
     crops = RandomCrops(samples, replace(contract, zooms=recipe.zooms), recipe)
-    items = crops[Draw(1, 0, 0)].items
-    assert items.shape == (16, 224, 224, 3)
-    assert torch.equal(items, crops[Draw(1, 0, 0)].items)
+    cut = items(crops, Draw(1, 0, 0))
+    assert cut.shape == (16, 224, 224, 3)
+    assert torch.equal(cut, items(crops, Draw(1, 0, 0)))
     # Shrunk crops have lost fine detail: noise says by how much each was.
-    detail = (items[:, :, 1:].float() - items[:, :, :-1].float()).abs().mean(dim=(1, 2, 3))
-    plain = RandomCrops(samples, contract, replace(recipe, zooms=(1.0,)))[Draw(1, 0, 0)].items
+    detail = (cut[:, :, 1:].float() - cut[:, :, :-1].float()).abs().mean(dim=(1, 2, 3))
+    plain = items(RandomCrops(samples, contract, replace(recipe, zooms=(1.0,))), Draw(1, 0, 0))
     as_is = (plain[:, :, 1:].float() - plain[:, :, :-1].float()).abs().mean(dim=(1, 2, 3))
     assert detail.mean() < 0.8 * as_is.mean()
