@@ -157,6 +157,7 @@ def save(
     trained_on: str = "",
     licence: str = "",
     figures: Mapping[str, Mapping[str, float]] | None = None,
+    half: bool = False,
 ) -> None:
     """Write or replace a checkpoint folder in a single step: a failure leaves an older folder untouched.
 
@@ -169,6 +170,7 @@ def save(
         trained_on: The training data, in one line.
         licence: Terms of the weights, in one line.
         figures: Measured results: split name to metric to value.
+        half: Whether matrices are stored with 16 bits a number. They are computed with in fp32 all the same.
     """
     folder = Path(folder)
     staging = folder.with_name(f".{folder.name}.writing")
@@ -177,7 +179,10 @@ def save(
     try:
         # safetensors refuses strided (channels-last) tensors, and those that share memory.
         weights = {
-            key: value.clone(memory_format=torch.contiguous_format) for key, value in network.state_dict().items()
+            key: value.to(torch.float16 if half and value.dim() > 1 else value.dtype).clone(
+                memory_format=torch.contiguous_format
+            )
+            for key, value in network.state_dict().items()
         }
         trunk = {key: weights.pop(key) for key in network.frozen}
         data = safetensors.torch.save(weights)

@@ -168,6 +168,6 @@ def _init_in_words(init: Path | None) -> str:
 def _save(folder: Path, network: registry.Network, recipe: Recipe, contract: Contract, **about: Any) -> None:
     name = f"{recipe.network}-{recipe.dataset}"
     try:
-        checkpoint.save(folder, network, name=name, contract=contract, **{"card": "", **about})
+        checkpoint.save(folder, network, name=name, contract=contract, half=recipe.half, **{"card": "", **about})
     except OSError as error:
         raise TrainingError(f"{folder} cannot be written: {error.strerror}; what was there is untouched") from error

