@@ -112,7 +112,7 @@ class Recipe:
     freeze_bn: bool = False
     """Keep the running statistics of batch norms, in the whole backbone."""
     half: bool = False
-    """Store the checkpoint's matrices with 16 bits a number: half the size, and scores that move in the third decimal."""
+    """Store the checkpoint's matrices with 16 bits a number: half the size; scores move in the third decimal."""
     frozen: tuple[str, ...] = ()
     """Prefixes of the names of backbone parameters that are not trained."""
 
