@@ -101,7 +101,7 @@ def _within(table: pd.DataFrame, others: pd.DataFrame, contract: Contract) -> pd
         return outputs, rows[names].to_numpy(), labels
 
     interval = intervals.calibrate(contract.interval, *numbers(others))
-    outputs_N, columns_NK, labels_N = numbers(table)
+    outputs_N, columns_NK, _ = numbers(table)
     ends_N2 = np.array(
         [interval.around(one, row, outside=False) for one, row in zip(outputs_N, columns_NK, strict=True)]
     )
