@@ -56,7 +56,7 @@ def outcome(data: bytes) -> str:
         return type(error).__name__
     except Exception as error:
         return f"escaped: {type(error).__name__}"
-    image, facts = picture
+    image, facts, _ = picture
     sound = image.mode == "RGB" and image.size == (facts.width, facts.height) and facts.format in images.FORMATS
     try:
         LIMITS.check_size(image.size)

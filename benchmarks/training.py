@@ -100,12 +100,13 @@ def bare(plain: Recipe, contract: Contract, batches: list[Batch], steps: int) ->
     for step in range(steps + 3):
         if step == 3:
             started, count = time.perf_counter(), 0
-        crops_PNHWC, mos_PN = batches[step % len(batches)][:2]
+        batch = batches[step % len(batches)]
+        crops_NHWC = torch.cat(batch.items)[batch.order[: batch.labels.numel()]]
         optimizer.zero_grad()
-        loss = F.l1_loss(network(normalise(crops_PNHWC.flatten(0, 1), statistics_)).score, mos_PN.flatten())
+        loss = F.l1_loss(network(normalise(crops_NHWC, statistics_)).score, batch.labels.flatten())
         loss.backward()
         optimizer.step()
-        count += mos_PN.numel()
+        count += batch.labels.numel()
     return count / (time.perf_counter() - started)
 
 

@@ -96,9 +96,9 @@ class QualityScore:
 
     score: float
     raw_score: float
-    interval: ScoreInterval | None
-    interval_columns: tuple[float, ...] = field(repr=False)
-    defects: Mapping[str, Defect]
+    interval: ScoreInterval | None = None
+    interval_columns: tuple[float, ...] = field(default=(), repr=False)
+    defects: Mapping[str, Defect] = field(default_factory=dict)
     std: float | None
     stderr: float | None
     stage_weights: tuple[float, ...] | None

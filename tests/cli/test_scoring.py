@@ -16,9 +16,11 @@ import torch
 
 from cli.bulk import rows
 from cli.main import main
+from cli.pictures.picture_ref import PictureRef
 from cli.score import outputs
-from cli.scoring import parquet
+from cli.scoring import parquet, stream
 from cli.scoring.scorer import load_scorer, score_settings
+from model.defects import DEFECTS
 from model.inference import autotune
 from model.options import DEFAULT_CHECKPOINT
 from model.scorer import Scorer
@@ -159,7 +161,7 @@ def test_a_job_holds_the_settings_in_their_form(photos: Path, bulk: Bulk) -> Non
 
 TYPES = {
     "path": "string",
-    "score": "double",
+    **dict.fromkeys(("score", "low", "high", *DEFECTS), "double"),
     "raw_score": "double",
     "std": "double",
     "stderr": "double",
@@ -219,3 +221,32 @@ def test_rows_of_records() -> None:
     assert (first["path"], first["width"], first["warnings"]) == ("a\N{REPLACEMENT CHARACTER}.jpg", 3, ["grayscale"])
     assert {name for name, value in broken.items() if value is not None} == {"path", "error"}
     assert (last["stage_weights"], last["crops"], last["warnings"]) == ([0.25, 0.75], 4, [])
+
+
+def test_intervals_and_defects_have_columns(whole_folder: Path, tmp_path: Path) -> None:
+    from model.scorer import Scorer
+
+    scorer = Scorer.load(whole_folder, device="cpu", precision="fp32")
+    data = encode(photo(900, 700))
+    (record,) = stream.records([PictureRef("a.jpg", lambda: data)], scorer, None)
+    score = scorer.score(data)
+    assert score.interval is not None
+    with outputs.to_file(tmp_path / "scores.parquet") as output:
+        output.add(record)
+    (row,) = pq.read_table(tmp_path / "scores.parquet").to_pylist()
+    assert (row["low"], row["high"]) == (score.interval.low, score.interval.high)
+    assert {name: row[name] for name in DEFECTS} == {name: one.severity for name, one in score.defects.items()}
+    (bulk,) = rows.table([{"path": "a.jpg", **rows.fields(score)}]).to_pylist()
+    assert {name: bulk[name] for name in ("low", "high", *DEFECTS)} == {
+        name: row[name] for name in ("low", "high", *DEFECTS)
+    }
+    assert outputs.likely(record) == f"{score.interval.low:.0f} to {score.interval.high:.0f}"
+
+
+def test_people_are_told_the_severe_defects_first() -> None:
+    defects = {"noise": 0.5, "defocus": 0.92, "motion_blur": 0.49, "colour_cast": 0.6}
+    record = {"defects": {name: {"severity": severity} for name, severity in defects.items()}}
+    assert outputs.flagged(record) == "defocus 0.9, colour cast 0.6, noise 0.5"
+    assert outputs.flagged({}) == ""
+    assert outputs.likely({"stderr": 1.26}) == "± 1.3"
+    assert outputs.likely({"stderr": None}) == ""

@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from app.http import schemas
-from smart_iqa_client import Attention, BadAnswer, Client, CropScore, Model, Score, ScoreMap
+from smart_iqa_client import Attention, BadAnswer, Client, CropScore, Defect, Interval, Model, Score, ScoreMap
 from tests.client.fakes import SCORE, Scene, good
 
 ATTENTION = {**SCORE, "stage_weights": [0.1, 0.2, 0.3, 0.4], "stages": ["stage1", "stage2", "stage3", "stage4"]}
@@ -34,6 +34,20 @@ def test_an_answer_is_typed(scene: Scene) -> None:
     assert answer.timing_ms.decode_wait == 1.0
     with pytest.raises(dataclasses.FrozenInstanceError):
         answer.score = 100.0  # type: ignore[misc]
+
+
+def test_intervals_and_defects_are_typed(scene: Scene) -> None:
+    interval = {"low": 60, "high": 80.5, "coverage": 0.9}
+    noise = {"severity": 0.6, "probability": 0.9, "close": True}
+    map_ = {"rows": 1, "columns": 2, "scores": [[1.0, 2.0]], "defects": {"noise": [[0.1, 0.9]]}}
+    told = {**SCORE, "interval": interval, "defects": {"noise": noise}, "map": map_}
+    scene.answers = [httpx2.Response(200, json=told), good()]
+    answer = scene.ask("score", b"bytes")
+    assert answer.interval == Interval(low=60.0, high=80.5, coverage=0.9)
+    assert answer.defects == {"noise": Defect(severity=0.6, probability=0.9, close=True)}
+    assert answer.map.defects == {"noise": ((0.1, 0.9),)}
+    plain = scene.ask("score", b"bytes")
+    assert (plain.interval, plain.defects) == (None, None)
 
 
 def test_an_earlier_version_has_no_wait_before_decoding(scene: Scene) -> None:

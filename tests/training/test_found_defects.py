@@ -24,7 +24,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return made
 
 
-def arrays(finds: Callable[[dict[str, float]], dict[str, float]]) -> tuple[np.ndarray, ...]:  # type: ignore[type-arg]
+def arrays(finds: Callable[[dict[str, float]], dict[str, float]]) -> tuple[np.ndarray, ...]:
     """What a finder of severities finds in two photos, as ``figures`` takes it."""
 
     def row(added: dict[str, float]) -> list[list[float]]:

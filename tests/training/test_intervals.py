@@ -7,7 +7,7 @@ from model.interval import Interval
 from training import intervals
 
 
-def drawn(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def drawn(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Outputs, columns and labels of photos of two kinds; the second kind's labels are lower and vary more."""
     rng = np.random.default_rng(seed)
     second = rng.random(count) < 0.4
