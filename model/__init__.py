@@ -3,12 +3,13 @@
 A picture passes these modules in this order:
 
     images           decodes bytes to upright sRGB pixels
-    contract         resizes pixels and cuts work items (crops or tokens); converts outputs to scores of 0 to 100.
-                     grid (where crops lie), tokens, token_shapes, domain (like the training photos?) are parts of it
-    crop_rounds      ``crops="auto"``: as few crops as a sure score needs
+    contract         resizes pixels and cuts work items (crops, tokens, a whole view and a close look); converts outputs
+                     to scores of 0 to 100. grid (where crops lie), details (where to look closely), tokens,
+                     token_shapes, domain (like the training photos?), scale, interval are parts of it, views its types
+    crop_rounds      the items of a picture in rounds; ``crops="auto"``: as few crops as a sure score needs
     inference/       the engine: runs a network on a device in batches
     networks/        the networks, in training form
-    score            from the outputs of a picture's crops to its ``QualityScore``
+    score            from the outputs of a picture's items to its ``QualityScore``; defects has the defects' names
 
 Around them:
 
@@ -19,7 +20,7 @@ Around them:
     options          device, precision, the default checkpoint's folder
 
 Nothing here imports ``app``, ``training`` or ``cli``; they may import all of it. ``networks`` imports nothing of the
-others but ``token_shapes``. Settings, decoders and results do without torch, so it must not be imported by ``options``,
+others but ``token_shapes``, ``defects`` and ``interval``. Settings, decoders and results do without torch, so it must not be imported by ``options``,
 ``images``, ``contract``, ``crop_rounds``, ``score``, ``maps.map_crops``, ``maps.overlay`` and ``inference.allocator``.
 """
 
