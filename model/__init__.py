@@ -20,8 +20,9 @@ Around them:
     options          device, precision, the default checkpoint's folder
 
 Nothing here imports ``app``, ``training`` or ``cli``; they may import all of it. ``networks`` imports nothing of the
-others but ``token_shapes``, ``defects`` and ``interval``. Settings, decoders and results do without torch, so it must not be imported by ``options``,
-``images``, ``contract``, ``crop_rounds``, ``score``, ``maps.map_crops``, ``maps.overlay`` and ``inference.allocator``.
+others but ``token_shapes``, ``defects`` and ``interval``. Settings, decoders and results do without torch, so it must
+not be imported by ``options``, ``images``, ``contract``, ``crop_rounds``, ``score``, ``maps.map_crops``,
+``maps.overlay`` and ``inference.allocator``.
 """
 
 from typing import TYPE_CHECKING, Any
