@@ -155,9 +155,7 @@ class RandomCrops(Dataset[_Visit]):
         known = np.where(sample.mos >= self._best, np.float32(0), _UNKNOWN)
         parts = [self._part(image, rng) for _ in range(recipe.crops_per_picture)]
         visit = self._visit([_Shown(self._view(part), known) for part in parts], sample, rng)
-        good = sample.mos >= self._good
-        # Good photos show defects twice as often: of them it is known which other defects they do not have.
-        if recipe.degraded and rng.random() < recipe.degraded * (2 if good else 0.5):
+        if recipe.degraded and rng.random() < recipe.degraded:
             visit = self._with_degraded(visit, np.asarray(parts[0]), self._view, sample, rng)
         if recipe.close and rng.random() < recipe.close:
             pixels_HWC = self._close(picture, rng)

@@ -24,16 +24,16 @@ Light = NDArray[np.float32]
 """Linear light of a picture (H, W, 3), 0 to 1."""
 
 STRENGTHS: Mapping[str, tuple[float, float, float]] = {
-    "defocus": (0.6, 1.6, 6.0),  # radius of the disc that a point becomes, in pixels
+    "defocus": (0.6, 1.9, 6.5),  # radius of the disc that a point becomes, in pixels
     "motion_blur": (2.0, 7.0, 30.0),  # length of the trace of a point, in pixels
     "noise": (3.0, 12.0, 50.0),  # standard deviation of 8-bit values in middle grey
     "compression": (60.0, 22.0, 4.0),  # quality of a JPEG; other codecs by ``_CODECS``
-    "upscaled": (1.3, 2.0, 5.0),  # times shorter sides, and enlarged again
-    "underexposed": (0.7, 2.0, 4.5),  # stops of light that are missing
-    "overexposed": (0.6, 1.4, 3.2),  # stops of light too much
+    "upscaled": (1.3, 2.2, 5.0),  # times shorter sides, and enlarged again
+    "underexposed": (0.7, 2.2, 4.6),  # stops of light that are missing
+    "overexposed": (0.6, 1.6, 3.4),  # stops of light too much
     "low_contrast": (0.85, 0.5, 0.15),  # share of the contrast that is left
-    "colour_cast": (0.12, 0.4, 1.1),  # stops between the channels
-    "saturation": (0.3, 0.7, 1.6),  # stops of saturation too much, or too little
+    "colour_cast": (0.25, 1.0, 2.2),  # stops between the channels
+    "saturation": (0.35, 1.3, 2.4),  # stops of saturation too much, or too little
 }
 """Strengths at severities 0, 0.5 and 1."""
 DIRECT = 9

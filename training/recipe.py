@@ -85,6 +85,8 @@ class Recipe:
     """Outputs to learn for the lowest and the highest label; left out, the labels themselves (and when starting from a
     checkpoint, its network's outputs for its lowest and highest label)."""
 
+    left_out: tuple[str, ...] = ()
+    """Sources of the data set whose pictures are not learned from; they are tested all the same."""
     unscored: tuple[str, ...] = ()
     """Sources of the data set whose labels do not teach the score. Their pictures are seen all the same, and their
     labels teach the width of intervals."""
