@@ -78,8 +78,6 @@ class QualityScore:
         raw_score: On the scale of the training labels: that of the whole view, or the mean over the crops; rounded to
             six decimals.
         interval: Where people's mean opinion lies; None if the network does not say.
-        interval_columns: What the network gave for the interval, before calibration (``Interval.around``); empty if
-            nothing.
         defects: The defects that the network can find, by name; empty if it can find none.
         std: Standard deviation over the crops, in points of 100; None for a single crop or a whole view.
         stderr: Standard error of the mean, in points of 100; None for a single crop or a whole view.
@@ -97,7 +95,6 @@ class QualityScore:
     score: float
     raw_score: float
     interval: ScoreInterval | None = None
-    interval_columns: tuple[float, ...] = field(default=(), repr=False)
     defects: Mapping[str, Defect] = field(default_factory=dict)
     std: float | None
     stderr: float | None
@@ -167,7 +164,6 @@ def aggregate(rounds: CropRounds, facts: Facts, contract: Contract, model: Model
         score=round(scale.to_percent(raw), 4),
         raw_score=round(raw, 6),
         interval=_interval(raw, interval_K, contract, outside=ImageWarning.OUT_OF_DOMAIN in warnings),
-        interval_columns=tuple(map(float, interval_K)),
         defects=_defects(columns, contract),
         std=None if std is None else round(std, 4),
         stderr=None if std is None else round(std / math.sqrt(len(raw_N)), 4),

@@ -4,17 +4,14 @@ Every picture is tested once, by the run that was not trained on it. ``smart-iqa
 that the same recipe then trains on all pictures can carry their figures (``smart-iqa train --folds``).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from model import checkpoint
-from model.contract import Contract
 from training import sweep_results
 from training.correlation import FIGURES
 from training.evaluator import PREDICTIONS
@@ -24,14 +21,6 @@ TIMES = (1, 2, 3)
 """Multiples of the standard error that errors are compared with."""
 SHARES = (50, 68, 95)
 """Percentiles of the errors."""
-
-
-class Intervals(NamedTuple):
-    """Outputs of the networks for N pictures, what they give for intervals, and labels: see ``intervals.calibrate``."""
-
-    outputs_N: NDArray[np.float64]
-    columns_NK: NDArray[np.float64]
-    labels_N: NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +37,6 @@ class CrossValidation:
         coverage: Shares of the pictures whose error is at most 1, 2 and 3 (``TIMES``) standard errors of their score;
             empty where no score has a standard error.
         reach: 68th and 95th percentile of the errors, in standard errors of their score; 0 where none has one.
-        intervals: What intervals are calibrated on; None where the networks give none.
     """
 
     folds: int
@@ -59,7 +47,6 @@ class CrossValidation:
     within: tuple[float, ...]
     coverage: tuple[float, ...]
     reach: tuple[float, float]
-    intervals: "Intervals | None" = None
 
     def figures(self) -> dict[str, float]:
         """The figures that a checkpoint's config keeps."""
@@ -72,6 +59,29 @@ class CrossValidation:
         }
 
 
+def predictions(folder: Path) -> list[pd.DataFrame]:
+    """Read what the runs of a sweep over folds predict for the pictures that they were not trained on.
+
+    Returns:
+        For each run a table with a line for each picture, see ``evaluator.write``.
+
+    Raises:
+        ValueError: The folder holds no finished sweep, or its runs do not test every picture once.
+    """
+    tables = []
+    for row in sweep_results.read(folder):
+        file = evaluation_folder(folder / row["folder"], "test") / PREDICTIONS
+        try:
+            tables.append(pd.read_csv(file, converters={"name": str, "source": str}))
+        except OSError as error:
+            raise ValueError(f"{file}: {error.strerror}") from error
+    together = pd.concat(tables)
+    twice = together["name"][together["name"].duplicated()]
+    if len(twice):
+        raise ValueError(f"{folder}: {twice.iloc[0]} is tested twice; these runs are no folds of one data set")
+    return tables
+
+
 def read(folder: Path) -> CrossValidation:
     """Read the finished runs of a sweep over folds.
 
@@ -81,22 +91,9 @@ def read(folder: Path) -> CrossValidation:
     rows = sweep_results.read(folder)
     if len(rows) < 2:
         raise ValueError(f"{folder} holds {len(rows)} finished runs; cross-validation takes two at least")
-    tables, points, given = [], [], []
-    for row in rows:
-        run = folder / row["folder"]
-        config, _ = checkpoint.inspect(run / CHECKPOINT)
-        file = evaluation_folder(run, "test") / PREDICTIONS
-        try:
-            tables.append(pd.read_csv(file, dtype={"name": str}))
-        except OSError as error:
-            raise ValueError(f"{file}: {error.strerror}") from error
-        given.append(_intervals(tables[-1], config.contract))
-        points.append(np.abs([config.contract.scale.spread_to_percent(error) for error in tables[-1]["error"]]))
-    together = pd.concat(tables)
-    twice = together["name"][together["name"].duplicated()]
-    if len(twice):
-        raise ValueError(f"{folder}: {twice.iloc[0]} is tested twice; these runs are no folds of one data set")
-    errors_P = np.concatenate(points)
+    together = pd.concat(predictions(folder))
+    scale = checkpoint.inspect(folder / rows[0]["folder"] / CHECKPOINT)[0].contract.scale
+    errors_P = np.abs([scale.spread_to_percent(error) for error in together["error"]])
     known = together["stderr"].fillna(0).to_numpy() > 0
     times_P = errors_P[known] / together["stderr"].to_numpy()[known]
     figures = [sweep_results.judged(row)[1] for row in rows]
@@ -109,20 +106,4 @@ def read(folder: Path) -> CrossValidation:
         within=tuple(float(value) for value in np.percentile(errors_P, SHARES)),
         coverage=tuple(float((times_P <= times).mean()) for times in TIMES) if known.any() else (),
         reach=(float(np.percentile(times_P, 68)), float(np.percentile(times_P, 95))) if known.any() else (0.0, 0.0),
-        intervals=_together(given),
     )
-
-
-def _intervals(table: pd.DataFrame, contract: Contract) -> Intervals | None:
-    if contract.interval is None:
-        return None
-    columns_NK = table[[f"interval{number}" for number in range(1, contract.interval.columns + 1)]].to_numpy()
-    outputs_N, labels_N = (
-        (table[name].to_numpy() - contract.intercept) / contract.slope for name in ("prediction", "mos")
-    )
-    return Intervals(outputs_N, columns_NK, labels_N)
-
-
-def _together(given: Sequence[Intervals | None]) -> Intervals | None:
-    parts = [part for part in given if part is not None]
-    return Intervals(*map(np.concatenate, zip(*parts, strict=True))) if len(parts) == len(given) else None

@@ -2,7 +2,7 @@
 
 Each of ``model.defects.DEFECTS`` is added as it comes about: blur, exposure, white balance and noise in linear light,
 saturation after that, enlargement and compression last. A severity of 0 is hardly visible, 0.5 is plain to see, 1 ruins
-the photo; ``STRENGTHS`` gives all three in units of the defect, in pixels of the picture that it is added to.
+the photo; ``STRENGTHS`` gives all three in units of the defect.
 """
 
 import io
@@ -24,18 +24,21 @@ Light = NDArray[np.float32]
 """Linear light of a picture (H, W, 3), 0 to 1."""
 
 STRENGTHS: Mapping[str, tuple[float, float, float]] = {
-    "defocus": (0.6, 1.9, 6.5),  # radius of the disc that a point becomes, in pixels
-    "motion_blur": (2.0, 7.0, 30.0),  # length of the trace of a point, in pixels
+    "defocus": (0.45, 1.4, 4.8),  # radius of the disc that a point becomes, in pixels
+    "motion_blur": (1.5, 5.0, 22.0),  # length of the trace of a point, in pixels
     "noise": (3.0, 12.0, 50.0),  # standard deviation of 8-bit values in middle grey
     "compression": (60.0, 22.0, 4.0),  # quality of a JPEG; other codecs by ``_CODECS``
-    "upscaled": (1.3, 2.2, 5.0),  # times shorter sides, and enlarged again
+    "upscaled": (1.0, 1.65, 3.75),  # times fewer details than pixels, along each side
     "underexposed": (0.7, 2.2, 4.6),  # stops of light that are missing
     "overexposed": (0.6, 1.6, 3.4),  # stops of light too much
     "low_contrast": (0.85, 0.5, 0.15),  # share of the contrast that is left
     "colour_cast": (0.25, 1.0, 2.2),  # stops between the channels
     "saturation": (0.35, 1.3, 2.4),  # stops of saturation too much, or too little
 }
-"""Strengths at severities 0, 0.5 and 1."""
+"""Strengths at severities 0, 0.5 and 1. Pixels are those that the network sees: of a photo of 512x512 whose whole view
+is 384x384, two are as long as 1.5 of these."""
+IN_PIXELS = frozenset({"defocus", "motion_blur", "upscaled"})
+"""Defects whose strengths are lengths in pixels."""
 DIRECT = 9
 """Side of a kernel in pixels up to which blur is summed up; with larger ones the Fourier transform is faster."""
 MIXED = (0.6, 0.25, 0.15)
@@ -85,7 +88,9 @@ def draw(rng: Rng) -> dict[str, float]:
     return {name: float(rng.uniform(0.05, 1)) for name in chosen}
 
 
-def add(pixels_HWC: NDArray[np.uint8], severities: Mapping[str, float], rng: Rng) -> NDArray[np.uint8]:
+def add(
+    pixels_HWC: NDArray[np.uint8], severities: Mapping[str, float], rng: Rng, *, pixel: float = 1.0
+) -> NDArray[np.uint8]:
     """Add defects to a picture.
 
     Args:
@@ -93,18 +98,23 @@ def add(pixels_HWC: NDArray[np.uint8], severities: Mapping[str, float], rng: Rng
         severities: The defects to add, each with its severity of 0 to 1.
         rng: Source of noise, directions and codecs. Defects that are drawn alike at two severities differ in those
             alone.
+        pixel: How many pixels of the picture are as long as one of those that the network will see.
     """
+
+    def of(name: str) -> float:
+        return strength(name, severities[name]) * (pixel if name in IN_PIXELS else 1)
+
     light_HWC = _LINEAR[pixels_HWC]
     seeds = dict(zip(_ORDER, rng.integers(2**32, size=len(_ORDER)), strict=True))
     for name in _ORDER[:7]:
         if name in severities:
             own = np.random.default_rng(seeds[name])
-            light_HWC = _IN_LIGHT[name](light_HWC, strength(name, severities[name]), own)
+            light_HWC = _IN_LIGHT[name](light_HWC, of(name), own)
     image = Image.fromarray(encode(light_HWC))
     for name in _ORDER[7:]:
         if name in severities:
             own = np.random.default_rng(seeds[name])
-            image = _IN_PIXELS[name](image, strength(name, severities[name]), own)
+            image = _IN_PIXELS[name](image, of(name), own)
     return np.asarray(image)
 
 
@@ -224,6 +234,7 @@ def _saturated(image: Image.Image, stops: float, rng: Rng) -> Image.Image:
 def _enlarged(image: Image.Image, factor: float, rng: Rng) -> Image.Image:
     """Shrink and enlarge again, in one step or two, and perhaps sharpen what came out."""
     width, height = image.size
+    factor = max(factor, 1.05)
     small = (max(round(width / factor), 8), max(round(height / factor), 8))
     shrunk = image.resize(small, rng.choice([Image.Resampling.BOX, *_RESAMPLING[:2]]))
     if rng.random() < 0.3:

@@ -16,7 +16,7 @@ from model.contract import Contract
 from model.inference.engine import mean_std, network_inputs
 from model.networks.backbone import Backbone
 from model.networks.hyper import pool_to_grid
-from model.networks.network import Network
+from model.networks.network import LEVELS, Network
 
 
 class Distiller(nn.Module):
@@ -93,7 +93,7 @@ def _backbone(network: Network) -> Backbone:
 @contextmanager
 def _record_maps(backbone: Backbone) -> Iterator[list[list[Tensor]]]:
     recorded: list[list[Tensor]] = []
-    handle = backbone.register_forward_hook(lambda _module, _inputs, maps: recorded.append(maps))
+    handle = backbone.register_forward_hook(lambda _module, _inputs, maps: recorded.append(maps[-LEVELS:]))
     try:
         yield recorded
     finally:

@@ -148,7 +148,7 @@ def write(
                 "error": round(prediction - sample.mos, 6),
                 "score": score.score,
                 "stderr": score.stderr,
-                **{f"interval{number}": value for number, value in enumerate(score.interval_columns, 1)},
+                **({} if score.interval is None else {"low": score.interval.low, "high": score.interval.high}),
                 **{f"stage{number}": weight for number, weight in enumerate(score.stage_weights or (), 1)},
                 "warnings": " ".join(map(str, score.warnings)),
             }

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from scipy import stats
 
 from model import checkpoint, golden
 from model.contract import Contract
-from model.interval import Interval
 from model.networks import registry
 from model.scorer import Scorer
-from training import card, initial_weights, intervals, losses, score_statistics, splits
+from training import card, initial_weights, losses, score_statistics, splits
 from training.correlation import Agreement
 from training.cross_validation import CrossValidation
 from training.datasets import Dataset, Part, Sample
@@ -86,8 +84,6 @@ def finish(
         samples = splits.select(dataset, split.validation or split.train[:CALIBRATION_PICTURES])
         contract = _calibrated(evaluate(best, samples).predictions, samples, contract)
     network = best.checkpoint.network.cpu()
-    if contract.interval is not None:
-        contract = dataclasses.replace(contract, interval=_interval(best, dataset, split, contract, cross_validation))
     # The checkpoint is written beside its place, and moved there when it is complete.
     staging = out / STAGING
     _save(staging, network, recipe, contract)
@@ -133,22 +129,6 @@ def finish(
             write(evaluation_folder(out, part), evaluation, finished, dataset=dataset, root=root, part=part, crops=None)
     except OSError as error:
         raise TrainingError(f"{out / CHECKPOINT} cannot be written: {error.strerror}") from error
-
-
-def _interval(
-    scorer: Scorer, dataset: Dataset, split: splits.Split, contract: Contract, folds: CrossValidation | None
-) -> Interval:
-    """The interval, calibrated on folds or on validation pictures; without either it stays as it is."""
-    assert contract.interval is not None
-    if folds is not None and folds.intervals is not None:
-        return intervals.calibrate(contract.interval, *folds.intervals)
-    if not split.validation:
-        return contract.interval
-    evaluation = evaluate(scorer, splits.select(dataset, split.validation))
-    outputs = [contract.output(score.raw_score) for score in evaluation.scores]
-    columns = [score.interval_columns for score in evaluation.scores]
-    labels = [contract.output(sample.mos) for sample in evaluation.samples]
-    return intervals.calibrate(contract.interval, np.array(outputs), np.array(columns), np.array(labels))
 
 
 def _calibrated(predictions: Sequence[float], samples: list[Sample], contract: Contract) -> Contract:

@@ -13,6 +13,7 @@ from model import checkpoint
 from model.contract import Contract
 from model.inference.engine import mean_std, network_inputs
 from model.networks import registry
+from model.networks.network import HEADS
 from model.scale import Scale
 from training.recipe import Recipe
 
@@ -103,18 +104,21 @@ def load_trunk(trunk: nn.Module, file: Path) -> None:
 def load_checkpoint(network: registry.Network, folder: Path) -> None:
     """Load a checkpoint's weights into a network of the same architecture; its dropout rates may differ.
 
+    Heads beside the score are left out: they belong to the weights that they were trained on.
+
     Raises:
         ValueError: The checkpoint is of another architecture.
     """
     loaded = checkpoint.load(folder)
     theirs, ours = registry.to_dict(loaded.network), registry.to_dict(network)
     for field in sorted(set(theirs) | set(ours)):
-        if field not in ("dropout", "drop_path") and theirs.get(field) != ours.get(field):
+        if field not in {"dropout", "drop_path", *HEADS} and theirs.get(field) != ours.get(field):
             raise ValueError(
                 f"{folder} is a checkpoint of another architecture: "
                 f"its {field} is {theirs.get(field)!r}, the recipe's is {ours.get(field)!r}"
             )
-    network.load_state_dict(loaded.network.state_dict())
+    own = network.state_dict()
+    network.load_state_dict({name: value for name, value in loaded.network.state_dict().items() if name in own})
 
 
 def contract(recipe: Recipe, scale: Scale, init: Path | None) -> Contract:
@@ -138,7 +142,6 @@ def contract(recipe: Recipe, scale: Scale, init: Path | None) -> Contract:
     return Contract(
         **registry.view(recipe.network, **changes),
         **whole,
-        **registry.findings(recipe.network, **changes),
         resize=recipe.resize,
         width=recipe.width,
         height=recipe.height,

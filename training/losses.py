@@ -25,13 +25,6 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 SCALED = ("l1", "smooth_l1", "l2")
 """Losses that teach the scale of the labels."""
 FIDELITY_SIGMA = 0.1
-VISIBLE = 0.15
-"""Severity from which a defect counts as there."""
-SEVERITY_WEIGHT = 4.0
-"""Weight of the squared distance of severities beside the cross-entropy: makes both about as large."""
-TAILS = (0.05, 0.95)
-"""Shares of the labels below the lower and the upper end of an interval."""
-KIND_WEIGHT = 0.1
 
 
 def make(name: LossName, *, ranking_weight: float = 0.0, ranking_margin: float = 0.0) -> Loss:
@@ -99,52 +92,6 @@ def falling(x_ML: Tensor, drops_ML: Tensor) -> Tensor:
         drops_ML: How far each entry must lie below the one before, (M, L - 1).
     """
     return _mean(F.relu(x_ML[:, 1:] - x_ML[:, :-1] + drops_ML).flatten())
-
-
-def known_l1(x_N: Tensor, y_N: Tensor) -> Tensor:
-    """Mean distance to the labels that are known; the others are NaN."""
-    known_N = ~y_N.isnan()
-    return _mean((x_N[known_N] - y_N[known_N]).abs())
-
-
-def defects(found_ND: Tensor, severities_ND: Tensor) -> Tensor:
-    """Loss of probabilities and severities of defects: cross-entropy, and squared distance of the severities.
-
-    Args:
-        found_ND: Probabilities, then severities, 0 to 1 (N, 2 * D).
-        severities_ND: The severities that they should be, (N, D); NaN where they are not known. A defect of less than
-            ``VISIBLE`` may be there or not.
-    """
-    probabilities_ND, guessed_ND = found_ND.clamp(1e-6, 1 - 1e-6).chunk(2, dim=1)
-    known_ND = ~severities_ND.isnan()
-    told_ND = known_ND & ((severities_ND == 0) | (severities_ND >= VISIBLE))
-    there = F.binary_cross_entropy(probabilities_ND[told_ND], (severities_ND[told_ND] > 0).float(), reduction="none")
-    distance = (guessed_ND[known_ND] - severities_ND[known_ND]).square()
-    return _mean(there) + SEVERITY_WEIGHT * _mean(distance)
-
-
-def interval(columns_NK: Tensor, score_N: Tensor, y_N: Tensor, kinds_N: Tensor) -> Tensor:
-    """Loss of an interval: the pinball loss of both its ends, and cross-entropy of the kind.
-
-    Args:
-        columns_NK: Widths below and above, then probabilities of the kinds if there are any (N, 2 + K).
-        score_N: The scores that the widths are counted from.
-        y_N: Labels, in units of the scores.
-        kinds_N: Number of the kind of each picture.
-    """
-    ends = (score_N - columns_NK[:, 0], score_N + columns_NK[:, 1])
-    total = sum(_mean(pinball(end_N, y_N, share)) for end_N, share in zip(ends, TAILS, strict=True))
-    assert isinstance(total, Tensor)
-    if columns_NK.shape[1] > 2:
-        right_N = columns_NK[:, 2:].gather(1, kinds_N[:, None]).clamp_min(1e-6)
-        total = total - KIND_WEIGHT * _mean(right_N.log().flatten())
-    return total
-
-
-def pinball(x_N: Tensor, y_N: Tensor, share: float) -> Tensor:
-    """Loss that is least where ``share`` of the labels lie below the prediction."""
-    above_N = y_N - x_N
-    return torch.maximum(share * above_N, (share - 1) * above_N)
 
 
 def at_most(x_N: Tensor, highest: float) -> Tensor:

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from model.contract import MAX_CROPS
-from model.networks.network import first_fault
+from model.networks.network import HEADS, first_fault
 from training.losses import LossName
 
 Count = Annotated[int, Field(ge=1)]
@@ -39,7 +39,7 @@ class Recipe:
     drop_path: Share | None = None
     """Stochastic depth; left out, the preset's."""
     options: dict[str, int | float | bool | str | tuple[int, ...]] = Field(default_factory=dict)
-    """Other fields of the network's config."""
+    """Other fields of the network's config, but those for ``HEADS``."""
 
     dataset: str
     """Data set name, see ``training.datasets.READERS``."""
@@ -87,9 +87,6 @@ class Recipe:
 
     left_out: tuple[str, ...] = ()
     """Sources of the data set whose pictures are not learned from; they are tested all the same."""
-    unscored: tuple[str, ...] = ()
-    """Sources of the data set whose labels do not teach the score. Their pictures are seen all the same, and their
-    labels teach the width of intervals."""
     label_noise: Share = 0.0
     """Standard deviation of noise added to a label at every visit, as a share of the range of labels: about the error
     of the mean of a few raters."""
@@ -119,19 +116,12 @@ class Recipe:
     """Prefixes of the names of backbone parameters that are not trained."""
 
     degraded: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the visits to a picture that also show its first item with defects added, twice, the second time more.
-    Of whole pictures: twice this share of the good ones, half of it of the others."""
+    """Share of the visits to a picture that also show its first item with defects added, twice, the second time
+    more."""
     degraded_weight: Rate = 1.0
     """Weight of the added hinge loss: each of these three crops must score below the one before."""
     degraded_margin: Rate = 0.02
     """Margin of that hinge for a fifth of a defect's severity between two crops; a share of the range of labels."""
-    close: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Of whole pictures: share of the visits that also show a square of the picture at full size, half of them with
-    defects added."""
-    close_weight: Rate = 0.0
-    """Weight of the distance of untouched squares' scores from the picture's label."""
-    defects_weight: Rate = 0.0
-    """Weight of the loss of defects, for networks that find them."""
     blank: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the visits that also show a blank crop (noise, one colour), which must score the lowest label."""
 
@@ -167,6 +157,8 @@ class Recipe:
     """Crops per picture in the validation after each epoch; the final figures use the contract's."""
 
     def __post_init__(self) -> None:
+        if {*self.options} & HEADS:
+            raise ValueError("heads beside the score are trained after it: smart-iqa heads")
         if self.batch_pictures % self.accumulate:
             raise ValueError("batch_pictures must be a multiple of accumulate")
         if self.split == "folds" and self.fold >= self.folds:

@@ -208,7 +208,7 @@ class Trainer:
         self._crops = RandomCrops(data.train, contract, recipe)
         self._steps = len(self._crops.steps(epoch=1, processes=team.size))
         self._learner = Learner(network, recipe, self._steps, extra=distiller)
-        self._objective = Objective(recipe, contract, team, distiller, self._crops.sources)
+        self._objective = Objective(recipe, contract, team, distiller)
         self._model = DistributedDataParallel(network) if team.size > 1 else network
         self._batches: Iterator[Batch] = iter(())
         self._loss = torch.zeros((), dtype=torch.float64, device=team.device)

@@ -5,8 +5,8 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
-LEVELS = 4
-"""Feature levels (stages) of a backbone."""
+from model.networks.network import LEVELS
+
 CROP = 224
 """Side in pixels of the crops that networks of a fixed input size are made for."""
 
@@ -22,26 +22,35 @@ class Backbone(nn.Module):
         name: timm model name; it must offer at least four feature levels.
         pretrained: Download timm's pretrained weights from its hub.
         drop_path: Stochastic depth rate; must be 0 for networks without stochastic depth.
+        finer: Whether to give the level before the four as well, stride 2, where the network has it.
+
+    Attributes:
+        channels: Channels of the four levels.
+        finer_channels: Channels of the level before them; empty without it.
 
     Raises:
         ValueError: timm does not know the name, or the network has fewer than four feature levels, or no stochastic
             depth.
     """
 
-    def __init__(self, name: str, *, pretrained: bool = False, drop_path: float = 0.0) -> None:
+    def __init__(self, name: str, *, pretrained: bool = False, drop_path: float = 0.0, finer: bool = False) -> None:
         super().__init__()
         if not timm.is_model(name.split(".", maxsplit=1)[0]):
             raise ValueError(f"timm knows no backbone called {name!r}")
-        self.features = _features(name, pretrained, drop_path)
+        self.features = _features(name, pretrained, drop_path, finer)
         feature_info: Any = self.features.feature_info
-        self.channels: tuple[int, ...] = tuple(feature_info.channels())
-        if len(self.channels) != LEVELS:
-            raise ValueError(f"backbone {name!r} offers {len(self.channels)} feature levels, {LEVELS} are needed")
+        channels: tuple[int, ...] = tuple(feature_info.channels())
+        if len(channels) < LEVELS:
+            raise ValueError(f"backbone {name!r} offers {len(channels)} feature levels, {LEVELS} are needed")
+        self.finer_channels, self.channels = channels[:-LEVELS], channels[-LEVELS:]
         self.channels_last = str(getattr(self.features, "output_fmt", "NCHW")).endswith("NHWC")
         self.fixed_size = _has_fixed_size(name)
 
     def forward(self, crops_NCHW: Tensor) -> list[Tensor]:
-        """Compute the four feature maps of normalised crops (N, 3, H, W), shallowest first, each (N, C_i, H_i, W_i)."""
+        """Compute the feature maps of normalised crops (N, 3, H, W), shallowest first, each (N, C_i, H_i, W_i).
+
+        The last four are the levels; a finer one is before them.
+        """
         maps: list[Tensor] = self.features(crops_NCHW)
         return [map_.permute(0, 3, 1, 2) for map_ in maps] if self.channels_last else maps
 
@@ -58,7 +67,7 @@ def _has_fixed_size(name: str) -> bool:
     return origin is not None and bool(origin.fixed_input_size)
 
 
-def _features(name: str, pretrained: bool, drop_path: float) -> nn.Module:
+def _features(name: str, pretrained: bool, drop_path: float, finer: bool) -> nn.Module:
     options: dict[str, Any] = {**size_options(name), "drop_path_rate": drop_path}
     # Negative indices count from the deepest level: convolutional networks have a stride 2 level first.
     last = tuple(range(-LEVELS, 0))
@@ -72,7 +81,10 @@ def _features(name: str, pretrained: bool, drop_path: float) -> nn.Module:
         features = _create(name, pretrained, last, options)
     info: Any = features.feature_info
     depth = len(info.info)
-    if depth == LEVELS or len(set(info.reduction())) > 1:
+    if len(set(info.reduction())) > 1:
+        one_more = finer and depth > LEVELS
+        return _create(name, pretrained, (-LEVELS - 1, *last), options) if one_more else features
+    if depth == LEVELS:
         return features
     return _create(name, pretrained, tuple((level + 1) * depth // LEVELS - 1 for level in range(LEVELS)), options)
 

@@ -16,9 +16,9 @@ from pydantic import NonNegativeInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from model.networks.backbone import LEVELS, Backbone
+from model.networks.backbone import Backbone
 from model.networks.hyper import pool_to_grid
-from model.networks.network import STRICT, Network, Prediction, Rate
+from model.networks.network import LEVELS, STRICT, Network, Prediction, Rate
 
 UNIFIED = 512
 """Channels of each stage after Eq. 4."""

@@ -15,10 +15,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from model.networks.backbone import LEVELS, Backbone
+from model.networks.backbone import Backbone
 from model.networks.experts import Experts
 from model.networks.hyper import pool_to_grid
-from model.networks.network import STRICT, Count, Network, Prediction, Rate
+from model.networks.network import LEVELS, STRICT, Count, Network, Prediction, Rate
 
 QUERIES = 6
 GRAPH_WIDTHS = (384, 192, 96, 384)

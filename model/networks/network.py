@@ -12,6 +12,10 @@ STRICT = ConfigDict(extra="forbid")
 """For the config dataclasses: unknown fields are errors, values are validated, lists become tuples."""
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
+LEVELS = 4
+"""Feature levels (stages) of a backbone."""
+HEADS = frozenset({"defects", "kinds"})
+"""Fields of a network's config that give it heads beside the score."""
 
 
 def first_fault(error: ValidationError) -> str:
@@ -85,7 +89,7 @@ class Network(nn.Module, ABC):
     def stages(self, items: Tensor) -> list[Tensor] | None:
         """Feature maps of the four stages of the backbone (N, C_i, H_i, W_i); None for networks without stages."""
         backbone = getattr(self, "backbone", None)
-        return backbone(items) if backbone is not None else None
+        return backbone(items)[-LEVELS:] if backbone is not None else None
 
     def activity(self, items: Tensor) -> list[Tensor] | None:
         """Activity of the stages: mean magnitudes over channels, (N, H_i, W_i) fp32; None if there are no stages."""

@@ -11,11 +11,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from model.networks.backbone import LEVELS, Backbone
+from model.networks.backbone import Backbone
 from model.networks.distortion import LocalDistortion
 from model.networks.findings import DefectHead, IntervalHead, Statistics
 from model.networks.hyper import HyperNetwork, TargetNetwork, pool_to_grid
-from model.networks.network import STRICT, Count, Network, Prediction, Rate
+from model.networks.network import LEVELS, STRICT, Count, Network, Prediction, Rate
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -81,27 +81,30 @@ class SmartIQA(Network):
     def __init__(self, config: SmartConfig, *, pretrained: bool = False) -> None:
         super().__init__()
         self.config = config
-        self.backbone = Backbone(config.backbone, pretrained=pretrained, drop_path=config.drop_path)
+        finds = config.defects or config.kinds > 0
+        self.backbone = Backbone(config.backbone, pretrained=pretrained, drop_path=config.drop_path, finer=finds)
         channels = self.backbone.channels
         fused = sum(channels) if config.multi_scale else channels[-1]
         self.attention = StageAttention(channels[-1]) if config.attention else None
         self.distortion = LocalDistortion(channels)
         self.hyper = HyperNetwork(fused, config.trunk, config.dropout)
         self.target = TargetNetwork(config.dropout)
-        self.statistics = Statistics(channels) if config.defects or config.kinds else None
+        # The deepest level tells what a picture shows; the others, how it was taken.
+        self.statistics = Statistics((*self.backbone.finer_channels, *channels[:-1])) if finds else None
         length = 0 if self.statistics is None else self.statistics.length
-        self.defects = DefectHead(length, config.dropout) if config.defects else None
-        self.interval = IntervalHead(length, config.kinds, config.dropout) if config.kinds else None
+        self.defects = DefectHead(length) if config.defects else None
+        self.interval = IntervalHead(length, config.kinds) if config.kinds else None
 
     def forward(self, items: Tensor) -> Prediction:
         """Score normalised RGB pictures (N, 3, H, W), of any size that the backbone takes."""
-        maps = self.backbone(items)
+        all_maps = self.backbone(items)
+        maps = all_maps[-LEVELS:]
         weights_N4 = self.attention(maps[-1]) if self.attention is not None else None
         layers = self.hyper(self._fuse(maps, weights_N4))
         score_N = self.target(self.distortion(maps), layers)
         if self.statistics is None:
             return Prediction(score_N, weights_N4)
-        statistics_NI = self.statistics(items, maps)
+        statistics_NI = self.statistics(all_maps[:-1])
         interval = self.interval(statistics_NI, score_N) if self.interval is not None else None
         defects = self.defects(statistics_NI) if self.defects is not None else None
         return Prediction(score_N, weights_N4, interval, defects)

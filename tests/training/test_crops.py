@@ -7,9 +7,8 @@ from PIL import Image
 from torch import Tensor
 
 from model.contract import Contract
-from model.defects import DEFECTS
 from tests.conftest import encode, photo
-from training.crops import Draw, RandomCrops, collate
+from training.crops import Draw, RandomCrops, collate, large_view
 from training.datasets import Sample
 from training.recipe import Recipe
 
@@ -29,7 +28,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
 
 def items(crops: RandomCrops, draw: Draw) -> Tensor:
     """The labelled items of a visit."""
-    return torch.from_numpy(np.stack([shown.item for shown in crops[draw].items]))
+    return torch.from_numpy(np.stack(crops[draw].items))
 
 
 def test_what_a_picture_gives_depends_on_seed_and_draw_alone(samples: list[Sample], contract: Contract) -> None:
@@ -99,74 +98,56 @@ def test_degraded_crops_and_blanks(samples: list[Sample], contract: Contract) ->
     crops = RandomCrops(samples, contract, replace(RECIPE, degraded=0.5, blank=0.3))
     visits = [crops[Draw(epoch, picture, 0)] for epoch in range(4) for picture in range(10)]
     plain = RandomCrops(samples, contract, RECIPE)
-    assert np.array_equal(visits[0].items[0].item, plain[Draw(0, 0, 0)].items[0].item)
+    assert np.array_equal(visits[0].items[0], plain[Draw(0, 0, 0)].items[0])
     assert 8 <= sum(bool(visit.degraded) for visit in visits) <= 32
     assert 3 <= sum(bool(visit.blank) for visit in visits) <= 25
     for visit in visits:
         if visit.degraded:
-            weak, strong = (np.nan_to_num(one.severities) for one in visit.degraded)
-            assert (weak <= strong).all()
-            assert sum(visit.steps) == pytest.approx(5 * strong.sum(), abs=1e-4)
-            assert visit.steps[0] == pytest.approx(5 * weak.sum(), abs=1e-4)
+            weak, strong = visit.degraded
+            assert not np.array_equal(weak, strong)
+            assert 0 < visit.steps[0] < 0.81 * sum(visit.steps)
     batch = collate(visits)
-    labelled, degraded, close, blanks = batch.parts
-    assert (labelled, degraded, close) == (120, 2 * len(batch.origins), 0)
+    labelled, degraded, blanks = batch.parts
+    assert (labelled, degraded) == (120, 2 * len(batch.origins))
     assert blanks == sum(bool(visit.blank) for visit in visits)
     assert batch.labels.tolist()[1] == pytest.approx([0.1] * 3)
     assert batch.steps.shape == (len(batch.origins), 2)
     shown = torch.cat(list(batch.items))[batch.order]
-    assert np.array_equal(shown[0], visits[0].items[0].item)
+    assert np.array_equal(shown[0], visits[0].items[0])
     first = visits[batch.origins[0]]
-    assert np.array_equal(shown[labelled + 1], first.degraded[1].item)
-    assert torch.equal(batch.severities[labelled + 1].isnan(), torch.from_numpy(np.isnan(first.degraded[1].severities)))
+    assert np.array_equal(shown[labelled + 1], first.degraded[1])
 
 
 def test_a_batch_without_degraded_crops(samples: list[Sample], contract: Contract) -> None:
     crops = RandomCrops(samples, contract, RECIPE)
     batch = collate([crops[Draw(1, 0, 0)], crops[Draw(1, 1, 0)]])
-    assert batch.parts == (6, 0, 0, 0)
+    assert batch.parts == (6, 0, 0)
     assert batch.steps.shape == (0, 2)
-    assert batch.severities.isnan().all()
 
 
 def test_whole_pictures_are_shown_in_their_shapes(samples: list[Sample], contract: Contract) -> None:
     whole = replace(contract, view="whole", shapes=((256, 256), (320, 192)), crop_size=128, zooms=(1.0, 0.6))
-    recipe = replace(
-        RECIPE, shapes=whole.shapes, crops_per_picture=1, degraded=0.5, close=1.0, blank=0.3, zooms=whole.zooms
-    )
+    recipe = replace(RECIPE, shapes=whole.shapes, crops_per_picture=1, degraded=0.5, blank=0.3, zooms=whole.zooms)
     crops = RandomCrops(samples, whole, recipe)
     visits = [crops[Draw(epoch, picture, 0)] for epoch in range(6) for picture in range(10)]
     batch = collate(visits)
-    labelled, degraded, close, blanks = batch.parts
-    assert labelled == close == 60
+    labelled, degraded, blanks = batch.parts
+    assert labelled == 60
     assert degraded > 0
     assert blanks > 0
-    assert {tuple(group.shape[1:]) for group in batch.items} == {(256, 256, 3), (192, 320, 3), (128, 128, 3)}
+    assert {tuple(group.shape[1:]) for group in batch.items} == {(256, 256, 3), (192, 320, 3)}
     assert sorted(batch.order.tolist()) == list(range(len(batch.order)))
     flat = [one for group in batch.items for one in group]
     for place, visit in enumerate(visits):
-        assert np.array_equal(flat[batch.order[place]], visit.items[0].item)
-        assert np.array_equal(flat[batch.order[labelled + degraded + place]], visit.close[0].item)
-        # Squares with defects have no label: people did not rate them.
-        assert np.isnan(visit.close_label) or not np.nan_to_num(visit.close[0].severities).any()
-    # Of the best fifth it is known that they have no defects; of the others it is not known.
-    untouched = batch.severities[:labelled]
-    best = torch.tensor([picture >= 8 for _ in range(6) for picture in range(10)])
-    assert (untouched[best] == 0).all()
-    assert untouched[~best].isnan().all()
-    # Of the good ones with defects added, which others they do not have.
-    for visit in visits:
-        good = visit.label >= 0.54
-        for shown in visit.degraded:
-            assert np.isnan(shown.severities).any() != good
-            assert len(shown.severities) == len(DEFECTS)
+        assert np.array_equal(flat[batch.order[place]], visit.items[0])
 
 
-def test_sources_are_numbered_by_name(samples: list[Sample], contract: Contract) -> None:
-    named = [replace(sample, source="web" if place % 3 else "own") for place, sample in enumerate(samples)]
-    crops = RandomCrops(named, contract, RECIPE)
-    assert crops.sources == ["own", "web"]
-    assert [crops[Draw(1, place, 0)].kind for place in range(4)] == [0, 1, 1, 0]
+def test_lengths_of_defects_are_in_pixels_of_the_whole_view(contract: Contract) -> None:
+    whole = replace(contract, view="whole", shapes=((256, 256),), crop_size=128, decoding="scaled")
+    for side, expected in ((256, 256), (384, 384), (1000, 512)):
+        image, pixel = large_view(whole, whole.decode(encode(photo(side, side, seed=1), "PNG")))
+        assert image.size == (expected, expected)
+        assert pixel == pytest.approx(expected / 256)
 
 
 def test_crops_of_random_sizes(samples: list[Sample], contract: Contract) -> None:
