@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from cli import datasets, evaluate, figures, keys, serve, sweep, train
+from cli import datasets, evaluate, figures, heads, keys, serve, sweep, train
 from cli.benchmark import command as benchmark
 from cli.bulk.command import score_bulk
 from cli.console import SOME_FAILED, USAGE_ERROR, fail, results
@@ -66,6 +66,7 @@ app.command("score")(score)
 app.command("score-bulk")(score_bulk)
 app.command("train")(train.train)
 app.command("sweep")(sweep.sweep)
+app.command("heads")(heads.heads)
 app.command("evaluate")(evaluate.evaluate)
 app.command("figures")(figures.figures)
 app.add_typer(benchmark.app, name="benchmark")

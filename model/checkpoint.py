@@ -207,6 +207,13 @@ def save(
     replace(staging, folder)
 
 
+def is_half(folder: Path | str) -> bool:
+    """Whether a checkpoint was saved with ``half``."""
+    with safetensors.safe_open(Path(folder) / WEIGHTS, "pt") as file:
+        names = file.keys()
+        return any(file.get_slice(name).get_dtype() == "F16" for name in names)
+
+
 def _share(weights: dict[str, Tensor], folder: Path) -> str:
     """Write weights to a file that is named by their hash, unless an intact one exists; returns the hash."""
     data = safetensors.torch.save(weights)

@@ -75,13 +75,14 @@ PACKAGES: dict[str, dict[str, set[str]]] = {
         "benchmark": {"models", "scoring", "pictures", "console", "options"},
         "train": {"console", "options"},
         "sweep": {"train", "console", "options"},
+        "heads": {"console", "options"},
         "datasets": {"console"},
         "figures": {"console"},
         "keys": {"console"},
         "serve": {"console"},
         "main": {
-            *("benchmark", "bulk", "console", "datasets", "evaluate", "figures", "keys", "models", "score", "serve"),
-            *("sweep", "train"),
+            *("benchmark", "bulk", "console", "datasets", "evaluate", "figures", "heads", "keys", "models", "score"),
+            *("serve", "sweep", "train"),
         },
     },
 }

@@ -1,12 +1,13 @@
 """``card.md``, the model card of a checkpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from model.contract import GRADES, PERCENTILE_STEP, Contract
 from training.correlation import FIGURES, Agreement
 from training.cross_validation import CrossValidation
 from training.datasets import Part
+from training.intervals import Coverage
 from training.recipe import Recipe
 from training.splits import Split
 
@@ -30,6 +31,8 @@ SELECTION = {
 }
 
 
+HEADS_TITLE = "## Defects and intervals"
+MEANING_TITLE = "## What a score means"
 OPTIMIZERS = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD with momentum"}
 
 
@@ -114,7 +117,7 @@ Measured through the serving path with {f"{contract.crops} crops" if contract.vi
 
 RMSE and MAE are in units of the labels.{_cross_validation_errors(cross_validation)}
 
-## What a score means
+{MEANING_TITLE}
 
 {_grades_and_percentiles(contract)}
 
@@ -128,6 +131,36 @@ A score says how people of the training set's kind would rate a photo of the tra
 drawings, medical or astronomical pictures are outside of it, and so are defects that vanish when a picture is shrunk
 to {contract.width}x{contract.height}.
 """
+
+
+def with_heads(text: str, coverage: Sequence[Coverage], examples: int) -> str:
+    """A card with a section on the heads beside the score.
+
+    Args:
+        text: The card of the checkpoint before it got heads.
+        coverage: How well the intervals hold; empty if there are none.
+        examples: How many examples the head for defects learned from.
+    """
+    section = f"""{HEADS_TITLE}
+
+The head for defects learned from {examples:,} views of good training pictures, most with one to three defects added.
+"""
+    if coverage:
+        rows = [
+            f"| {row.photos} | {row.count} | {row.within:.1%} | {row.below:.1%} | {row.above:.1%} | {row.width:.1f} |"
+            for row in coverage
+        ]
+        section += f"""
+Intervals were calibrated on the scores of a cross-validation, by the source that a photo looks like. Each fold with
+factors from the others, so many labels lie within:
+
+| photos | | within | below | above | mean width, points |
+|---|---|---|---|---|---|
+{chr(10).join(rows)}
+"""
+    before, title, after = text.partition(MEANING_TITLE)
+    before = before.partition(HEADS_TITLE)[0]
+    return f"{before}{section}\n{title}{after}"
 
 
 def _cross_validation_errors(result: CrossValidation | None) -> str:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, get_args
 
 import numpy as np
@@ -123,9 +124,10 @@ class RandomCrops(Dataset[_Visit]):
         large, pixel = large_view(self.contract, picture)
         image = self._jittered(large, rng)
         parts = [self._part(image, rng) for _ in range(self.recipe.crops_per_picture)]
-        visit = _Visit([self._view(part) for part in parts], self._label(sample, rng))
+        view = partial(whole_view, self.contract)
+        visit = _Visit([view(part) for part in parts], self._label(sample, rng))
         if self.recipe.degraded and rng.random() < self.recipe.degraded:
-            visit = self._with_degraded(visit, np.asarray(parts[0]), pixel, self._view, rng)
+            visit = self._with_degraded(visit, np.asarray(parts[0]), pixel, view, rng)
         return self._with_blank(visit, rng)
 
     def _label(self, sample: Sample, rng: np.random.Generator) -> float:
@@ -170,11 +172,6 @@ class RandomCrops(Dataset[_Visit]):
         part = image.crop((left, top, left + width, top + height))
         return ImageOps.mirror(part) if self.recipe.flip and rng.random() < 0.5 else part
 
-    def _view(self, pixels: Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
-        image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-        target = self.contract.target_size(*image.size)
-        return np.asarray(image.resize(target, Image.Resampling.BILINEAR))
-
     def _crop(self, image: Image.Image, rng: np.random.Generator) -> NDArray[np.uint8]:
         size = self.contract.crop_size
         # Side of the square that is cut out: the crop's, or larger and then shrunk to the crop's.
@@ -208,6 +205,12 @@ def large_view(contract: Contract, picture: Picture) -> tuple[Image.Image, float
     most = tuple(min(SCALED_MARGIN * one, own) for one, own in zip(target, image.size, strict=True))
     large = image if most == image.size else image.resize((most[0], most[1]), Image.Resampling.BILINEAR)
     return large, math.sqrt(math.prod(large.size) / math.prod(target))
+
+
+def whole_view(contract: Contract, pixels: Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The whole view of a picture of any size, (H, W, 3)."""
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    return np.array(image.resize(contract.target_size(*image.size), Image.Resampling.BILINEAR))
 
 
 def collate(visits: Sequence[_Visit]) -> Batch:

@@ -141,6 +141,13 @@ def night(pixels_HWC: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
     return encode(light_HWC * 2 ** -rng.uniform(1.5, 4) * (1 - lights_HW1) + lit_HWC * lights_HW1)
 
 
+def at_full_size(image: Image.Image, rng: Rng) -> NDArray[np.uint8]:
+    """A picture as cameras store it: by its pixels softer and noisier than one that was shrunk, and compressed well."""
+    softer = _enlarged(image, rng.uniform(1.0, 1.3), rng) if rng.random() < 0.7 else image
+    light_HWC = _noisy(_LINEAR[np.asarray(softer)], rng.uniform(0.1, 3.5), rng)
+    return np.asarray(_encoded(Image.fromarray(encode(light_HWC)), "JPEG", rng.uniform(82, 97), rng))
+
+
 def encode(light_HWC: Light) -> NDArray[np.uint8]:
     """8-bit sRGB of linear light, clipped as a sensor clips."""
     encoded = _ENCODED[(light_HWC.clip(0, 1) * 65535).astype(np.uint16)]

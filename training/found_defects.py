@@ -14,6 +14,7 @@ from scipy import stats
 from model.score import QualityScore
 from model.scorer import Scorer
 from training import defects
+from training.crops import large_view
 
 GOOD = 0.2
 """Share of the photos that defects are added to: the best ones."""
@@ -92,11 +93,12 @@ def measure(scorer: Scorer, files: Sequence[Path], *, seed: int = 0, progress: P
     untouched, single, mixed, parts = [], [], [], []
     for place, file in enumerate(progress(sorted(best))):
         contract = scorer.checkpoint.contract
-        pixels_HWC = np.asarray(contract.decode(file.read_bytes(), scorer.limits).image)
+        image, pixel = large_view(contract, contract.decode(file.read_bytes(), scorer.limits))
+        pixels_HWC = np.asarray(image)
         rng = np.random.default_rng((seed, place))
         mixtures = [_mixture(names, rng) for _ in range(MIXTURES)]
         pictures = (
-            defects.add(pixels_HWC, added, np.random.default_rng((seed, place, number)))
+            defects.add(pixels_HWC, added, np.random.default_rng((seed, place, number)), pixel=pixel)
             for number, added in enumerate(
                 [*({name: severity} for name in names for severity in SEVERITIES), *mixtures]
             )

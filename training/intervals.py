@@ -1,17 +1,150 @@
-"""Calibration of intervals: factors of a network's widths, from its scores of photos that it was not trained on."""
+"""Training of the head for intervals, and calibration of its widths, on scores of photos that were not trained on."""
 
 import dataclasses
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from model.contract import Contract
 from model.interval import Interval
+from model.networks.findings import IntervalHead
+from training.descriptions import fit
 
 LEAST = 100
 """Fewest photos of a kind that get factors of their own; others share those of all photos."""
 LARGEST = 50.0
 """Largest factor: a network whose widths say nothing must not make them infinite."""
+KIND_WEIGHT = 0.1
+"""Weight of the cross-entropy of the kinds beside the loss of the ends."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """Photos with scores of networks that were not trained on them.
+
+    Attributes:
+        described_NI: Their descriptions, on a common scale.
+        outputs_N: Their scores, in units of the network's output.
+        labels_N: Their labels, in the same units.
+        kinds_N: The kind of each photo, from 0.
+        folds_N: Which network scored it, from 0.
+        kind_names: Names of the kinds.
+    """
+
+    described_NI: Tensor
+    outputs_N: NDArray[np.float64]
+    labels_N: NDArray[np.float64]
+    kinds_N: NDArray[np.intp]
+    folds_N: NDArray[np.intp]
+    kind_names: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """How many labels lie within the intervals of some photos.
+
+    Attributes:
+        photos: Which photos, in words.
+        count: How many.
+        within: Share of the labels within their intervals.
+        below: Share below.
+        above: Share above.
+        width: Mean width of the intervals, in points of 100.
+    """
+
+    photos: str
+    count: int
+    within: float
+    below: float
+    above: float
+    width: float
+
+
+def train(head: IntervalHead, scored: Scored, contract: Contract, *, seed: int) -> tuple[Interval, list[Coverage]]:
+    """Train a head for intervals, calibrate its widths, and measure how well such intervals hold.
+
+    The factors of calibration come from heads that were not trained on the photos: one for each fold, trained on the
+    others. Those heads are measured as well, each fold with factors from the others.
+
+    Args:
+        head: The head, with an output for each kind; it is changed.
+        scored: The photos.
+        contract: Gives scale and interval; the interval's factors are not read.
+        seed: Seed of the fits.
+
+    Returns:
+        The calibrated interval; and the coverage of each fold, of each kind and of all photos.
+    """
+    assert contract.interval is not None
+    tail = (1 - contract.interval.coverage) / 2
+    start = {name: value.clone() for name, value in head.state_dict().items()}
+    folds = range(int(scored.folds_N.max()) + 1)
+    columns_NK = np.empty((len(scored.labels_N), contract.interval.columns))
+    for fold in folds:
+        own_N = scored.folds_N == fold
+        head.load_state_dict(start)
+        _fit(head, scored, ~own_N, tail, seed)
+        columns_NK[own_N] = _columns(head, scored, own_N)
+    ends_N2 = np.empty((len(columns_NK), 2))
+    for fold in folds:
+        own_N = scored.folds_N == fold
+        others = scored.outputs_N[~own_N], columns_NK[~own_N], scored.labels_N[~own_N]
+        interval = calibrate(contract.interval, *others)
+        pairs = zip(scored.outputs_N[own_N], columns_NK[own_N], strict=True)
+        ends_N2[own_N] = [interval.around(output, row, outside=False) for output, row in pairs]
+    head.load_state_dict(start)
+    _fit(head, scored, np.ones(len(columns_NK), bool), tail, seed)
+    groups = {f"fold {fold}": scored.folds_N == fold for fold in folds}
+    groups |= {name: scored.kinds_N == kind for kind, name in enumerate(scored.kind_names)}
+    groups["all"] = np.ones(len(columns_NK), bool)
+    measured = [_coverage(name, ends_N2[own_N], scored.labels_N[own_N], contract) for name, own_N in groups.items()]
+    return calibrate(contract.interval, scored.outputs_N, columns_NK, scored.labels_N), measured
+
+
+def _fit(head: IntervalHead, scored: Scored, chosen_N: NDArray[np.bool_], tail: float, seed: int) -> None:
+    """Train a head on some of the photos, by the pinball loss of both ends and the cross-entropy of the kind."""
+    outputs_N, labels_N = (torch.from_numpy(values[chosen_N]).float() for values in (scored.outputs_N, scored.labels_N))
+    kinds_N = torch.from_numpy(scored.kinds_N[chosen_N])
+
+    def loss(noisy_BI: Tensor, places: Tensor) -> Tensor:
+        columns_BK = head(noisy_BI, outputs_N[places])
+        low_B, high_B = outputs_N[places] - columns_BK[:, 0], outputs_N[places] + columns_BK[:, 1]
+        ends = pinball(low_B, labels_N[places], tail) + pinball(high_B, labels_N[places], 1 - tail)
+        if columns_BK.shape[1] == 2:
+            return ends
+        right_B = columns_BK[:, 2:].gather(1, kinds_N[places, None]).clamp_min(1e-6)
+        return ends - KIND_WEIGHT * right_B.log().mean()
+
+    fit(head, scored.described_NI[torch.from_numpy(chosen_N)], loss, seed=seed)
+
+
+def pinball(x_N: Tensor, y_N: Tensor, share: float) -> Tensor:
+    """Loss that is least where ``share`` of the labels lie below the predictions."""
+    above_N = y_N - x_N
+    loss: Tensor = torch.maximum(share * above_N, (share - 1) * above_N).mean()
+    return loss
+
+
+def _columns(head: IntervalHead, scored: Scored, chosen_N: NDArray[np.bool_]) -> NDArray[np.float64]:
+    outputs_N = torch.from_numpy(scored.outputs_N[chosen_N]).float()
+    with torch.inference_mode():
+        columns_NK: Tensor = head(scored.described_NI[torch.from_numpy(chosen_N)], outputs_N)
+    return np.asarray(columns_NK.double())
+
+
+def _coverage(photos: str, ends_N2: NDArray[np.float64], labels_N: NDArray[np.float64], contract: Contract) -> Coverage:
+    """Measure intervals, cut off at the ends of the scale as those of scores are."""
+    scale = contract.scale
+    edges = [contract.output(scale.min), contract.output(scale.max)]
+    low_N, high_N = ends_N2.clip(min(edges), max(edges)).T
+    below, above = float((labels_N < low_N).mean()), float((labels_N > high_N).mean())
+    width = scale.spread_to_percent(abs(contract.slope) * float((high_N - low_N).mean()))
+    return Coverage(photos=photos, count=len(labels_N), within=1 - below - above, below=below, above=above, width=width)
 
 
 def calibrate(

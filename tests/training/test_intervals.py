@@ -1,9 +1,14 @@
 """Calibration of intervals."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
+from model.contract import Contract
 from model.interval import Interval
+from model.networks.findings import IntervalHead
 from training import intervals
 
 
@@ -27,6 +32,44 @@ def test_intervals_hold_what_they_promise_for_each_kind() -> None:
         assert inside[columns[:, 2 + kind] == 1].mean() == pytest.approx(0.9, abs=0.02)
     # The second kind's labels are lower than its scores.
     assert interval.below[1] > interval.above[1]
+
+
+def test_a_head_learns_where_scores_are_unsure(contract: Contract) -> None:
+    """Labels vary more where the first number of a description is large, and are lower for the second kind."""
+    rng = np.random.default_rng(3)
+    count = 3000
+    described = rng.standard_normal((count, 4)).astype("f4")
+    spread = np.where(described[:, 0] > 0, 0.2, 0.05)
+    second = described[:, 1] > 1
+    outputs = rng.uniform(0.3, 0.7, count)
+    labels = outputs + spread * rng.standard_normal(count) - 0.1 * second
+    scored = intervals.Scored(
+        described_NI=torch.from_numpy(described),
+        outputs_N=outputs,
+        labels_N=labels,
+        kinds_N=second.astype(np.intp),
+        folds_N=np.arange(count) % 3,
+        kind_names=("first", "second"),
+    )
+    torch.manual_seed(0)
+    head = IntervalHead(4, kinds=2)
+    own = replace(
+        contract,
+        scale=replace(contract.scale, min=0.0, max=1.0),
+        slope=1.0,
+        intercept=0.0,
+        interval=Interval(below=(1.0, 1.0), above=(1.0, 1.0)),
+    )
+    interval, coverage = intervals.train(head, scored, own, seed=0)
+    assert [row.photos for row in coverage] == ["fold 0", "fold 1", "fold 2", "first", "second", "all"]
+    assert coverage[-1].count == count
+    for row in coverage:
+        assert row.within == pytest.approx(0.9, abs=0.03)
+        assert row.within + row.below + row.above == pytest.approx(1)
+    columns = head(scored.described_NI, torch.from_numpy(outputs).float()).detach().double().numpy()
+    ends = np.array([interval.around(one, row, outside=False) for one, row in zip(outputs, columns, strict=True)])
+    widths = np.diff(ends, axis=1)[:, 0]
+    assert widths[described[:, 0] > 0.2].mean() > 2 * widths[described[:, 0] < -0.2].mean()
 
 
 def test_a_rare_kind_shares_the_factors_of_all() -> None:

@@ -1,0 +1,94 @@
+"""Descriptions of photos by the statistics of a network's feature maps, and the fit of heads that read them."""
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.utils.data import DataLoader, Dataset
+
+from model.contract import Contract
+from model.inference.engine import mean_std, network_inputs
+from model.networks.smart import SmartIQA
+from training.bn_folding import fold_batch_norms
+
+BATCH_ITEMS = 16
+"""Items that are described at a time."""
+BATCH = 64
+"""Descriptions in a step of a fit."""
+EPOCHS = 30
+RATE = 2e-3
+WEIGHT_DECAY = 1e-3
+NOISE = 0.3
+"""Noise that a fit adds to each number of a description, in standard deviations."""
+
+
+def describe(
+    network: SmartIQA, contract: Contract, items: Dataset[NDArray[np.uint8]], *, decoders: int, title: str
+) -> Tensor:
+    """Describe items by the statistics of their feature maps, before those are brought to a common scale.
+
+    Args:
+        network: A network with heads, in evaluation mode.
+        contract: Gives the normalisation.
+        items: Items of the contract by number, (H, W, 3).
+        decoders: Processes that make the items.
+        title: What is described, for the progress bar.
+
+    Returns:
+        The descriptions in order (N, I), on the CPU.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = copy.deepcopy(network).requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+    statistics = network.statistics
+    assert statistics is not None
+    statistics.mean.zero_()
+    statistics.scale.fill_(1)
+    # In evaluation mode all batch norms are fixed, and without gradients everything runs in its inference form.
+    twin = fold_batch_norms(network)
+    assert isinstance(twin, SmartIQA)
+    normalisation = mean_std(contract, str(device))
+    loader = DataLoader(items, batch_size=BATCH_ITEMS, num_workers=decoders, collate_fn=list)
+    parts = []
+    with torch.inference_mode():
+        for batch in track(loader, title, total=len(loader), console=Console(stderr=True)):
+            described_NI = torch.empty(len(batch), statistics.length)
+            for shape in dict.fromkeys(item.shape for item in batch):
+                places = [place for place, item in enumerate(batch) if item.shape == shape]
+                stacked = torch.from_numpy(np.stack([batch[place] for place in places])).to(device)
+                maps = twin.backbone(network_inputs(stacked, normalisation))
+                described_NI[places] = statistics(maps[:-1]).cpu()
+            parts.append(described_NI)
+    return torch.cat(parts)
+
+
+def fit(head: nn.Module, described_NI: Tensor, loss: Callable[[Tensor, Tensor], Tensor], *, seed: int) -> None:
+    """Train a head on descriptions.
+
+    Args:
+        head: The head; it is changed.
+        described_NI: Descriptions on a common scale.
+        loss: Of some descriptions (B, I), to which noise was added, and of their places among all (B,).
+        seed: Seed of order and noise.
+    """
+    count = len(described_NI)
+    steps = max(count // BATCH, 1)
+    head.requires_grad_(True)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=WEIGHT_DECAY)
+    schedule = OneCycleLR(optimizer, max_lr=RATE, total_steps=EPOCHS * steps + 1)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(EPOCHS):
+        order = torch.randperm(count, generator=generator)
+        for places in order[: steps * BATCH].chunk(steps):
+            noisy_BI = described_NI[places]
+            noisy_BI = noisy_BI + NOISE * torch.randn(noisy_BI.shape, generator=generator)
+            optimizer.zero_grad()
+            loss(noisy_BI, places).backward()
+            optimizer.step()
+            schedule.step()
+    head.requires_grad_(False)

@@ -1,0 +1,233 @@
+"""Training of the heads beside the score: defects, and the interval around the score.
+
+    smart-iqa heads runs/final/checkpoint runs/heads --root BIQ2021 --folds runs/folds
+
+The rest of the network stays as it is, and so do its scores. The head for defects learns from photos that defects are
+added to, the one for intervals from the scores that the runs of a cross-validation gave to photos that they were not
+trained on.
+"""
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from model import checkpoint, golden
+from model.checkpoint import Checkpoint
+from model.contract import Contract
+from model.defects import DEFECTS
+from model.interval import Interval
+from model.networks.findings import DefectHead
+from model.networks.smart import SmartIQA
+from model.scorer import Scorer
+from training import card, cross_validation, datasets, intervals, splits
+from training.datasets import Sample
+from training.descriptions import describe, fit
+from training.errors import TrainingError
+from training.examples import Examples
+from training.intervals import Coverage, Scored
+from training.run import SPLIT
+
+CROPS = 3
+"""Crops of the contract: the whole view, and close looks at large photos."""
+VISIBLE = 0.15
+"""Severity from which a defect counts as there; less of it may be there or not."""
+SEVERITY_WEIGHT = 0.6
+"""Weight of the squared distance of severities beside the cross-entropy: makes both about as large."""
+STAGING = "finishing"
+
+
+class Photos(Dataset[NDArray[np.uint8]]):
+    """The whole views of photos.
+
+    Args:
+        samples: The photos.
+        contract: A contract of whole views.
+    """
+
+    def __init__(self, samples: Sequence[Sample], contract: Contract) -> None:
+        self._samples, self._contract = samples, contract
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, place: int) -> NDArray[np.uint8]:
+        """The whole view of a photo, (H, W, 3)."""
+        picture = self._contract.decode(self._samples[place].path.read_bytes())
+        return np.array(self._contract.resized(picture))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How heads are trained.
+
+    Attributes:
+        folds: Folder of a sweep over folds of the checkpoint's recipe, for the interval; None for no interval.
+        left_out: Sources of the data set whose labels do not tell which photos are good.
+        examples: Photos with defects, and without, to learn from.
+        seed: Seed of the examples and the fits.
+        decoders: Processes that make the examples.
+    """
+
+    folds: Path | None = None
+    left_out: tuple[str, ...] = ()
+    examples: int = 32000
+    seed: int = 20
+    decoders: int = 1
+
+
+def train(folder: Path, root: Path, out: Path, settings: Settings) -> list[Coverage]:
+    """Add heads to a checkpoint.
+
+    Args:
+        folder: The checkpoint, trained on whole views; heads that it has are replaced.
+        root: The data set that it was trained on.
+        out: Folder of the new checkpoint. Its scores are those of the old one.
+        settings: How.
+
+    Returns:
+        How well the intervals hold on photos that were not trained on; empty without folds.
+
+    Raises:
+        DatasetError: The data set is not the checkpoint's.
+        TrainingError: The checkpoint cannot be written.
+        ValueError: The checkpoint has no whole views or no split, or its network cannot have heads.
+    """
+    loaded = checkpoint.load(folder)
+    if loaded.contract.view != "whole" or not (folder / SPLIT).is_file():
+        raise ValueError(f"{folder} must be of whole views, and from smart-iqa train: heads need its {SPLIT}")
+    split = splits.load(folder / SPLIT)
+    name = datasets.recognise(root) or split.dataset
+    dataset = datasets.read(name, root, datasets.learned_column(loaded.contract.scale, name))
+    tables = None if settings.folds is None else cross_validation.predictions(settings.folds)
+    sources = () if tables is None else tuple(sorted({*pd.concat(tables)["source"]}))
+    torch.manual_seed(settings.seed)
+    network = with_heads(loaded, len(sources))
+    contract = dataclasses.replace(
+        loaded.contract,
+        crops=CROPS,
+        defects=DEFECTS,
+        interval=Interval(below=(1.0,) * len(sources), above=(1.0,) * len(sources)) if sources else None,
+    )
+    trained_on = splits.select(dataset, split.train)
+    comparable = [sample for sample in trained_on if sample.source not in settings.left_out]
+    learn_defects(network, contract, Examples(comparable, contract, settings.examples, settings.seed), settings)
+    coverage: list[Coverage] = []
+    if tables is not None:
+        by_name = {sample.name: sample for sample in dataset.samples}
+        scored = _scored(network, contract, tables, by_name, settings.decoders)
+        assert network.interval is not None
+        interval, coverage = intervals.train(network.interval, scored, contract, seed=settings.seed)
+        contract = dataclasses.replace(contract, interval=interval)
+    _write(out, loaded, network, contract, coverage, settings)
+    return coverage
+
+
+def with_heads(loaded: Checkpoint, kinds: int) -> SmartIQA:
+    """A checkpoint's network with untrained heads beside its score.
+
+    Args:
+        loaded: The checkpoint; heads that it has are left behind.
+        kinds: Kinds of photos that the interval tells apart; 0 for no interval.
+
+    Raises:
+        ValueError: The network's family has no heads.
+    """
+    if not isinstance(loaded.network, SmartIQA):
+        raise ValueError(f"{loaded.folder}: a {type(loaded.network).__name__} cannot have heads beside its score")
+    made = SmartIQA(dataclasses.replace(loaded.network.config, defects=True, kinds=kinds))
+    old = loaded.network.state_dict()
+    heads = ("statistics.", "defects.", "interval.")
+    kept = {name: old.get(name, value) for name, value in made.state_dict().items() if not name.startswith(heads)}
+    made.load_state_dict(kept, strict=False)
+    return made.eval().requires_grad_(False)
+
+
+def learn_defects(network: SmartIQA, contract: Contract, examples: Examples, settings: Settings) -> None:
+    """Train the head for defects, and bring descriptions to a common scale."""
+    described_NI = describe(network, contract, examples, decoders=settings.decoders, title="photos with defects")
+    severities_ND = torch.from_numpy(examples.severities_ND)
+    statistics, head = network.statistics, network.defects
+    assert statistics is not None
+    assert isinstance(head, DefectHead)
+    statistics.mean.copy_(described_NI.mean(dim=0))
+    statistics.scale.copy_(described_NI.std(dim=0).clamp_min(1e-3))
+
+    def loss(noisy_BI: Tensor, places: Tensor) -> Tensor:
+        odds_BD, guessed_BD = head.parts(noisy_BI)
+        severities_BD = severities_ND[places]
+        there_BD = severities_BD > 0
+        told_BD = ~there_BD | (severities_BD >= VISIBLE)
+        probability = F.binary_cross_entropy_with_logits(odds_BD[told_BD], there_BD[told_BD].float())
+        distance = ((guessed_BD - severities_BD).square() * there_BD).sum() / there_BD.sum().clamp_min(1)
+        return probability + SEVERITY_WEIGHT * distance
+
+    fit(head, (described_NI - statistics.mean) / statistics.scale, loss, seed=settings.seed)
+
+
+def _scored(
+    network: SmartIQA, contract: Contract, tables: list[pd.DataFrame], by_name: dict[str, Sample], decoders: int
+) -> Scored:
+    """Describe the photos of a cross-validation, with the scores of its runs.
+
+    Raises:
+        ValueError: The runs are of other photos.
+    """
+    together = pd.concat([table.assign(fold=fold) for fold, table in enumerate(tables)])
+    if unknown := {*together["name"]} - {*by_name}:
+        raise ValueError(f"the data set has no {min(unknown)}, which a fold was tested on")
+    samples = [by_name[name] for name in together["name"]]
+    described_NI = describe(
+        network, contract, Photos(samples, contract), decoders=decoders, title="photos of the folds"
+    )
+    statistics = network.statistics
+    assert statistics is not None
+    names, kinds_N = np.unique(together["source"].to_numpy(str), return_inverse=True)
+    return Scored(
+        described_NI=(described_NI - statistics.mean) / statistics.scale,
+        outputs_N=(together["prediction"].to_numpy() - contract.intercept) / contract.slope,
+        labels_N=(together["mos"].to_numpy() - contract.intercept) / contract.slope,
+        kinds_N=kinds_N,
+        folds_N=together["fold"].to_numpy(),
+        kind_names=[str(name) for name in names],
+    )
+
+
+def _write(
+    out: Path,
+    loaded: Checkpoint,
+    network: SmartIQA,
+    contract: Contract,
+    coverage: Sequence[Coverage],
+    settings: Settings,
+) -> None:
+    """Write the checkpoint beside its place, and move it there when it is complete."""
+    config, folder = loaded.config, loaded.folder
+    text = card.with_heads((folder / checkpoint.CARD).read_text(encoding="utf-8"), coverage, settings.examples)
+    staging = out.with_name(f"{out.name}.{STAGING}")
+    try:
+        checkpoint.save(
+            staging,
+            network,
+            name=config.name,
+            contract=contract,
+            card=text,
+            trained_on=config.trained_on,
+            licence=config.licence,
+            figures=config.figures,
+            half=checkpoint.is_half(folder),
+        )
+        shutil.copy(folder / SPLIT, staging)
+        golden.write(Scorer.load(staging, device="cpu", precision="fp32"))
+        checkpoint.replace(staging, out)
+    except OSError as error:
+        raise TrainingError(f"{out} cannot be written: {error.strerror}") from error
