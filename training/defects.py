@@ -79,6 +79,13 @@ def strength(defect: str, severity: float) -> float:
     return float(np.exp(np.interp(severity, (0, 0.5, 1), np.log(STRENGTHS[defect]))))
 
 
+def severity(defect: str, strength: float) -> float:
+    """The severity of a defect of a strength: the inverse of ``strength``, cut off at 0 and 1."""
+    least, middle, most = STRENGTHS[defect]
+    places = sorted(zip(np.log([least, middle, most]), (0, 0.5, 1), strict=True))
+    return float(np.interp(math.log(strength), *zip(*places, strict=True)))
+
+
 def draw(rng: Rng) -> dict[str, float]:
     """Draw the defects of a picture, one to three, each with its severity."""
     count = 1 + int(rng.choice(len(MIXED), p=MIXED))

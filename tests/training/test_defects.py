@@ -20,6 +20,8 @@ def test_every_defect_has_a_strength() -> None:
         assert defects.strength(name, 0) == pytest.approx(least)
         assert defects.strength(name, 0.5) == pytest.approx(middle)
         assert defects.strength(name, 1) == pytest.approx(most)
+        for severity in (0.0, 0.2, 0.5, 0.9, 1.0):
+            assert defects.severity(name, defects.strength(name, severity)) == pytest.approx(severity)
 
 
 @pytest.mark.parametrize("name", DEFECTS)
