@@ -81,9 +81,10 @@ def strength(defect: str, severity: float) -> float:
 
 def severity(defect: str, strength: float) -> float:
     """The severity of a defect of a strength: the inverse of ``strength``, cut off at 0 and 1."""
-    least, middle, most = STRENGTHS[defect]
-    places = sorted(zip(np.log([least, middle, most]), (0, 0.5, 1), strict=True))
-    return float(np.interp(math.log(strength), *zip(*places, strict=True)))
+    logarithms = np.log(STRENGTHS[defect])
+    # Some grow worse as they fall.
+    rising = 1 if logarithms[0] < logarithms[-1] else -1
+    return float(np.interp(rising * math.log(strength), np.sort(rising * logarithms), (0, 0.5, 1)))
 
 
 def draw(rng: Rng) -> dict[str, float]:

@@ -112,7 +112,7 @@ def _fit(head: IntervalHead, scored: Scored, chosen_N: NDArray[np.bool_], tail: 
     kinds_N = torch.from_numpy(scored.kinds_N[chosen_N])
 
     def loss(noisy_BI: Tensor, places: Tensor) -> Tensor:
-        columns_BK = head(noisy_BI, outputs_N[places])
+        columns_BK: Tensor = head(noisy_BI, outputs_N[places])
         low_B, high_B = outputs_N[places] - columns_BK[:, 0], outputs_N[places] + columns_BK[:, 1]
         ends = pinball(low_B, labels_N[places], tail) + pinball(high_B, labels_N[places], 1 - tail)
         if columns_BK.shape[1] == 2:

@@ -12,6 +12,7 @@ from cli.main import app
 from model import checkpoint
 from model.defects import DEFECTS
 from model.networks import registry
+from model.networks.smart import SmartIQA
 from model.scorer import Scorer
 from tests.training.conftest import RECIPE
 from training import datasets, heads, recipe, sweep, trainer
@@ -139,8 +140,9 @@ def test_a_fit_learns_and_is_the_same_again() -> None:
     assert not head.weight.requires_grad
 
 
-def test_finer_levels_are_read_where_there_are_any() -> None:
-    lite = registry.build("smart-lite", defects=True, kinds=3)
-    assert lite.statistics.length == 2 * (16 + 24 + 40 + 112)
-    swin = registry.build("smart-tiny", defects=True)
-    assert swin.statistics.length == 2 * (96 + 192 + 384)
+@pytest.mark.parametrize(("name", "channels"), [("smart-lite", (16, 24, 40, 112)), ("smart-tiny", (96, 192, 384))])
+def test_finer_levels_are_read_where_there_are_any(name: str, channels: tuple[int, ...]) -> None:
+    network = registry.build(name, defects=True)
+    assert isinstance(network, SmartIQA)
+    assert network.statistics is not None
+    assert network.statistics.length == 2 * sum(channels)
