@@ -146,7 +146,9 @@ def sixteen_crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("sixteen") / "sixteen"
     loaded = checkpoint.load(DEFAULT_CHECKPOINT)
-    contract = dataclasses.replace(loaded.contract, width=512, height=512, crop_size=224, crops=16)
+    contract = dataclasses.replace(
+        loaded.contract, view="crops", shapes=(), zooms=(1.0,), width=512, height=512, crop_size=224, crops=16
+    )
     checkpoint.save(folder, loaded.network, name="sixteen", contract=contract, card="# Sixteen crops\n")
     golden.write(Scorer.load(folder, device="cpu", precision="fp32"))
     return folder

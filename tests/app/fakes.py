@@ -34,8 +34,9 @@ def rows_of(batch: Sequence[int]) -> Rows:
 class FakeEngine:
     """Answers each crop with its own value; records its batches, and can be held back or told to misbehave."""
 
-    def __init__(self, cap: int = 4, device: str = "cpu") -> None:
+    def __init__(self, cap: int = 4, device: str = "cpu", columns: int = 2) -> None:
         self.cap = cap
+        self.columns = columns
         self.device = device
         self.batches: list[list[int]] = []
         self.gate = threading.Event()
@@ -46,7 +47,9 @@ class FakeEngine:
         batch = [int(crop[0, 0, 0]) for part in parts for crop in part]
         self.batches.append(batch)
         assert self.gate.wait(10)
-        return odd if (odd := self.misbehave(batch)) is not None else rows_of(batch)
+        if (odd := self.misbehave(batch)) is not None:
+            return odd
+        return np.pad(rows_of(batch), ((0, 0), (0, self.columns - 2)), constant_values=0.5)
 
 
 class FakeSandbox:

@@ -21,6 +21,7 @@ from app.http.routes.batch import NDJSON
 from app.http.schemas import BatchItem
 from app.main import create_app
 from app.settings import Settings
+from model.checkpoint import inspect
 from model.options import DEFAULT_CHECKPOINT
 from tests.app.conftest import served
 from tests.app.fakes import FakeEngine
@@ -72,9 +73,11 @@ guarded_schema = document(**KEYS)
 @contextmanager
 def serving(**options: Any) -> Iterator[str]:
     """The real server and connections, around an engine that is not."""
+    contract = inspect(DEFAULT_CHECKPOINT)[0].contract
+    columns = 5 + 2 * len(contract.defects) + (contract.interval.columns if contract.interval else 0)
     models = {
-        "fake": served(DEFAULT_CHECKPOINT, FakeEngine(cap=8)),
-        "plain": served(DEFAULT_CHECKPOINT, FakeEngine(cap=8), name="plain", attention=False),
+        "fake": served(DEFAULT_CHECKPOINT, FakeEngine(cap=8, columns=columns)),
+        "plain": served(DEFAULT_CHECKPOINT, FakeEngine(cap=8, columns=columns), name="plain", attention=False),
     }
     chosen = Settings(**options)
     app = create_app(chosen, load=lambda _: models)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageFilter
 
+from model.options import DEFAULT_CHECKPOINT
 from model.scorer import Scorer
 from tests.commands import smart_iqa
 from tests.conftest import EXAMPLES, encode, photo
@@ -24,9 +25,10 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def service(launch: Launch, log: Path) -> Iterator[Service]:
-    """With a queue that can be filled; pictures are decoded as by default."""
-    with launch(log, max_queue_crops=128, decoder="auto") as service:
+def service(launch: Launch, log: Path, sixteen_crops: Path) -> Iterator[Service]:
+    """With a queue that can be filled, and a second model to fill it; pictures are decoded as by default."""
+    checkpoints = f"{DEFAULT_CHECKPOINT},{sixteen_crops}"
+    with launch(log, checkpoints=checkpoints, max_queue_crops=128, decoder="auto") as service:
         yield service
 
 
@@ -95,7 +97,7 @@ def test_bad_pictures_do_no_harm_to_the_batch(service: Service, pictures: list[b
 
 
 def request_of(data: bytes) -> bytes:
-    head = f"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+    head = f"POST /score?model=sixteen HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
     return head.encode() + data
 
 
@@ -130,7 +132,7 @@ def test_clients_that_leave_free_the_queue(service: Service, pictures: list[byte
 
 def test_shed_load_is_told_when_to_come_again(service: Service, pictures: list[bytes]) -> None:
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda data: service.post(data, params={"crops": 64}), pictures))
+        answers = list(pool.map(lambda data: service.post(data, params={"crops": 64, "model": "sixteen"}), pictures))
     codes = [answer.status_code for answer in answers]
     assert set(codes) == {200, 429}
     for answer in answers:
@@ -140,11 +142,14 @@ def test_shed_load_is_told_when_to_come_again(service: Service, pictures: list[b
     assert service.post(pictures[0]).status_code == 200
 
 
-def test_sigterm_answers_what_was_accepted(service: Service, pictures: list[bytes], log: Path) -> None:
+def test_sigterm_answers_what_was_accepted(
+    service: Service, pictures: list[bytes], log: Path, sixteen_crops: Path
+) -> None:
     """Each with its score. The service has ended after this, so it is the last test."""
-    scorer = Scorer.load()
+    scorer = Scorer.load(sixteen_crops)
     with ThreadPoolExecutor(6) as pool:
-        futures = [pool.submit(service.post, data, params={"crops": 20}) for data in pictures[:6]]
+        asked = {"crops": 20, "model": "sixteen"}
+        futures = [pool.submit(service.post, data, params=asked) for data in pictures[:6]]
         eventually(lambda: service.metric("smartiqa_requests_in_flight") == 7)
         assert service.stop() in (0, -15)
         answers = [future.result() for future in futures]
