@@ -129,7 +129,7 @@ RMSE and MAE are in units of the labels.{_cross_validation_errors(cross_validati
 
 A score says how people of the training set's kind would rate a photo of the training set's kind. Screenshots,
 drawings, medical or astronomical pictures are outside of it, and so are defects that vanish when a picture is shrunk
-to {contract.width}x{contract.height}.
+to {"x".join(map(str, contract.shapes[0] if contract.shapes else (contract.width, contract.height)))}.
 """
 
 

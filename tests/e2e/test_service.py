@@ -97,8 +97,8 @@ def test_bad_pictures_do_no_harm_to_the_batch(service: Service, pictures: list[b
 
 
 def request_of(data: bytes) -> bytes:
-    head = f"POST /score?model=sixteen HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
-    return head.encode() + data
+    length = f"Content-Type: image/jpeg\r\nContent-Length: {len(data)}"
+    return f"POST /score?model=sixteen HTTP/1.1\r\nHost: x\r\n{length}\r\n\r\n".encode() + data
 
 
 def eventually(condition: Callable[[], bool]) -> None:
