@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from model.contract import Contract
 from model.inference.engine import mean_std, network_inputs
+from model.networks.findings import Statistics
 from model.networks.smart import SmartIQA
 from training.bn_folding import fold_batch_norms
 
@@ -29,7 +30,13 @@ NOISE = 0.3
 
 
 def describe(
-    network: SmartIQA, contract: Contract, items: Dataset[NDArray[np.uint8]], *, decoders: int, title: str
+    network: SmartIQA,
+    contract: Contract,
+    items: Dataset[NDArray[np.uint8]],
+    *,
+    decoders: int,
+    title: str,
+    deepest: bool = False,
 ) -> Tensor:
     """Describe items by the statistics of their feature maps, before those are brought to a common scale.
 
@@ -39,16 +46,16 @@ def describe(
         items: Items of the contract by number, (H, W, 3).
         decoders: Processes that make the items.
         title: What is described, for the progress bar.
+        deepest: Whether to describe the deepest map as well, which heads do not read.
 
     Returns:
         The descriptions in order (N, I), on the CPU.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = copy.deepcopy(network).requires_grad_(False).to(device).to(memory_format=torch.channels_last)
-    statistics = network.statistics
-    assert statistics is not None
-    statistics.mean.zero_()
-    statistics.scale.fill_(1)
+    channels = network.backbone.finer_channels + network.backbone.channels
+    last = len(channels) if deepest else -1
+    statistics = Statistics(channels[:last]).to(device)
     # In evaluation mode all batch norms are fixed, and without gradients everything runs in its inference form.
     twin = fold_batch_norms(network)
     assert isinstance(twin, SmartIQA)
@@ -62,7 +69,7 @@ def describe(
                 places = [place for place, item in enumerate(batch) if item.shape == shape]
                 stacked = torch.from_numpy(np.stack([batch[place] for place in places])).to(device)
                 maps = twin.backbone(network_inputs(stacked, normalisation))
-                described_NI[places] = statistics(maps[:-1]).cpu()
+                described_NI[places] = statistics(maps[:last]).cpu()
             parts.append(described_NI)
     return torch.cat(parts)
 
