@@ -13,13 +13,13 @@ from training.splits import Split
 
 TERMS = {
     "biq2021": (
-        "The labels and photos are those of BIQ2021 (Ahmed and Asif, J. Electronic Imaging 31(5), 2022). No photo is part\n"
-        "of this checkpoint. What the sources' terms allow:\n\n"
+        "The labels and photos are those of BIQ2021 (Ahmed and Asif, J. Electronic Imaging 31(5), 2022). No photo is\n"
+        "part of this checkpoint. What the sources' terms allow:\n\n"
         "| source | photos | terms |\n"
         "|---|---|---|\n"
         "| `ss01` | personal photos | none stated |\n"
         "| `ss02` | taken with flaws on purpose | none stated |\n"
-        "| `ss03` | from Unsplash | the Unsplash licence: free to use, for sale too, but not to build a like service |\n"
+        "| `ss03` | from Unsplash | its licence: free to use, for sale too, but not to build a like service |\n"
         "| all labels | | none stated |\n\n"
         "Ask the authors of the data before you sell what these weights compute."
     )
