@@ -24,7 +24,7 @@ Light = NDArray[np.float32]
 """Linear light of a picture (H, W, 3), 0 to 1."""
 
 STRENGTHS: Mapping[str, tuple[float, float, float]] = {
-    "defocus": (0.45, 1.4, 4.8),  # radius of the disc that a point becomes, in pixels
+    "defocus": (0.5, 1.65, 5.0),  # radius of the disc that a point becomes, in pixels
     "motion_blur": (1.5, 5.0, 22.0),  # length of the trace of a point, in pixels
     "noise": (3.0, 12.0, 50.0),  # standard deviation of 8-bit values in middle grey
     "compression": (60.0, 22.0, 4.0),  # quality of a JPEG; other codecs by ``_CODECS``
@@ -32,8 +32,8 @@ STRENGTHS: Mapping[str, tuple[float, float, float]] = {
     "underexposed": (0.7, 2.2, 4.6),  # stops of light that are missing
     "overexposed": (0.6, 1.6, 3.4),  # stops of light too much
     "low_contrast": (0.85, 0.5, 0.15),  # share of the contrast that is left
-    "colour_cast": (0.25, 1.0, 2.2),  # stops between the channels
-    "saturation": (0.35, 1.3, 2.4),  # stops of saturation too much, or too little
+    "colour_cast": (0.3, 1.2, 2.4),  # stops between the channels
+    "saturation": (0.4, 1.45, 2.5),  # stops of saturation too much, or too little
 }
 """Strengths at severities 0, 0.5 and 1. Pixels are those that the network sees: of a photo of 512x512 whose whole view
 is 384x384, two are as long as 1.5 of these."""

@@ -19,8 +19,10 @@ GOOD, BEST = 0.4, 0.2
 """Shares of the photos, by their labels: defects are added to good ones, and the best ones untouched have none."""
 UNTOUCHED, HARMLESS = 0.12, 0.08
 """Shares of the examples without defects: untouched photos, and such as look as if they had one."""
-CLOSE = 0.25
+CLOSE = 0.35
 """Share of the examples that are close looks at a photo."""
+CLOSE_PIXEL = 0.7
+"""Length of blur in a close look beside that of the same severity in a whole view: its pixels are looked at singly."""
 CLOSE_CHOICES = 2
 """A close look is one of so many squares, the most telling ones."""
 
@@ -80,7 +82,7 @@ class Examples(Dataset[NDArray[np.uint8]]):
         pixels_HWC = defects.at_full_size(image, rng) if closely else np.asarray(image)
         if plan.kind == "harmless":
             pixels_HWC = (defects.shallow if rng.random() < 0.7 else defects.night)(pixels_HWC, rng)
-        pixels_HWC = defects.add(pixels_HWC, plan.severities, rng, pixel=1.0 if closely else pixel)
+        pixels_HWC = defects.add(pixels_HWC, plan.severities, rng, pixel=CLOSE_PIXEL if closely else pixel)
         view_HWC = whole_view(self._contract, pixels_HWC)
         if not closely:
             return view_HWC

@@ -80,7 +80,7 @@ class Settings:
 
     folds: Path | None = None
     left_out: tuple[str, ...] = ()
-    examples: int = 32000
+    examples: int = 40000
     seed: int = 20
     decoders: int = 1
 

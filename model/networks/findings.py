@@ -4,6 +4,8 @@ Both read means and standard deviations of feature maps. Noise and blocks change
 it shows. They are trained after the score, while the rest of the network stays as it is: ``training/heads.py``.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -32,12 +34,15 @@ class Statistics(nn.Module):
 
     def __init__(self, channels: tuple[int, ...]) -> None:
         super().__init__()
-        self.length = 2 * sum(channels)
+        self.length = 2 * sum(channels) + 1
         self.register_buffer("mean", torch.zeros(self.length))
         self.register_buffer("scale", torch.ones(self.length))
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """Describe items with feature maps (N, C_i, H_i, W_i) by vectors (N, ``length``)."""
+        """Describe items with feature maps (N, C_i, H_i, W_i) by vectors (N, ``length``).
+
+        The last number is the size of the items: it tells close looks from whole views.
+        """
         means, deviations = [], []
         for map_NCHW in maps:
             values = map_NCHW.float()
@@ -45,7 +50,8 @@ class Statistics(nn.Module):
             square_NC = values.square().mean(dim=(2, 3))
             means.append(mean_NC)
             deviations.append((square_NC - mean_NC.square()).clamp_min(1e-6).sqrt())
-        return (torch.cat([*means, *deviations], dim=1) - self.mean) / self.scale
+        size_N1 = torch.full_like(means[0][:, :1], math.log(math.prod(maps[0].shape[2:])))
+        return (torch.cat([*means, *deviations, size_N1], dim=1) - self.mean) / self.scale
 
 
 class DefectHead(nn.Module):
@@ -65,10 +71,13 @@ class DefectHead(nn.Module):
         return odds_ND, severities_ND.sigmoid()
 
     def forward(self, statistics_NI: Tensor) -> Tensor:
-        """Probabilities, then severities (N, 2 * D), all from 0 to 1; what is unlikely is not severe."""
+        """Probabilities, then severities (N, 2 * D), all from 0 to 1.
+
+        What is less likely than not is less severe for it.
+        """
         odds_ND, severities_ND = self.parts(statistics_NI)
         probabilities_ND = odds_ND.sigmoid()
-        return torch.cat([probabilities_ND, probabilities_ND * severities_ND], dim=1)
+        return torch.cat([probabilities_ND, severities_ND * (2 * probabilities_ND).clamp_max(1)], dim=1)
 
 
 class IntervalHead(nn.Module):
