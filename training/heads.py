@@ -119,7 +119,7 @@ def train(folder: Path, root: Path, out: Path, settings: Settings) -> list[Cover
         interval=Interval(below=(1.0,) * len(sources), above=(1.0,) * len(sources)) if sources else None,
     )
     trained_on = splits.select(dataset, split.train)
-    comparable = [sample for sample in trained_on if sample.source not in settings.left_out]
+    comparable = datasets.without(dataset, trained_on, settings.left_out)
     learn_defects(network, contract, Examples(comparable, contract, settings.examples, settings.seed), settings)
     coverage: list[Coverage] = []
     if tables is not None:

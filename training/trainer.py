@@ -143,7 +143,7 @@ class TrainingData:
         """
         dataset = datasets.read(recipe.dataset, root, recipe.labels)
         split, origin = splits.of(recipe, dataset, split_file)
-        train = [sample for sample in splits.select(dataset, split.train) if sample.source not in recipe.left_out]
+        train = datasets.without(dataset, splits.select(dataset, split.train), recipe.left_out)
         watched = splits.select(dataset, split.test if recipe.selection == "best_on_test" else split.validation)
         if not watched and recipe.selection != "last":
             raise DatasetError(f"selection = {recipe.selection!r} needs pictures that the split does not have")

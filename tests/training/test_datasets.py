@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -224,6 +225,23 @@ def test_names_and_columns_that_do_not_exist(tmp_path: Path) -> None:
         datasets.read("koniq", tmp_path)
     with pytest.raises(DatasetError, match="no labels 'mos'; there are MOS_zscore, MOS"):
         datasets.read("koniq10k", tmp_path, "mos")
+
+
+def test_sources_are_left_out(tmp_path: Path) -> None:
+    BUILDERS["biq2021"](tmp_path)
+    read = datasets.read("biq2021", tmp_path)
+    samples = tuple(replace(sample, source=f"ss0{1 + place % 3}") for place, sample in enumerate(read.samples))
+    dataset = replace(read, samples=samples)
+    sources = Counter(sample.source for sample in samples)
+    first, *others = sources
+    kept = datasets.without(dataset, dataset.samples, (first,))
+    assert Counter(sample.source for sample in kept) == {name: sources[name] for name in others}
+    # A part of the data set may have none of what is left out.
+    assert datasets.without(dataset, kept, (first,)) == kept
+    with pytest.raises(DatasetError, match="no picture is from 'ss09'; there are ss0"):
+        datasets.without(dataset, dataset.samples, ("ss09",))
+    with pytest.raises(DatasetError, match="no picture is from another source"):
+        datasets.without(dataset, dataset.samples, (*sources,))
 
 
 def test_missing_pictures_are_counted(tmp_path: Path) -> None:

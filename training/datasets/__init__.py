@@ -77,6 +77,22 @@ def recognise(root: Path) -> str | None:
     return next((name for name, reader in READERS.items() if reader.recognises(root)), None)
 
 
+def without(dataset: Dataset, samples: Sequence[Sample], left_out: Sequence[str]) -> list[Sample]:
+    """Some samples of a data set, without those from sources that are left out.
+
+    Raises:
+        DatasetError: The data set has no such source, or all of the samples are from them.
+    """
+    sources = sorted({sample.source for sample in dataset.samples})
+    if unknown := {*left_out} - {*sources}:
+        names = ", ".join(sources) if any(sources) else "no sources"
+        raise DatasetError(f"left out: no picture is from {min(unknown)!r}; there are {names}")
+    kept = [sample for sample in samples if sample.source not in left_out]
+    if not kept:
+        raise DatasetError(f"left out: no picture is from another source than {', '.join(left_out)}")
+    return kept
+
+
 def missing(samples: Sequence[Sample]) -> list[Path]:
     """List the pictures whose files do not exist."""
     return [sample.path for sample in samples if not sample.path.is_file()]
