@@ -59,7 +59,7 @@ def main() -> None:
         found = []
         for place, pixels_HWC in enumerate(track(pictures, f"{defect or 'untouched'} {strength or ''}")):
             added = {defect: defects.severity(defect, strength)} if defect else {}
-            degraded_HWC = defects.add(pixels_HWC, added, np.random.default_rng(place), pixel=1.0)
+            degraded_HWC = defects.add(pixels_HWC, added, np.random.default_rng(place))
             file = io.BytesIO()
             Image.fromarray(degraded_HWC).save(file, "JPEG", quality=QUALITY)
             found.append(scorer.score(file.getvalue()))

@@ -68,8 +68,11 @@ def predictions(folder: Path) -> list[pd.DataFrame]:
     Raises:
         ValueError: The folder holds no finished sweep, or its runs do not test every picture once.
     """
+    rows = sweep_results.read(folder)
+    if len(rows) < 2:
+        raise ValueError(f"{folder} holds {len(rows)} finished runs; cross-validation takes two at least")
     tables = []
-    for row in sweep_results.read(folder):
+    for row in rows:
         file = evaluation_folder(folder / row["folder"], "test") / PREDICTIONS
         try:
             tables.append(pd.read_csv(file, converters={"name": str, "source": str}))
@@ -88,10 +91,8 @@ def read(folder: Path) -> CrossValidation:
     Raises:
         ValueError: The folder holds no finished sweep, or its runs do not test every picture once.
     """
-    rows = sweep_results.read(folder)
-    if len(rows) < 2:
-        raise ValueError(f"{folder} holds {len(rows)} finished runs; cross-validation takes two at least")
     together = pd.concat(predictions(folder))
+    rows = sweep_results.read(folder)
     scale = checkpoint.inspect(folder / rows[0]["folder"] / CHECKPOINT)[0].contract.scale
     errors_P = np.abs([scale.spread_to_percent(error) for error in together["error"]])
     known = together["stderr"].fillna(0).to_numpy() > 0

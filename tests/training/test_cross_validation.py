@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,6 +62,10 @@ def test_runs_that_are_no_folds(swept: Path, tmp_path: Path) -> None:
         (tmp_path / name).symlink_to(swept / name)
     with pytest.raises(ValueError, match="is tested twice"):
         cross_validation.read(tmp_path)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "sweep.json").write_text(json.dumps({"runs": sweep_results.read(swept)[:1]}))
+    with pytest.raises(ValueError, match="two at least"):
+        cross_validation.predictions(tmp_path / "one")
     (tmp_path / "fold-2").unlink()
     with pytest.raises(ValueError, match="fold-2"):
         cross_validation.read(tmp_path)
