@@ -18,7 +18,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,17 +31,23 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from model.contract import Contract
+from model.defects import DEFECTS
 from model.networks import registry
 from model.networks.smart import SmartIQA
 from training import datasets, initial_weights, losses, recipe, splits
 from training.datasets import Sample
 from training.descriptions import describe, fit
+from training.examples import Examples
 from training.heads import Photos
 
 RESULTS = Path(__file__).parent / "results" / "levers.json"
 RECIPE = Path("smart-lite-biq2021")
 STATISTICS = {"mobilenetv2_100": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))}
 """Mean and standard deviation of pixels of backbones that differ from the recipe's."""
+CLEAR = "ss03"
+"""The source whose photos everybody may use."""
+EXAMPLES = 6000
+"""Photos with defects added."""
 HIDDEN = 320
 FOLDS = 5
 BINS = 20
@@ -58,10 +64,12 @@ class Lever:
     Attributes:
         what: What is changed, in words.
         features: Which descriptions are read: backbone and view.
-        sources: Which sources' photos are learned from: ``comparable`` (not those left out), ``all``, or ``scaled``,
-            all with a factor and an offset for each source that was left out.
+        sources: Which sources' photos are learned from: ``comparable`` (not those left out), ``all``, ``scaled``
+            (all, with a factor and an offset for each source that was left out), or the name of one.
         loss: How scores are compared with labels.
         opinion: Share of another fold's opinion in the label.
+        defects: Whether to learn the severities of added defects, which need no labels: ``before`` the score, or
+            ``beside`` it.
     """
 
     what: str
@@ -69,6 +77,7 @@ class Lever:
     sources: str = "comparable"
     loss: str = "l1"
     opinion: float = 0.0
+    defects: Literal["", "before", "beside"] = ""
 
 
 class Crops(Dataset[NDArray[np.uint8]]):
@@ -104,12 +113,32 @@ class Perceptron(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(inputs, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, outputs))
         self.scale = nn.Parameter(torch.tensor([1.0, 0.0]))
+        self.severities = nn.Linear(HIDDEN, len(DEFECTS))
         self.centres = torch.linspace(0, 1, outputs)
 
     def forward(self, described_NI: Tensor) -> Tensor:
         """Scores (N,), of 0 to 1."""
         outputs: Tensor = self.layers(described_NI)
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs.softmax(dim=1) @ self.centres
+
+    def distance(self, described_NI: Tensor, severities_ND: Tensor) -> Tensor:
+        """Loss of the severities of defects that the same hidden layer finds."""
+        return F.mse_loss(self.severities(self.layers[:2](described_NI)), severities_ND)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Degraded:
+    """Photos with defects added, described by the first backbone.
+
+    Attributes:
+        described_MI: Their descriptions.
+        severities_MD: The severity of each defect.
+        folds_M: The fold that their photos are tested in.
+    """
+
+    described_MI: Tensor
+    severities_MD: Tensor
+    folds_M: NDArray[np.intp]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,12 +150,14 @@ class Photographs:
         sources_N: Their sources.
         folds_N: The fold that each is tested in.
         left_out: Sources that are neither learned from nor tested.
+        degraded: Photos of theirs with defects added.
     """
 
     labels_N: NDArray[np.float32]
     sources_N: NDArray[np.str_]
     folds_N: NDArray[np.intp]
     left_out: tuple[str, ...]
+    degraded: "Degraded"
 
     @property
     def comparable_N(self) -> NDArray[np.bool_]:
@@ -150,7 +181,12 @@ def main() -> None:
     described: dict[str, Tensor] = {}
     for name, weights in backbones.items():
         for view in ("whole", "crops") if name == first else ("whole",):
-            described[f"{name} {view}"] = descriptions(name, Path(weights), view, data.samples, arguments.out)
+            described[f"{name} {view}"] = descriptions(name, Path(weights), view, data, arguments.out)
+    comparable = tuple(sample for sample in data.samples if sample.source not in arguments.left_out)
+    degraded_MI = descriptions(
+        first, Path(backbones[first]), "degraded", replace(data, samples=comparable), arguments.out
+    )
+    made = examples(comparable, initial_weights.contract(chosen, data.scale, None))
     scale = data.scale
     folds = [splits.make(data, kind="folds", fold=(number, FOLDS), seed=chosen.seed) for number in range(FOLDS)]
     fold_of = {name: number for number, split in enumerate(folds) for name in split.test}
@@ -159,6 +195,11 @@ def main() -> None:
         sources_N=np.array([sample.source for sample in data.samples]),
         folds_N=np.array([fold_of[sample.name] for sample in data.samples]),
         left_out=tuple(arguments.left_out),
+        degraded=Degraded(
+            described_MI=degraded_MI,
+            severities_MD=torch.from_numpy(made.severities_ND),
+            folds_M=np.array([fold_of[name] for name in made.photos]),
+        ),
     )
     base = Lever(what="the whole photo, distance to the label", features=f"{first} whole")
     levers = [
@@ -171,6 +212,9 @@ def main() -> None:
         replace(base, what="and a fidelity loss within the step", loss="fidelity"),
         replace(base, what="and a ranking loss within the step", loss="hinge"),
         replace(base, what="half of the label from a model of other folds", opinion=0.5),
+        replace(base, what="severities of added defects learned before", defects="before"),
+        replace(base, what="severities of added defects learned beside", defects="beside"),
+        replace(base, what="photos of clear terms alone", sources=CLEAR),
     ]
     predicted = {lever.what: predict(lever, described[lever.features], photos) for lever in levers}
     rows = [row(what, scores_N, predicted[base.what], photos) for what, scores_N in predicted.items()]
@@ -181,7 +225,7 @@ def main() -> None:
     Console().print(table)
 
 
-def descriptions(name: str, weights: Path, view: str, samples: Sequence[Sample], out: Path) -> Tensor:
+def descriptions(name: str, weights: Path, view: str, data: datasets.Dataset, out: Path) -> Tensor:
     """Describe all photos by one backbone and view, or read what was kept; crops of a photo by their mean."""
     file = out / f"{name}-{view}.npy"
     if not file.exists():
@@ -189,20 +233,30 @@ def descriptions(name: str, weights: Path, view: str, samples: Sequence[Sample],
         chosen = replace(recipe.load(RECIPE), backbone=name, mean=mean, std=std)
         if view == "crops":
             chosen = replace(chosen, shapes=(), width=384, height=384, crop_size=320, crops=4, zooms=(1.0,))
-        scale = datasets.read(chosen.dataset, samples[0].path.parent.parent).scale
-        contract = initial_weights.contract(chosen, scale, None)
+        contract = initial_weights.contract(chosen, data.scale, None)
         network = registry.build(chosen.network, defects=True, **chosen.network_changes())
         assert isinstance(network, SmartIQA)
         initial_weights.load_backbone(network, weights)
-        items: Dataset[Any] = Crops(samples, contract) if view == "crops" else Photos(samples, contract)
+        makers: dict[str, Callable[..., Dataset[Any]]] = {"whole": Photos, "crops": Crops, "degraded": examples}
+        items = makers[view](data.samples, contract)
         found = describe(network.eval(), contract, items, decoders=1, title=f"{name}, {view}", deepest=True)
-        np.save(file, found.unflatten(0, (len(samples), -1)).mean(dim=1).numpy())
+        found = found.unflatten(0, (len(data.samples), -1)).mean(dim=1) if view == "crops" else found
+        np.save(file, found.numpy())
     return torch.from_numpy(np.load(file))
+
+
+def examples(samples: Sequence[Sample], contract: Contract) -> Examples:
+    """Photos with defects added, and without."""
+    return Examples(samples, contract, EXAMPLES, seed=0)
 
 
 def predict(lever: Lever, described_NI: Tensor, photos: Photographs) -> NDArray[np.float64]:
     """Scores of all photos by the models of folds that did not learn from them."""
-    learned_N = np.ones(len(photos.labels_N), bool) if lever.sources != "comparable" else photos.comparable_N
+    learned_N = {
+        "comparable": photos.comparable_N,
+        "all": (everything_N := np.ones(len(photos.labels_N), bool)),
+        "scaled": everything_N,
+    }.get(lever.sources, photos.sources_N == lever.sources)
     scores_N = np.empty(len(photos.labels_N))
     for fold in range(FOLDS):
         chosen_N = learned_N & (photos.folds_N != fold)
@@ -226,14 +280,15 @@ def learn(
     labels_N: NDArray[np.float32],
     chosen_N: NDArray[np.bool_],
     photos: Photographs,
-    seed: int,
+    fold: int,
 ) -> NDArray[np.float32]:
-    """Train a perceptron on some photos as a lever says; returns its scores of all photos."""
+    """Train a perceptron on some photos as a lever says, and a fold's test photos left out; returns all scores."""
     own = torch.from_numpy(chosen_N)
-    scaled_NI = (described_NI - described_NI[own].mean(dim=0)) / described_NI[own].std(dim=0).clamp_min(1e-3)
+    mean_I, std_I = described_NI[own].mean(dim=0), described_NI[own].std(dim=0).clamp_min(1e-3)
+    scaled_NI = (described_NI - mean_I) / std_I
     labels = torch.from_numpy(labels_N[chosen_N])
     odd = torch.from_numpy(~photos.comparable_N[chosen_N])
-    torch.manual_seed(seed)
+    torch.manual_seed(fold)
     head = Perceptron(described_NI.shape[1], BINS if lever.loss == "bins" else 1)
     compare: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         "l1": F.l1_loss,
@@ -246,11 +301,21 @@ def learn(
             distances = (labels[places, None] - head.centres) / RATERS_SPREAD
             return F.cross_entropy(head.layers(noisy_BI), (-0.5 * distances.square()).softmax(dim=1))
         scores_B: Tensor = head(noisy_BI)
+        beside = torch.zeros(())
+        if lever.defects == "beside":
+            chosen = torch.randint(len(degraded_MI), (len(places),))
+            beside = head.distance(degraded_MI[chosen], severities_MD[chosen])
         if lever.sources == "scaled":
             scores_B = torch.where(odd[places], head.scale[0] * scores_B + head.scale[1], scores_B)
-        return compare[lever.loss](scores_B, labels[places])
+        return compare[lever.loss](scores_B, labels[places]) + beside
 
-    fit(head, scaled_NI[own], loss, seed=seed)
+    if lever.defects:
+        others = torch.from_numpy(photos.degraded.folds_M != fold)
+        degraded_MI = (photos.degraded.described_MI[others] - mean_I) / std_I
+        severities_MD = photos.degraded.severities_MD[others]
+    if lever.defects == "before":
+        fit(head, degraded_MI, lambda noisy_BI, places: head.distance(noisy_BI, severities_MD[places]), seed=fold)
+    fit(head, scaled_NI[own], loss, seed=fold)
     with torch.inference_mode():
         return np.asarray(head(scaled_NI))
 

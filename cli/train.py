@@ -69,15 +69,16 @@ def train(
         from training import cluster
 
         start = partial(cluster.train, decoders=decoders, workers=workers or 1)
+    chosen = recipes.load(recipe, change or ())
     folder = start(
-        recipes.load(recipe, change or ()),
+        chosen,
         root,
         out,
         init=init,
         teacher=teacher,
         split=split,
         save_seconds=save_every,
-        cross_validation=None if folds is None else cross_validation.read(folds),
+        cross_validation=[] if folds is None else cross_validation.by_sources(folds, chosen.left_out),
     )
     notes.print("finished; the checkpoint folder is:")
     results.print(str(folder), markup=False, soft_wrap=True)

@@ -53,7 +53,7 @@ def write(
     calibrated_on: str,
     note: str,
     init: str,
-    cross_validation: CrossValidation | None,
+    cross_validation: Sequence[CrossValidation],
 ) -> str:
     """Write ``card.md``.
 
@@ -67,7 +67,7 @@ def write(
         calibrated_on: The part on which the line from outputs to labels was fitted; "" if none was.
         note: The data set's note on its labels.
         init: Where the first weights are from, in words.
-        cross_validation: Figures of the recipe's cross-validation; None without one.
+        cross_validation: Figures of the recipe's cross-validation, those that say most first.
     """
     scale = contract.scale
     counts = {"training": split.train, "validation": split.validation, "testing": split.test}
@@ -78,10 +78,9 @@ def write(
         + " |"
         for part, agreement in agreements.items()
     ]
-    if cross_validation is not None:
-        mean, spread = cross_validation.mean, cross_validation.spread
-        cells = (f"{mean[figure]:.4f} ± {spread[figure]:.4f}" for figure in FIGURES)
-        lines.append(f"| {cross_validation.folds} folds | {cross_validation.pictures} | " + " | ".join(cells) + " |")
+    for found in cross_validation:
+        cells = (f"{found.mean[figure]:.4f} ± {found.spread[figure]:.4f}" for figure in FIGURES)
+        lines.append(f"| {found.folds} folds{_without(found)} | {found.pictures} | " + " | ".join(cells) + " |")
     size = f"{contract.crop_size}x{contract.crop_size}"
     views = (
         f"{recipe.visits * recipe.crops_per_picture} random {'and mirrored ' if recipe.flip else ''}{size} crops"
@@ -121,7 +120,7 @@ Measured through the serving path with {f"{contract.crops} crops" if contract.vi
 |---|---|---|---|---|---|---|---|
 {chr(10).join(lines)}
 
-RMSE and MAE are in units of the labels.{_cross_validation_errors(cross_validation)}
+RMSE and MAE are in units of the labels.{_cross_validation_errors(cross_validation[0]) if cross_validation else ""}
 
 {MEANING_TITLE}
 
@@ -169,16 +168,19 @@ factors from the others, so many labels lie within:
     return f"{before}{section}\n{title}{after}"
 
 
-def _cross_validation_errors(result: CrossValidation | None) -> str:
-    """How far scores were from labels in cross-validation, in words; "" without one."""
-    if result is None:
-        return ""
+def _without(result: CrossValidation) -> str:
+    return f", without {' and '.join(result.left_out)}" if result.left_out else ""
+
+
+def _cross_validation_errors(result: CrossValidation) -> str:
+    """How far scores were from labels in cross-validation, in words."""
     half, most, nearly_all = result.within
     text = f"""
 
-In the row of the folds the recipe was trained {result.folds} times, each time without the pictures that it was then
-judged on: mean and standard deviation. Over all of these pictures a score is {result.error:.1f} points of 100 away from
-the people's: by at most {half:.1f} for half of them, {most:.1f} for 68 % and {nearly_all:.1f} for 95 %."""
+For the folds the recipe was trained {result.folds} times, each time without the pictures that it was then judged on:
+mean and standard deviation. Over all of these pictures{_without(result)}
+a score is {result.error:.1f} points of 100 away from the people's: by at most {half:.1f} for half of them,
+{most:.1f} for 68 % and {nearly_all:.1f} for 95 %."""
     if result.coverage:
         one, two, three = (f"{share:.0%}" for share in result.coverage)
         most, nearly_all = result.reach

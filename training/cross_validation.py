@@ -4,7 +4,7 @@ Every picture is tested once, by the run that was not trained on it. ``smart-iqa
 that the same recipe then trains on all pictures can carry their figures (``smart-iqa train --folds``).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pandas as pd
 
 from model import checkpoint
 from training import sweep_results
-from training.correlation import FIGURES
+from training.correlation import FIGURES, measure
 from training.evaluator import PREDICTIONS
 from training.run import CHECKPOINT, evaluation_folder
 
@@ -30,6 +30,7 @@ class CrossValidation:
     Attributes:
         folds: Number of folds.
         pictures: Number of test pictures of all folds.
+        left_out: Sources whose pictures are not among them.
         mean: Mean of each figure over the folds.
         spread: Standard deviation of each figure over the folds.
         error: Mean absolute error of the scores, in points of 100, over all pictures.
@@ -41,6 +42,7 @@ class CrossValidation:
 
     folds: int
     pictures: int
+    left_out: tuple[str, ...]
     mean: Mapping[str, float]
     spread: Mapping[str, float]
     error: float
@@ -85,22 +87,33 @@ def predictions(folder: Path) -> list[pd.DataFrame]:
     return tables
 
 
-def read(folder: Path) -> CrossValidation:
+def by_sources(folder: Path, left_out: Sequence[str]) -> list[CrossValidation]:
+    """Figures of the pictures that a recipe learns from, and then, if it leaves sources out, of all."""
+    everything = read(folder)
+    return [read(folder, left_out=left_out), everything] if left_out else [everything]
+
+
+def read(folder: Path, *, left_out: Collection[str] = ()) -> CrossValidation:
     """Read the finished runs of a sweep over folds.
+
+    Args:
+        folder: The sweep's folder.
+        left_out: Sources whose pictures are not counted.
 
     Raises:
         ValueError: The folder holds no finished sweep, or its runs do not test every picture once.
     """
-    together = pd.concat(predictions(folder))
-    rows = sweep_results.read(folder)
-    scale = checkpoint.inspect(folder / rows[0]["folder"] / CHECKPOINT)[0].contract.scale
+    tables = [table[~table["source"].isin(left_out)] for table in predictions(folder)]
+    together = pd.concat(tables)
+    scale = checkpoint.inspect(folder / sweep_results.read(folder)[0]["folder"] / CHECKPOINT)[0].contract.scale
     errors_P = np.abs([scale.spread_to_percent(error) for error in together["error"]])
     known = together["stderr"].fillna(0).to_numpy() > 0
     times_P = errors_P[known] / together["stderr"].to_numpy()[known]
-    figures = [sweep_results.judged(row)[1] for row in rows]
+    figures = [measure(table["prediction"], table["mos"]).to_dict() for table in tables]
     return CrossValidation(
-        folds=len(rows),
+        folds=len(tables),
         pictures=len(together),
+        left_out=tuple(left_out),
         mean={name: float(np.mean([row[name] for row in figures])) for name in FIGURES},
         spread={name: float(np.std([row[name] for row in figures], ddof=1)) for name in FIGURES},
         error=float(errors_P.mean()),

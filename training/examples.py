@@ -49,6 +49,7 @@ class Examples(Dataset[NDArray[np.uint8]]):
 
     Attributes:
         severities_ND: Severity of each of ``DEFECTS`` in each example, 0 for those that it has not, fp32.
+        photos: The name of the photo that each is made of.
     """
 
     def __init__(self, samples: Sequence[Sample], contract: Contract, count: int, seed: int) -> None:
@@ -67,6 +68,7 @@ class Examples(Dataset[NDArray[np.uint8]]):
             self._plans.append(_Plan(sample, kind, severities, closely, int(rng.integers(2**32))))
         rows = [[plan.severities.get(name, 0) for name in DEFECTS] for plan in self._plans]
         self.severities_ND = np.array(rows, np.float32)
+        self.photos = [plan.sample.name for plan in self._plans]
         self._contract = contract
 
     def __len__(self) -> int:

@@ -56,7 +56,7 @@ def finish(
     *,
     root: Path,
     split_origin: str,
-    cross_validation: CrossValidation | None,
+    cross_validation: Sequence[CrossValidation],
 ) -> None:
     """Measure the best epoch with the contract's crops, and write it with its card, split and golden scores.
 
@@ -71,7 +71,7 @@ def finish(
         init: First weights, as for ``trainer.train``.
         root: Where the data set is.
         split_origin: Where the split is from, in words.
-        cross_validation: Figures of the recipe's cross-validation, for card and config; None without one.
+        cross_validation: Figures of the recipe's cross-validation, for card and config; those that say most first.
 
     Raises:
         TrainingError: It cannot be written.
@@ -118,7 +118,7 @@ def finish(
             f"{recipe.dataset}-{part}": {"pictures": float(len(split.names(part))), **agreement.to_dict()}
             for part, agreement in agreements.items()
         }
-        | ({f"{recipe.dataset}-folds": cross_validation.figures()} if cross_validation else {}),
+        | {"-".join([recipe.dataset, "folds", *_without(found)]): found.figures() for found in cross_validation},
     )
     try:
         (staging / SPLIT).write_text(splits.dump(split), encoding="utf-8")
@@ -135,6 +135,10 @@ def _calibrated(predictions: Sequence[float], samples: list[Sample], contract: C
     line = stats.linregress(predictions, [sample.mos for sample in samples])
     slope, intercept = float(line.slope) or 1.0, float(line.intercept)
     return dataclasses.replace(contract, slope=slope * contract.slope, intercept=slope * contract.intercept + intercept)
+
+
+def _without(found: CrossValidation) -> list[str]:
+    return ["without", *found.left_out] if found.left_out else []
 
 
 def _init_in_words(init: Path | None) -> str:

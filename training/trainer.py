@@ -9,7 +9,7 @@ weights and figures of an uninterrupted one.
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -52,7 +52,7 @@ def train(
     split: Path | None = None,
     decoders: int = 1,
     save_seconds: float = 300.0,
-    cross_validation: CrossValidation | None = None,
+    cross_validation: Sequence[CrossValidation] = (),
 ) -> Path:
     """Train, or resume an interrupted run of the same recipe.
 
@@ -68,7 +68,7 @@ def train(
         split: A split file to take instead of the recipe's split.
         decoders: Processes that decode, for each process that trains.
         save_seconds: Time between two saves of the state within an epoch; it is also saved after each.
-        cross_validation: Figures of the recipe's cross-validation, for the checkpoint's card.
+        cross_validation: Figures of the recipe's cross-validation, for the card; those that say most first.
 
     Returns:
         The folder of the finished checkpoint.

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,13 +46,30 @@ def test_all_folds_together(swept: Path) -> None:
 def test_a_checkpoint_carries_them(swept: Path, root: Path, init: Path, tmp_path: Path) -> None:
     whole = replace(RECIPE, validation_share=0, test_share=0, selection="last", epochs=1)
     folder = trainer.train(
-        whole, root, tmp_path / "run", init=init, decoders=0, cross_validation=cross_validation.read(swept)
+        whole, root, tmp_path / "run", init=init, decoders=0, cross_validation=cross_validation.by_sources(swept, ())
     )
     config, _ = checkpoint.inspect(folder)
     assert config.figures == {"csv-folds": cross_validation.read(swept).figures()}
     card = (folder / checkpoint.CARD).read_text()
     assert f"---|\n| 3 folds | 12 | {cross_validation.read(swept).mean['srcc']:.4f} ± " in card
     assert "points of 100 away" in card
+
+
+def test_sources_that_are_not_learned_from_are_told_apart(swept: Path, root: Path, init: Path, tmp_path: Path) -> None:
+    shutil.copytree(swept, tmp_path / "out")
+    for file in (tmp_path / "out").glob("*/evaluation-test/predictions.csv"):
+        table = pd.read_csv(file, dtype={"name": str})
+        odd = table["name"] == table["name"].max()
+        table.assign(source=np.where(odd, "odd", "even")).to_csv(file, index=False)
+    learned, everything = cross_validation.by_sources(tmp_path / "out", ("odd",))
+    assert (learned.pictures, everything.pictures) == (9, 12)
+    assert everything.mean == cross_validation.read(swept).mean != learned.mean
+    whole = replace(RECIPE, validation_share=0, test_share=0, selection="last", epochs=1)
+    folder = trainer.train(whole, root, tmp_path / "run", init=init, decoders=0, cross_validation=[learned, everything])
+    assert [*checkpoint.inspect(folder)[0].figures] == ["csv-folds-without-odd", "csv-folds"]
+    card = (folder / checkpoint.CARD).read_text()
+    assert f"| 3 folds, without odd | 9 | {learned.mean['srcc']:.4f} ± " in card
+    assert f"| 3 folds | 12 | {everything.mean['srcc']:.4f} ± " in card
 
 
 def test_runs_that_are_no_folds(swept: Path, tmp_path: Path) -> None:
