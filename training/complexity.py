@@ -109,14 +109,14 @@ def measure_alone(
 
 
 @torch.inference_mode()
-def gmacs(network: nn.Module) -> float:
-    """Count multiply-accumulates of one crop, in units of 10^9."""
+def gmacs(network: nn.Module, height: int = CROP, width: int = CROP) -> float:
+    """Count multiply-accumulates of one item of that size, in units of 10^9."""
     # The counter counts attention only where it is computed by matrix products.
     fused = [layer for layer in network.modules() if getattr(layer, "fused_attn", False)]
     _set_fused(fused, False)
     counter = FlopCounterMode(display=False)
     with counter:
-        network.eval()(_example(network, 1, next(network.parameters()).device.type))
+        network.eval()(_example(network, 1, next(network.parameters()).device.type, height, width))
     _set_fused(fused, True)
     return float(counter.get_total_flops()) / 2e9
 
@@ -140,13 +140,13 @@ def _seconds(network: nn.Module, batch: int, rounds: int, device: str) -> float:
     return statistics.median(times[2:])
 
 
-def _example(network: nn.Module, batch: int, device: str) -> Tensor:
-    """A batch of a network's items, of pictures of 224x224."""
+def _example(network: nn.Module, batch: int, device: str, height: int = CROP, width: int = CROP) -> Tensor:
+    """A batch of a network's items, of pictures of that size."""
     if isinstance(network, Musiq):
-        cut = torch.from_numpy(tokens.cut(np.zeros((CROP, CROP, 3), np.uint8), network.config.longer_sides))
+        cut = torch.from_numpy(tokens.cut(np.zeros((height, width, 3), np.uint8), network.config.longer_sides))
         real = cut[cut[:, -1] > 0]
         return real.expand(batch, -1, -1).contiguous().to(device)
-    return torch.rand(batch, 3, CROP, CROP, device=device).to(memory_format=torch.channels_last)
+    return torch.rand(batch, 3, height, width, device=device).to(memory_format=torch.channels_last)
 
 
 def _wait(device: str) -> None:

@@ -24,15 +24,15 @@ Light = NDArray[np.float32]
 """Linear light of a picture (H, W, 3), 0 to 1."""
 
 STRENGTHS: Mapping[str, tuple[float, float, float]] = {
-    "defocus": (0.5, 1.65, 5.0),  # radius of the disc that a point becomes, in pixels
+    "defocus": (0.5, 1.8, 5.0),  # radius of the disc that a point becomes, in pixels
     "motion_blur": (1.5, 5.0, 22.0),  # length of the trace of a point, in pixels
     "noise": (3.0, 12.0, 50.0),  # standard deviation of 8-bit values in middle grey
     "compression": (60.0, 22.0, 4.0),  # quality of a JPEG; other codecs by ``_CODECS``
-    "upscaled": (1.0, 1.65, 3.75),  # times fewer details than pixels, along each side
+    "upscaled": (1.0, 1.8, 3.75),  # times fewer details than pixels, along each side
     "underexposed": (0.7, 2.2, 4.6),  # stops of light that are missing
-    "overexposed": (0.6, 1.6, 3.4),  # stops of light too much
+    "overexposed": (0.6, 1.8, 3.4),  # stops of light too much
     "low_contrast": (0.85, 0.5, 0.15),  # share of the contrast that is left
-    "colour_cast": (0.3, 1.2, 2.4),  # stops between the channels
+    "colour_cast": (0.3, 1.4, 2.6),  # stops between the channels
     "saturation": (0.4, 1.45, 2.5),  # stops of saturation too much, or too little
 }
 """Strengths at severities 0, 0.5 and 1. Pixels are those that the network sees: of a photo of 512x512 whose whole view
@@ -41,7 +41,7 @@ IN_PIXELS = frozenset({"defocus", "motion_blur", "upscaled"})
 """Defects whose strengths are lengths in pixels."""
 DIRECT = 9
 """Side of a kernel in pixels up to which blur is summed up; with larger ones the Fourier transform is faster."""
-MIXED = (0.6, 0.25, 0.15)
+MIXED = (0.5, 0.3, 0.2)
 """Chances of one, two and three defects in one picture."""
 _ORDER = (
     "defocus",
@@ -87,10 +87,16 @@ def severity(defect: str, strength: float) -> float:
     return float(np.interp(rising * math.log(strength), np.sort(rising * logarithms), (0, 0.5, 1)))
 
 
-def draw(rng: Rng) -> dict[str, float]:
-    """Draw the defects of a picture, one to three, each with its severity."""
+def draw(rng: Rng, chances: Mapping[str, float] | None = None) -> dict[str, float]:
+    """Draw the defects of a picture, one to three, each with its severity.
+
+    Args:
+        rng: Source of the draws.
+        chances: Chances of defects that are likelier than the others, beside 1 for those.
+    """
     count = 1 + int(rng.choice(len(MIXED), p=MIXED))
-    chosen = [str(name) for name in rng.choice(DEFECTS, count, replace=False)]
+    weights = np.array([(chances or {}).get(name, 1.0) for name in DEFECTS])
+    chosen = [str(name) for name in rng.choice(DEFECTS, count, replace=False, p=weights / weights.sum())]
     if {"underexposed", "overexposed"} <= {*chosen}:
         chosen.remove("overexposed")
     return {name: float(rng.uniform(0.05, 1)) for name in chosen}

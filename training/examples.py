@@ -21,8 +21,10 @@ UNTOUCHED, HARMLESS = 0.12, 0.08
 """Shares of the examples without defects: untouched photos, and such as look as if they had one."""
 CLOSE = 0.35
 """Share of the examples that are close looks at a photo."""
-CLOSE_PIXEL = 0.7
+CLOSE_PIXEL = 0.6
 """Length of blur in a close look beside that of the same severity in a whole view: its pixels are looked at singly."""
+CLOSE_CHANCES = {"defocus": 3.0, "noise": 2.0}
+"""Chances of defects in a close look beside 1 for each other one: what large photos hide most is missed focus."""
 CLOSE_CHOICES = 2
 """A close look is one of so many squares, the most telling ones."""
 
@@ -64,7 +66,7 @@ class Examples(Dataset[NDArray[np.uint8]]):
             )
             photos = best if kind == "untouched" else good
             sample = photos[rng.integers(len(photos))]
-            severities = defects.draw(rng) if kind == "defects" else {}
+            severities = defects.draw(rng, CLOSE_CHANCES if closely else None) if kind == "defects" else {}
             self._plans.append(_Plan(sample, kind, severities, closely, int(rng.integers(2**32))))
         rows = [[plan.severities.get(name, 0) for name in DEFECTS] for plan in self._plans]
         self.severities_ND = np.array(rows, np.float32)

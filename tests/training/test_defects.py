@@ -84,6 +84,8 @@ def test_mixtures_are_of_one_to_three() -> None:
     assert {name for one in drawn for name in one} == set(DEFECTS)
     assert not any({"underexposed", "overexposed"} <= set(one) for one in drawn)
     assert all(0 < severity <= 1 for one in drawn for severity in one.values())
+    likelier = [defects.draw(rng, {"noise": 9.0}) for _ in range(300)]
+    assert sum("noise" in one for one in likelier) > 150 > 2 * sum("noise" in one for one in drawn) > 0
 
 
 def test_what_is_no_defect_keeps_what_matters() -> None:

@@ -15,7 +15,7 @@ from model.networks import registry
 from model.networks.smart import SmartIQA
 from model.scorer import Scorer
 from tests.training.conftest import RECIPE
-from training import datasets, heads, recipe, sweep, trainer
+from training import cross_validation, datasets, heads, recipe, sweep, trainer
 from training.descriptions import describe, fit
 from training.examples import Examples
 
@@ -74,6 +74,17 @@ def test_heads_leave_the_scores_as_they_were(trained: Path, folds: Path, root: P
     # And who trains on from it starts with the score alone.
     more = trainer.train(WHOLE, root, tmp_path / "more", init=out, decoders=0)
     assert not checkpoint.load(more).contract.defects
+
+
+def test_photos_of_the_first_fold_teach_no_defects(
+    trained: Path, folds: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught: set[str] = set()
+    monkeypatch.setattr(heads, "learn_defects", lambda _, __, examples, ___: taught.update(examples.photos))
+    for tested_on in (folds, None):
+        heads.train(trained, root, tmp_path / "out", heads.Settings(folds=tested_on, examples=400, decoders=0))
+        tested = {*cross_validation.predictions(folds)[0]["name"]}
+        assert taught.isdisjoint(tested) == (tested_on is not None)
 
 
 def test_recipes_do_not_train_heads() -> None:
