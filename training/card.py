@@ -104,7 +104,7 @@ def write(
 
 ## Data
 
-{pictures}, by {split_origin}; `split.json` names them.
+{pictures}, by {split_origin}; `split.json` names them.{_not_learned(recipe)}
 Labels run from {scale.min:g} to {scale.max:g}. {note}
 The first weights are {init}.
 
@@ -166,6 +166,10 @@ factors from the others, so many labels lie within:
     before, title, after = text.partition(MEANING_TITLE)
     before = before.partition(HEADS_TITLE)[0]
     return f"{before}{section}\n{title}{after}"
+
+
+def _not_learned(recipe: Recipe) -> str:
+    return f"\nThe labels of {' and '.join(recipe.left_out)} were not learned." if recipe.left_out else ""
 
 
 def _without(result: CrossValidation) -> str:

@@ -13,7 +13,7 @@ from model import checkpoint, golden
 from model.contract import Contract
 from model.networks import registry
 from model.scorer import Scorer
-from training import card, initial_weights, losses, score_statistics, splits
+from training import card, datasets, initial_weights, losses, score_statistics, splits
 from training.correlation import Agreement
 from training.cross_validation import CrossValidation
 from training.datasets import Dataset, Part, Sample
@@ -83,6 +83,7 @@ def finish(
         calibrated_on = "validation" if split.validation else "training"
         samples = splits.select(dataset, split.validation or split.train[:CALIBRATION_PICTURES])
         contract = _calibrated(evaluate(best, samples).predictions, samples, contract)
+    learned = datasets.without(dataset, splits.select(dataset, split.train), recipe.left_out)
     network = best.checkpoint.network.cpu()
     # The checkpoint is written beside its place, and moved there when it is complete.
     staging = out / STAGING
@@ -112,7 +113,7 @@ def finish(
         recipe,
         contract,
         card=text,
-        trained_on=f"{recipe.dataset}, {len(split.train)} pictures",
+        trained_on=f"{recipe.dataset}, {len(learned)} pictures",
         licence="of the training data; see card.md",
         figures={
             f"{recipe.dataset}-{part}": {"pictures": float(len(split.names(part))), **agreement.to_dict()}
