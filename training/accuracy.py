@@ -55,7 +55,7 @@ def _of_one(folder: Path) -> list[Measured]:
     for key, figures in config.figures.items():
         if not {"pictures", "srcc", "plcc"} <= figures.keys():
             continue
-        dataset, _, part = key.rpartition("-")
+        dataset, _, part = key.partition("-")
         found.append(
             Measured(
                 folder=folder.name,
