@@ -4,7 +4,7 @@ import { dial } from "./dial.js";
 import { element, fact, icon } from "./elements.js";
 import { span } from "./qualitymap.js";
 import { Viewer, mapControls } from "./viewer.js";
-import { CAUTIONS, CONVERSIONS, GRADES, PLAIN, PROBLEMS, STAGES, count, duration, found, ofProblem, uncertainty } from "./words.js";
+import { CAUTIONS, CONVERSIONS, GRADES, PLAIN, PROBLEMS, STAGES, capital, count, cropNames, duration, found, ofProblem, uncertainty } from "./words.js";
 
 const PARTS = "The model looks at these parts of the photo; the score is their mean.";
 const WHOLE = "The score is that of the whole photo; at these parts the model looked closely, for defects.";
@@ -31,7 +31,7 @@ export function report(photo, model, error, again) {
   } else {
     look.append(element("p", { class: "quiet" }, photo.map === null ? noMap(model) : "The quality map is on its way…"));
   }
-  look.append(crops(answer, model, viewer));
+  look.append(...crops(answer, model, viewer));
   const tell = [verdict(answer, model, error), answer.defects && defects(answer), notes(answer), answer.stage_weights && stages(answer.stage_weights)];
   return page(tell, [look, facts(photo)]);
 }
@@ -131,24 +131,21 @@ function stages(weights) {
   );
 }
 
-function crops({ crop_scores: scored }, model, viewer) {
-  if (!scored?.length) return null;
+function crops(answer, model, viewer) {
+  const scored = answer.crop_scores;
+  if (!scored?.length) return [];
   const whole = model?.contract.view === "whole";
-  if (whole && scored.length === 1) return null;
+  if (whole && scored.length === 1) return [];
+  const names = cropNames(answer);
   const chips = scored.map((crop, place) => {
     const show = () => viewer.showCrop(place);
     const hide = () => viewer.showCrop(null);
     const score = crop.score.toFixed(1);
     const listeners = { pointerenter: show, focus: show, pointerleave: hide, blur: hide, click: show };
-    return element("li", {}, element("button", { type: "button", class: "chip", ...listeners }, whole && !place ? "Whole " : `Crop ${place + (whole ? 0 : 1)} `, element("b", {}, score)));
+    return element("li", {}, element("button", { type: "button", class: "chip", ...listeners }, `${capital(names[place])} `, element("b", {}, score)));
   });
-  return element(
-    "section",
-    { class: "crops" },
-    element("h3", {}, "Crops"),
-    element("p", { class: "quiet" }, `${whole ? WHOLE : PARTS} Point at one, or step to it, to see it.`),
-    element("ul", {}, chips),
-  );
+  const told = element("p", { class: "quiet" }, `${whole ? WHOLE : PARTS} Point at one, or step to it, to see it.`);
+  return [element("section", { class: "crops" }, element("h3", {}, "Crops"), told, element("ul", {}, chips))];
 }
 
 function facts({ answer, file, roundTrip }) {

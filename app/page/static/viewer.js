@@ -3,6 +3,7 @@
 import { css } from "./colours.js";
 import { drawing, element, icon } from "./elements.js";
 import { at, describe, paint } from "./qualitymap.js";
+import { cropNames } from "./words.js";
 
 const MAP_SIDE = 1024;
 /** Small pictures are shown at most so many times as large as they are. */
@@ -55,7 +56,7 @@ export class Viewer {
   showCrop(place, { alone = true, here = "" } = {}) {
     const crop = this.#answer.crop_scores?.[place];
     this.#boxes.replaceChildren(...(crop ? this.#box(crop.box, alone) : []));
-    const words = [here, crop && `crop ${place + 1}: ${crop.score.toFixed(1)}`].filter(Boolean).join(" · ");
+    const words = [here, crop && `${cropNames(this.#answer)[place]}: ${crop.score.toFixed(1)}`].filter(Boolean).join(" · ");
     this.#readout.hidden = !words;
     this.#readout.textContent = words;
   }

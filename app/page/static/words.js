@@ -42,6 +42,16 @@ export function found({ defects }) {
     .map(([name, defect]) => ({ ...defect, ...(DEFECTS[name] ?? { name: capital(name.replaceAll("_", " ")), means: "" }) }));
 }
 
+/** What the crops of an answer are called: one that covers the picture is the whole, others are counted. */
+export function cropNames({ crop_scores: scored, image }) {
+  let count = 0;
+  return scored.map(({ box: [left, top, right, bottom] }) => {
+    if (left <= 0 && top <= 0 && right >= image.width && bottom >= image.height) return "whole";
+    count += 1;
+    return `crop ${count}`;
+  });
+}
+
 /** Where people's mean opinion lies, in a few characters; "" if the answer does not say. */
 export function likely({ interval, stderr }) {
   if (interval) return `${Math.round(interval.low)} to ${Math.round(interval.high)}`;
@@ -147,7 +157,7 @@ export function uncertainty(answer, error) {
   const parts = [];
   if (answer.interval) {
     const { low, high, coverage } = answer.interval;
-    parts.push(`Of ${Math.round(100 * coverage)} in 100 such photos people think on average between ${Math.round(low)} and ${Math.round(high)}.`);
+    parts.push(`For ${Math.round(100 * coverage)} of 100 such photos people's mean opinion lies between ${Math.round(low)} and ${Math.round(high)}.`);
   } else if (error) {
     parts.push(`People's own opinion is typically about ${Math.round(error)} points from such a score.`);
   }
