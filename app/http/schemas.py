@@ -24,7 +24,7 @@ class RawScale(Scale):
 class ModelId(BaseModel):
     """Which checkpoint answered."""
 
-    name: str = Field(examples=["smart-mobile-biq2021"])
+    name: str = Field(examples=["smart-lite-biq2021"])
     digest: str = Field(examples=["sha256:5c59b923a824..."])
     contract: str = Field(description="Id of the scoring contract.", examples=["crops-v1-5c59b923a824"])
 
@@ -203,5 +203,5 @@ class Reload(BaseModel):
 class Reloaded(BaseModel):
     """Digests of the models by name, before and after."""
 
-    old: dict[str, str] = Field(examples=[{"smart-mobile-biq2021": "sha256:43db696da5f5..."}])
-    new: dict[str, str] = Field(examples=[{"smart-mobile-biq2021": "sha256:5c59b923a824..."}])
+    old: dict[str, str] = Field(examples=[{"smart-lite-biq2021": "sha256:43db696da5f5..."}])
+    new: dict[str, str] = Field(examples=[{"smart-lite-biq2021": "sha256:5c59b923a824..."}])

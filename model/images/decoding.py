@@ -46,8 +46,9 @@ def decode(
         enough: Returns the smallest decode size that suffices for a given full size, both as width and height of the
             upright picture. A JPEG or HEIC is then decoded at a half, a quarter or an eighth of its sides, if neither
             side gets shorter than that size.
-        closely: Returns the most pixels that a close look at a picture of a given full size may decode, 0 for none.
-            Without it, the close look is at the decoded pixels.
+        closely: Returns the most pixels that a close look at a picture of a given full size may decode, 0 for none. A
+            JPEG is then decoded once, for the close look, and its pixels are averaged for the rest. Without it, the
+            close look is at the decoded pixels.
 
     Raises:
         ImageError: One of the errors of ``errors.py``.
@@ -58,12 +59,12 @@ def decode(
     close_scale = scale if closely is None else min(_close_scale(header, closely), scale)
     held = max(header.held(scale), header.held(close_scale))
     limits.check_size(header.size, held)
-    limits.check_work(header.seconds * (1 if close_scale == scale else 2))
+    limits.check_work(header.seconds)
     if admit is not None:
         admit(held)
     warnings: set[ImageWarning] = set()
     with undecodable(f"the picture's {header.format} data cannot be decoded"):
-        loaded = header.load(scale)
+        loaded = header.load(scale) if header.keeps or scale == close_scale else _reduced(header, scale, close_scale)
         rgb = to_srgb(loaded, warnings)
         if loaded.orientation != 1 or loaded.turned:
             warnings.add(ImageWarning.EXIF_ROTATED)
@@ -73,19 +74,24 @@ def decode(
     if loaded.damaged:
         warnings.add(ImageWarning.DAMAGED_DATA_IGNORED)
     size = rgb.size if scale == 1 else _upright_size(header)
-    close = _close_look(header, loaded, rgb, scale, close_scale)
+    close = _look_at(rgb) if scale == close_scale else _close_look(header, loaded, close_scale)
     digest = hashlib.sha256(data).hexdigest() if sha256 is None else sha256
     return _picture(rgb, size, header.format, digest, warnings, close)
 
 
-def _close_look(header: Header, loaded: Loaded, rgb: Image.Image, scale: int, close_scale: int) -> CloseLook:
-    """A close look at a picture that was decoded at one scale, from pixels at another one."""
-    if scale == close_scale:
-        return _look_at(rgb)
+def _reduced(header: Header, scale: int, close_scale: int) -> Loaded:
+    """Pixels at one scale from those at another one, which are kept."""
+    close = header.load(close_scale)
+    return dataclasses.replace(close, image=close.image.reduce(scale // close_scale), at=lambda _: close)
+
+
+def _close_look(header: Header, loaded: Loaded, close_scale: int) -> CloseLook:
+    """A close look at a picture, by its pixels at a larger scale."""
 
     def cut(boxes: Sequence[Box]) -> list[Image.Image]:
         with undecodable(f"the picture's {header.format} data cannot be decoded"):
-            close = (loaded.again or header.load)(close_scale)
+            assert loaded.at is not None
+            close = loaded.at(close_scale)
             if close.codes is not None:
                 # Decoded once for all parts.
                 close.codes = cache(close.codes)
@@ -134,6 +140,7 @@ def to_srgb(loaded: Loaded, warnings: set[ImageWarning]) -> Image.Image:
         ValueError: Pillow knows no conversion from this mode.
     """
     image, icc = loaded.image, loaded.image.info.get("icc_profile")
+    image = image.convert("RGB") if image.mode == "RGBX" else image
     grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I;16")
     if loaded.sixteen_bit or image.mode.startswith("I;16"):
         warnings.add(ImageWarning.SIXTEEN_BIT_SCALED)

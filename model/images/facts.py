@@ -131,8 +131,8 @@ class CloseLook(NamedTuple):
 
     Attributes:
         size: Width and height of the upright picture there, in pixels.
-        cut: Cuts boxes (left, top, right and bottom in those pixels) as images, like ``Picture.image``; may decode the
-            picture once more, and raise an ``ImageError``.
+        cut: Cuts boxes (left, top, right and bottom in those pixels) as images, like ``Picture.image``; may raise an
+            ``ImageError``.
     """
 
     size: tuple[int, int]
@@ -153,7 +153,7 @@ class Loaded:
         animated: Whether further frames follow.
         sixteen_bit: Whether channels had 16 bits.
         damaged: Whether data that the pixels do without are damaged or missing.
-        again: Gives the pixels at another scale without decoding them again; None if that takes ``Header.load``.
+        at: Gives the pixels at another scale; None if they were not kept.
     """
 
     image: Image.Image
@@ -164,7 +164,7 @@ class Loaded:
     animated: bool = False
     sixteen_bit: bool = False
     damaged: bool = False
-    again: "Callable[[int], Loaded] | None" = None
+    at: "Callable[[int], Loaded] | None" = None
 
 
 @dataclass(kw_only=True)
@@ -177,6 +177,7 @@ class Header:
         seconds: Estimated time of decoding on one processor core.
         load: Decodes the pixels, at one of ``scales``.
         scales: How many times smaller each side may be decoded, smallest first.
+        keeps: Whether what is loaded can give other scales as well.
         weight: How much each pixel of the full size counts against the limit, however small it is decoded.
         orientation: EXIF orientation that will be applied, if it is known before loading: it decides how an upright
             size is one of the stored picture.
@@ -187,6 +188,7 @@ class Header:
     seconds: float
     load: Callable[[int], "Loaded"]
     scales: tuple[int, ...] = (1,)
+    keeps: bool = False
     weight: float = 0.0
     orientation: int = 1
 

@@ -180,7 +180,7 @@ def _read_heic(data: bytes, item: Item, pixels: int, work: _Work) -> Header:
 
     def at_scale(picture: pi_heif.HeifImage, scale: int) -> Loaded:
         loaded = _loaded_heic(picture, scale)
-        loaded.again = lambda scale: at_scale(picture, scale)
+        loaded.at = lambda scale: at_scale(picture, scale)
         loaded.turned = turned
         if "icc_profile" not in loaded.image.info:
             loaded.encoding = _encoding(item)
@@ -196,6 +196,7 @@ def _read_heic(data: bytes, item: Item, pixels: int, work: _Work) -> Header:
         seconds=HEIC_SECONDS * pixels,
         load=load,
         scales=SCALES,
+        keeps=True,
         weight=(2 if deep else 1) * HEIC_WEIGHT * work.largest / max(math.prod(size), 1),
     )
 

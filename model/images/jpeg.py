@@ -229,7 +229,8 @@ def check(data: bytes) -> bool:
 def _decode(data: bytes, mode: str, size: tuple[int, int], *, scaled: bool) -> tuple[Image.Image, bool]:
     """Decode at a size that is one of the scales; returns the pixels and whether damage was passed over."""
     width, height = size
-    colorspace = {"L": "GRAY", "CMYK": "CMYK"}.get(mode, "RGB")
+    # Pillow keeps four bytes a pixel, and takes over pixels that have four already.
+    colorspace = {"L": "GRAY", "CMYK": "CMYK"}.get(mode, "RGBX")
 
     def decode(strict: bool) -> NDArray[np.uint8]:
         # The smallest scale that is no smaller than this, which is this.
@@ -256,4 +257,6 @@ def _decode(data: bytes, mode: str, size: tuple[int, int], *, scaled: bool) -> t
     if colorspace == "CMYK":
         # By Adobe's convention, which everyone follows, inks are stored inverted.
         return Image.fromarray(255 - pixels_HWC, "CMYK"), damaged
-    return Image.fromarray(pixels_HWC[..., 0] if colorspace == "GRAY" else pixels_HWC), damaged
+    if colorspace == "GRAY":
+        return Image.fromarray(pixels_HWC[..., 0]), damaged
+    return Image.frombuffer("RGBX", pixels_HWC.shape[1::-1], pixels_HWC, "raw", "RGBX", 0, 1), damaged
