@@ -11,7 +11,7 @@ from typing import Any
 from tests.conftest import ROOT
 
 FILE = ROOT / "docs" / "inside.ipynb"
-PLOTS = {"scores", "crops", "map", "stages", "activity", "worse", "lines"}
+PLOTS = {"scores", "defects", "map", "stages", "activity", "worse", "lines"}
 
 
 def read(file: Path) -> dict[str, Any]:
