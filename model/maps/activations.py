@@ -91,7 +91,7 @@ def stage_activations(checkpoint: Checkpoint, picture: Picture) -> tuple[Image.I
         ValueError: The network has no stages.
     """
     contract, network = checkpoint.contract, checkpoint.network
-    if contract.view != "crops":
+    if contract.view == "tokens":
         raise ValueError(f"{checkpoint.config.name} has no stages to map")
     copy = map_crops.resized(picture, contract)
     cut = map_crops.cut(np.asarray(copy), picture.facts.size, contract)

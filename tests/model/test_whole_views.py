@@ -12,6 +12,7 @@ from model import checkpoint
 from model.contract import CLOSE_PIXELS, Contract
 from model.defects import DEFECTS, LOCAL_DEFECTS
 from model.images import decode, from_image
+from model.maps.activations import stage_activations
 from model.scorer import Scorer
 from tests import heif
 from tests.conftest import WHOLE, encode, photo
@@ -170,3 +171,8 @@ def test_contracts_that_do_not_fit_together_are_refused(contract: Contract) -> N
         replace(contract, shapes=((64, 64),))
     with pytest.raises(ValueError, match="unknown defect 'red eyes'"):
         replace(contract, defects=("red eyes",))
+
+
+def test_the_activity_of_stages_is_mapped(whole_folder: Path) -> None:
+    copy, maps = stage_activations(checkpoint.load(whole_folder), from_image(photo(500, 400)))
+    assert [activity_HW.shape for activity_HW in maps] == [copy.size[::-1]] * 4
