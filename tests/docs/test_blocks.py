@@ -44,7 +44,7 @@ def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
         put(here / file, (ROOT / file).read_bytes() if (ROOT / file).is_file() else encode(photo()))
     shutil.copytree(ROOT / "examples", here / "examples")
     shutil.copytree(ROOT / "checkpoints", here / "checkpoints")
-    shutil.copytree(ROOT / "checkpoints" / "default", here / "runs" / "mobile" / "checkpoint")
+    shutil.copytree(ROOT / "checkpoints" / "default", here / "runs" / "lite" / "checkpoint")
     (here / ".venv" / "bin").mkdir(parents=True)
     (here / ".venv" / "bin" / "smart-iqa").symlink_to(commands.folder() / "smart-iqa")
     rows = []
