@@ -41,7 +41,8 @@ class StageEngine:
         self.cap = CAP
         self.device = engine.device
         self._engine = engine
-        probed = engine.stages(engine.contract.probe(CAP, engine.item_shapes[0]))
+        side = engine.contract.crop_size
+        probed = engine.stages(engine.contract.probe(CAP, (side, side, 3)))
         self.shapes: Shapes = tuple((maps.shape[1], maps.shape[2]) for maps in probed)
 
     @classmethod

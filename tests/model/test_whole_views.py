@@ -1,5 +1,6 @@
 """Whole pictures with close looks, through decoding, contract, engine and scorer."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -173,6 +174,9 @@ def test_contracts_that_do_not_fit_together_are_refused(contract: Contract) -> N
         replace(contract, defects=("red eyes",))
 
 
-def test_the_activity_of_stages_is_mapped(whole_folder: Path) -> None:
+def test_the_activity_of_stages_is_mapped(whole_folder: Path, scorer: Scorer) -> None:
+    for stage in (None, 1, 4):
+        drawn = Image.open(io.BytesIO(scorer.overlay(photo(500, 400), stage)))
+        assert (drawn.format, drawn.size) == ("PNG", (500, 400))
     copy, maps = stage_activations(checkpoint.load(whole_folder), from_image(photo(500, 400)))
     assert [activity_HW.shape for activity_HW in maps] == [copy.size[::-1]] * 4
