@@ -1,9 +1,10 @@
 """The interval around a score that holds most people's mean opinions. Imports no torch.
 
-The network gives two widths for each picture, below its score and above, and which kind of photo it takes it for. The
-widths are stretched by factors for the kind, chosen on photos that it was not trained on, so that intervals hold as
-many opinions as they promise: split-conformal prediction, after Romano et al., "Conformalized Quantile Regression",
-NeurIPS 2019, by kind as Mondrian conformal prediction does (Vovk et al., 2005).
+The network gives two widths for each picture, below its score and above, and how likely each kind of photo is. The
+widths are stretched by a factor, the mean of the kinds' own by these probabilities. The kinds' factors are chosen on
+photos that the network was not trained on, so that the intervals of each kind hold as many opinions as they promise:
+split-conformal prediction, after Romano et al., "Conformalized Quantile Regression", NeurIPS 2019, by kind as Mondrian
+conformal prediction does (Vovk et al., 2005).
 """
 
 import math
@@ -55,7 +56,9 @@ class Interval:
         Returns:
             Its lower and its upper end, as the network would give them.
         """
-        kind = int(columns[2:].argmax()) if len(columns) > 2 else 0
+        likely = columns[2:].tolist() if len(columns) > 2 else [1.0]
         factor = self.outside if outside else 1.0
-        below, above = self.below[kind] * factor, self.above[kind] * factor
+        # Summed one by one, in order: every machine gets the same digits.
+        below = factor * sum(share * own for share, own in zip(likely, self.below, strict=True))
+        above = factor * sum(share * own for share, own in zip(likely, self.above, strict=True))
         return raw - below * float(columns[0]), raw + above * float(columns[1])

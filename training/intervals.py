@@ -17,6 +17,10 @@ from training.descriptions import fit
 
 LEAST = 100
 """Fewest photos of a kind that get factors of their own; others share those of all photos."""
+STEPS = 100
+"""Steps in which factors are found."""
+LEAST_STEP = 0.01
+"""Least that a factor is multiplied by in a step, squared."""
 LARGEST = 50.0
 """Largest factor: a network whose widths say nothing must not make them infinite."""
 KIND_WEIGHT = 0.1
@@ -93,7 +97,7 @@ def train(head: IntervalHead, scored: Scored, contract: Contract, *, seed: int) 
     ends_N2 = np.empty((len(columns_NK), 2))
     for fold in folds:
         own_N = scored.folds_N == fold
-        others = scored.outputs_N[~own_N], columns_NK[~own_N], scored.labels_N[~own_N]
+        others = scored.outputs_N[~own_N], columns_NK[~own_N], scored.labels_N[~own_N], scored.kinds_N[~own_N]
         interval = calibrate(contract.interval, *others)
         pairs = zip(scored.outputs_N[own_N], columns_NK[own_N], strict=True)
         ends_N2[own_N] = [interval.around(output, row, outside=False) for output, row in pairs]
@@ -103,7 +107,8 @@ def train(head: IntervalHead, scored: Scored, contract: Contract, *, seed: int) 
     groups |= {name: scored.kinds_N == kind for kind, name in enumerate(scored.kind_names)}
     groups["all"] = np.ones(len(columns_NK), bool)
     measured = [_coverage(name, ends_N2[own_N], scored.labels_N[own_N], contract) for name, own_N in groups.items()]
-    return calibrate(contract.interval, scored.outputs_N, columns_NK, scored.labels_N), measured
+    everything = scored.outputs_N, columns_NK, scored.labels_N, scored.kinds_N
+    return calibrate(contract.interval, *everything), measured
 
 
 def _fit(head: IntervalHead, scored: Scored, chosen_N: NDArray[np.bool_], tail: float, seed: int) -> None:
@@ -148,34 +153,43 @@ def _coverage(photos: str, ends_N2: NDArray[np.float64], labels_N: NDArray[np.fl
 
 
 def calibrate(
-    interval: Interval, outputs_N: NDArray[np.float64], columns_NK: NDArray[np.float64], labels_N: NDArray[np.float64]
+    interval: Interval,
+    outputs_N: NDArray[np.float64],
+    columns_NK: NDArray[np.float64],
+    labels_N: NDArray[np.float64],
+    kinds_N: NDArray[np.intp],
 ) -> Interval:
-    """Choose the factors with which as many labels lie within as the interval promises, half of the others either side.
+    """Choose the factors with which as many labels of each kind lie within as the interval promises.
+
+    Half of the others lie below, half above.
 
     Args:
         interval: The interval; its factors are replaced.
         outputs_N: The network's scores of N photos.
         columns_NK: What it gives for their intervals, see ``Interval.around``.
         labels_N: Their labels, in units of the scores.
+        kinds_N: The kind that each photo is of.
     """
-    kinds_N = kinds(columns_NK)
-    tail = (1 - interval.coverage) / 2
+    share = (1 + interval.coverage) / 2
+    likely_NK = columns_NK[:, 2:] if columns_NK.shape[1] > 2 else np.ones((len(columns_NK), 1))
     below_N, above_N = (outputs_N - labels_N) / columns_NK[:, 0], (labels_N - outputs_N) / columns_NK[:, 1]
-    factors = []
-    for kind in range(len(interval.below)):
-        own_N = kinds_N == kind
-        own_N = own_N if own_N.sum() >= LEAST else np.ones_like(own_N)
-        factors.append((conformal(below_N[own_N], 1 - tail), conformal(above_N[own_N], 1 - tail)))
-    below, above = zip(*factors, strict=True)
+    below, above = (_factors(ratios_N, likely_NK, kinds_N, share) for ratios_N in (below_N, above_N))
     return dataclasses.replace(interval, below=below, above=above)
 
 
-def kinds(columns_NK: NDArray[np.float64]) -> NDArray[np.intp]:
-    """The kind that each photo is taken for."""
-    if columns_NK.shape[1] == 2:
-        return np.zeros(len(columns_NK), np.intp)
-    most: NDArray[np.intp] = columns_NK[:, 2:].argmax(axis=1)
-    return most
+def _factors(
+    ratios_N: NDArray[np.float64], likely_NK: NDArray[np.float64], kinds_N: NDArray[np.intp], share: float
+) -> tuple[float, ...]:
+    """A factor for each kind, so that a share of its ratios lies below the mean of the factors by likelihood."""
+    members = [kinds_N == kind for kind in range(likely_NK.shape[1])]
+    members = [own_N if own_N.sum() >= LEAST else np.ones_like(own_N) for own_N in members]
+    factors_K = np.ones(len(members))
+    for _ in range(STEPS):
+        stretched_N = ratios_N / (likely_NK @ factors_K)
+        # Each step goes half of the way, because all kinds move at once.
+        factors_K *= [math.sqrt(max(conformal(stretched_N[own_N], share), LEAST_STEP)) for own_N in members]
+        factors_K = factors_K.clip(0.0, LARGEST)
+    return tuple(round(float(factor), 4) for factor in factors_K)
 
 
 def conformal(ratios_N: NDArray[np.float64], share: float) -> float:

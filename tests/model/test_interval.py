@@ -6,12 +6,13 @@ import pytest
 from model.interval import Interval
 
 
-def test_the_kind_decides_the_factors() -> None:
+def test_the_likely_kinds_decide_the_factors() -> None:
     interval = Interval(below=(1.0, 3.0), above=(2.0, 4.0), outside=2.0)
     assert interval.columns == 4
-    first, second = np.array([0.1, 0.05, 0.7, 0.3]), np.array([0.1, 0.05, 0.3, 0.7])
+    first, second, either = (np.array([0.1, 0.05, 1 - share, share]) for share in (0.0, 1.0, 0.5))
     assert interval.around(0.5, first, outside=False) == pytest.approx((0.4, 0.6))
     assert interval.around(0.5, second, outside=False) == pytest.approx((0.2, 0.7))
+    assert interval.around(0.5, either, outside=False) == pytest.approx((0.3, 0.65))
     assert interval.around(0.5, first, outside=True) == pytest.approx((0.3, 0.7))
 
 

@@ -12,24 +12,28 @@ from model.networks.findings import IntervalHead
 from training import intervals
 
 
-def drawn(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Outputs, columns and labels of photos of two kinds; the second kind's labels are lower and vary more."""
+def drawn(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Outputs, columns, labels and kinds of photos of two kinds; the second kind's labels are lower and vary more.
+
+    Which kind a photo is of can be told in three of four.
+    """
     rng = np.random.default_rng(seed)
     second = rng.random(count) < 0.4
     outputs = rng.uniform(0, 1, count)
     labels = outputs + np.where(second, rng.normal(-0.1, 0.2, count), rng.normal(0, 0.05, count))
     widths = np.where(second, 0.15, 0.08) * rng.uniform(0.8, 1.2, count)
-    columns = np.column_stack([widths, widths, ~second, second]).astype(float)
-    return outputs, columns, labels
+    likely = np.clip(np.where(second, 0.6, 0.2) + rng.uniform(-0.3, 0.3, count), 0, 1)
+    columns = np.column_stack([widths, widths, 1 - likely, likely])
+    return outputs, columns, labels, second.astype(np.intp)
 
 
 def test_intervals_hold_what_they_promise_for_each_kind() -> None:
     interval = intervals.calibrate(Interval(below=(1.0, 1.0), above=(1.0, 1.0)), *drawn(4000, 0))
-    outputs, columns, labels = drawn(4000, 1)
+    outputs, columns, labels, kinds = drawn(4000, 1)
     ends = np.array([interval.around(one, row, outside=False) for one, row in zip(outputs, columns, strict=True)])
     inside = (ends[:, 0] <= labels) & (labels <= ends[:, 1])
     for kind in (0, 1):
-        assert inside[columns[:, 2 + kind] == 1].mean() == pytest.approx(0.9, abs=0.02)
+        assert inside[kinds == kind].mean() == pytest.approx(0.9, abs=0.02)
     # The second kind's labels are lower than its scores.
     assert interval.below[1] > interval.above[1]
 
@@ -73,9 +77,10 @@ def test_a_head_learns_where_scores_are_unsure(contract: Contract) -> None:
 
 
 def test_a_rare_kind_shares_the_factors_of_all() -> None:
-    outputs, columns, labels = drawn(400, 2)
+    outputs, columns, labels, kinds = drawn(400, 2)
     columns[:, 2:] = [1.0, 0.0]
-    interval = intervals.calibrate(Interval(below=(1.0, 1.0), above=(1.0, 1.0)), outputs, columns, labels)
+    start = Interval(below=(1.0, 1.0), above=(1.0, 1.0))
+    interval = intervals.calibrate(start, outputs, columns, labels, np.zeros_like(kinds))
     assert interval.below[0] == interval.below[1]
 
 
