@@ -128,7 +128,9 @@ def add(
     for name in _ORDER[7:]:
         if name in severities:
             own = np.random.default_rng(seeds[name])
-            image = _IN_PIXELS[name](image, of(name), own)
+            # What has hardly any colours shows no cast.
+            add = _too_colourful if name == "saturation" and "colour_cast" in severities else _IN_PIXELS[name]
+            image = add(image, of(name), own)
     return np.asarray(image)
 
 
@@ -245,8 +247,16 @@ def _noisy(light_HWC: Light, sigma: float, rng: Rng) -> Light:
     return noisy
 
 
-def _saturated(image: Image.Image, stops: float, rng: Rng) -> Image.Image:
-    factor = 2 ** (stops if rng.random() < 0.5 else -1.6 * stops)
+def _too_colourful(image: Image.Image, stops: float, _: Rng) -> Image.Image:
+    return _saturated(image, stops)
+
+
+def _too_colourful_or_pale(image: Image.Image, stops: float, rng: Rng) -> Image.Image:
+    return _saturated(image, stops if rng.random() < 0.5 else -1.6 * stops)
+
+
+def _saturated(image: Image.Image, stops: float) -> Image.Image:
+    factor = 2**stops
     pixels_HWC = np.asarray(image).astype("f4")
     grey_HW1 = (pixels_HWC @ _LUMA)[..., None]
     return Image.fromarray((grey_HW1 + factor * (pixels_HWC - grey_HW1)).round().clip(0, 255).astype(np.uint8))
@@ -301,7 +311,7 @@ _IN_LIGHT: Mapping[str, Callable[[Light, float, Rng], Light]] = {
     "noise": _noisy,
 }
 _IN_PIXELS: Mapping[str, Callable[[Image.Image, float, Rng], Image.Image]] = {
-    "saturation": _saturated,
+    "saturation": _too_colourful_or_pale,
     "upscaled": _enlarged,
     "compression": _compressed,
 }

@@ -65,7 +65,7 @@ def quantise(
     """
     contract = loaded.contract
     normalisation = mean_std(contract, "cpu")
-    pictures = [network_inputs(torch.from_numpy(_items(loaded, file)), normalisation) for file in files[::2]]
+    pictures = [network_inputs(torch.tensor(_items(loaded, file)), normalisation) for file in files[::2]]
     selection = select(
         loaded.network, pictures, lambda outputs: _percent(loaded, outputs), tolerance=tolerance, progress=progress
     )

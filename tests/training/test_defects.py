@@ -96,3 +96,10 @@ def test_what_is_no_defect_keeps_what_matters() -> None:
         dark = defects.night(PIXELS, np.random.default_rng(seed))
         assert dark.mean() < 0.8 * PIXELS.mean()
         assert dark.max() >= 200, "lights stay bright"
+
+
+def test_a_cast_is_not_hidden_by_pale_colours() -> None:
+    for seed in range(8):
+        both = defects.add(PIXELS, {"colour_cast": 0.8, "saturation": 0.5}, np.random.default_rng(seed)).astype(float)
+        alone = defects.add(PIXELS, {"colour_cast": 0.8}, np.random.default_rng(seed)).astype(float)
+        assert np.ptp(both, axis=-1).mean() > np.ptp(alone, axis=-1).mean()
