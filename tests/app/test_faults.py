@@ -215,7 +215,7 @@ def test_a_lost_device_ends_the_process(tmp_path: Path) -> None:
     port = free_port()
     program = f"""
 import model.inference.engine
-model.inference.engine.CANDIDATE_SHAPES["crops", "cpu"] = (8,)
+model.inference.engine.CANDIDATE_SHAPES["whole", "cpu"] = (1,)
 run, count = model.inference.engine.Engine._run_at, 0
 def broken(self, shape, parts):
     global count
@@ -251,7 +251,7 @@ main()
                 time.sleep(0.1)
         content = encode(photo())
         answers = [
-            httpx2.post(f"{url}/score?crops=8", content=content, headers={"Content-Type": "image/jpeg"}, timeout=60)
+            httpx2.post(f"{url}/score", content=content, headers={"Content-Type": "image/jpeg"}, timeout=60)
             for _ in range(3)
         ]
         assert [answer.status_code for answer in answers] == [200, 200, 503]
