@@ -56,7 +56,7 @@ def write(
     contract: "Contract",
     *,
     model: str,
-    crops: int | str,
+    views: str,
 ) -> None:
     """Write the report.
 
@@ -67,7 +67,7 @@ def write(
         order: Which ones to show first.
         contract: Its grades decide the colours.
         model: The model's name.
-        crops: Crops per picture.
+        views: What was scored of each picture, in words.
     """
     import jinja2
 
@@ -84,7 +84,7 @@ def write(
     page = template.stream(
         title=f"Quality of {len(scores_N):,} picture{'' if len(scores_N) == 1 else 's'}",
         model=model,
-        crops=crops,
+        views=views,
         style=style,
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         facts=_facts(known_N, selection, len(selected_N)) if len(known_N) else (),

@@ -75,7 +75,9 @@ class Run:
     def __init__(self, plan: Plan, scorer: "Scorer", crops: "Crops | None", part: Path | None) -> None:
         self._plan = plan
         self._scorer = scorer
-        self._crops: Crops = crops or scorer.checkpoint.contract.crops
+        contract = scorer.checkpoint.contract
+        self._crops: Crops = crops or contract.crops
+        self._views = f"{self._crops} crops a picture" if contract.view == "crops" else "whole pictures"
         self._part = part
         self._stdout: Output | None = None
         self._scored = 0
@@ -184,7 +186,7 @@ class Run:
                 self._plan.sort or SortOrder.WORST,
                 self._scorer.checkpoint.contract,
                 model=self._scorer.model.name,
-                crops=self._crops,
+                views=self._views,
             )
         _print(f"the report is {html}")
 
