@@ -111,6 +111,26 @@ def small(count: int) -> list[Any]:
     return [file(f"photo {number}.jpg", encode(photo(240, 224, number))) for number in range(count)]
 
 
+def large() -> bytes:
+    """A photo that is also looked at closely."""
+    sheet = Image.new("RGB", (1600, 1200))
+    tile = Image.open(ROOT / "examples" / "rocket.jpg").resize((400, 400))
+    for place in range(12):
+        sheet.paste(tile, (place % 4 * 400, place // 4 * 400))
+    return encode(sheet, quality=92)
+
+
+def step_to(page: Page, selector: str) -> None:
+    """Press Tab until an element has the focus, and shows that it has."""
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        focused = page.locator("*:focus")
+        assert focused.evaluate("one => getComputedStyle(one).outlineStyle") != "none"
+        if focused.evaluate("(one, selector) => one.matches(selector)", selector):
+            return
+    raise AssertionError(f"{selector} cannot be stepped to")
+
+
 def all_done(page: Page) -> None:
     expect(page.locator("tbody tr")).not_to_have_count(0)
     expect(page.locator("tr.waiting, tr.scoring")).to_have_count(0)
@@ -172,12 +192,7 @@ def test_the_map_is_drawn_where_the_photo_is(visit: Visit, half_blurred: bytes) 
 
 def test_close_looks_at_a_large_photo_are_shown_on_hover(visit: Visit, service: Service) -> None:
     page = visit()
-    sheet = Image.new("RGB", (1600, 1200))
-    for place in range(12):
-        sheet.paste(
-            Image.open(ROOT / "examples" / "rocket.jpg").resize((400, 400)), (place % 4 * 400, place // 4 * 400)
-        )
-    data = encode(sheet, quality=92)
+    data = large()
     choose(page, file("large.jpg", data))
     scored = service.post(data, "/score?detail=crops", headers={"X-API-Key": KEY}).json()["crop_scores"]
     names = ("Whole", "Crop 1", "Crop 2")
@@ -192,8 +207,7 @@ def test_close_looks_at_a_large_photo_are_shown_on_hover(visit: Visit, service: 
     expect(page.locator(".readout")).to_have_text(re.compile(r"^here: \d+ · (whole|crop \d): [\d.]+$"))
     page.get_by_role("heading", name="large.jpg").hover()
     expect(page.locator(".boxes .edge")).to_have_count(0)
-    page.keyboard.press("Tab")
-    page.locator(".chip").first.focus()
+    step_to(page, ".chip")
     expect(page.locator(".readout")).to_have_text(f"whole: {chips[0].split()[-1]}")
 
 
@@ -394,11 +408,12 @@ def test_models_without_stages_and_maps(visit: Visit) -> None:
     refusal = {"code": "map_not_supported", "title": "The model sees whole pictures only"}
     page.route("**/score?*detail=map", lambda route: route.fulfill(status=409, json=refusal))
     page.reload()
-    choose(page, *small(1))
+    choose(page, file("large.jpg", large()))
     expect(page.locator(".dial")).to_be_visible()
     sees(page, "The model sees whole pictures only: it has no quality map.")
     expect(page.get_by_role("heading", name="What the model looked at")).to_have_count(0)
     expect(page.get_by_role("slider")).to_have_count(0)
+    expect(page.locator(".chip").first).to_be_visible()
 
 
 def test_by_keyboard_alone(visit: Visit, half_blurred: bytes) -> None:
@@ -407,32 +422,23 @@ def test_by_keyboard_alone(visit: Visit, half_blurred: bytes) -> None:
     page.on("filechooser", lambda _: None)
     expect(page.get_by_role("button", name="Forget key")).to_be_visible()
 
-    def step_to(selector: str) -> None:
-        for _ in range(20):
-            page.keyboard.press("Tab")
-            focused = page.locator("*:focus")
-            assert focused.evaluate("one => getComputedStyle(one).outlineStyle") != "none"
-            if focused.evaluate("(one, selector) => one.matches(selector)", selector):
-                return
-        raise AssertionError(f"{selector} cannot be stepped to")
-
-    step_to("#choose")
+    step_to(page, "#choose")
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")
     chooser.value.set_files([file("half.jpg", half_blurred), *small(1)])
     all_done(page)
     expect(page.locator(".mapcontrols")).to_be_visible()
-    step_to("[data-order=score]")
+    step_to(page, "[data-order=score]")
     page.keyboard.press("Enter")
     expect(page.get_by_role("columnheader", name="Score")).to_have_attribute("aria-sort", "descending")
-    step_to("tbody input")
+    step_to(page, "tbody input")
     page.keyboard.press("Space")
-    step_to("button.name")
+    step_to(page, "button.name")
     name = page.locator("*:focus").inner_text()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name=name)).to_be_focused()
     expect(page.locator(".mapcontrols")).to_be_visible()
-    step_to("#strength")
+    step_to(page, "#strength")
     before = page.locator(".map").evaluate("map => Number(map.style.opacity)")
     page.keyboard.press("ArrowRight")
     assert page.locator(".map").evaluate("map => Number(map.style.opacity)") > before
