@@ -20,7 +20,7 @@ def heads(
         list[str] | None,
         typer.Option(help="Source of the data set whose labels do not tell which photos are good; may be repeated."),
     ] = None,
-    examples: Annotated[int, typer.Option(min=100, help="Photos with defects, and without, to learn from.")] = 24000,
+    examples: Annotated[int, typer.Option(min=100, help="Photos with defects, and without, to learn from.")] = 28000,
     seed: Annotated[int, typer.Option(help="Seed of the examples and of the fits.")] = 20,
     decoders: Annotated[int | None, typer.Option(min=0, help="As for smart-iqa train.")] = None,
 ) -> None:

@@ -156,8 +156,8 @@ The head for defects learned from {examples:,} views of good training pictures, 
             for row in coverage
         ]
         section += f"""
-Intervals were calibrated on the scores of a cross-validation, by the source that a photo looks like. Each fold with
-factors from the others, so many labels lie within:
+Intervals were calibrated on the scores of a cross-validation. Each source has factors of its own, and a picture gets
+their mean by how likely each source is. Each fold with factors from the others, so many labels lie within:
 
 | photos | | within | below | above | mean width, points |
 |---|---|---|---|---|---|

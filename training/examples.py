@@ -19,11 +19,11 @@ GOOD, BEST = 0.4, 0.2
 """Shares of the photos, by their labels: defects are added to good ones, and the best ones untouched have none."""
 UNTOUCHED, HARMLESS = 0.12, 0.08
 """Shares of the examples without defects: untouched photos, and such as look as if they had one."""
-CLOSE = 0.35
+CLOSE = 0.45
 """Share of the examples that are close looks at a photo."""
 CLOSE_PIXEL = 0.6
 """Length of blur in a close look beside that of the same severity in a whole view: its pixels are looked at singly."""
-CLOSE_CHANCES = {"defocus": 3.0, "noise": 2.0}
+CLOSE_CHANCES = {"defocus": 4.0, "noise": 2.0}
 """Chances of defects in a close look beside 1 for each other one: what large photos hide most is missed focus."""
 CLOSE_CHOICES = 2
 """A close look is one of so many squares, the most telling ones."""

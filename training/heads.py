@@ -80,7 +80,7 @@ class Settings:
 
     folds: Path | None = None
     left_out: tuple[str, ...] = ()
-    examples: int = 24000
+    examples: int = 28000
     seed: int = 20
     decoders: int = 1
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from model.defects import DEFECTS
 
 HIDDEN = 320
-LEAST_WIDTH = 1e-3
-"""Smallest width of an interval, in units of the score: keeps the factors of calibration finite."""
+LEAST_WIDTH = 0.02
+"""Smallest width of an interval to either side, in units of the score: a picture like no other must not get a narrower
+one than the photos that it was learned from."""
 
 
 class Statistics(nn.Module):
