@@ -200,13 +200,31 @@ def _defects(columns: Columns, contract: Contract) -> dict[str, Defect]:
         close = False
         if len(severities_N) > views and name in CLOSE_DEFECTS:
             # What is sharp somewhere is in focus there, and was not meant to be so everywhere.
-            choose = np.argmin if name in SHARPNESS else np.argmax
-            nearer = views + int(choose(severities_N[views:]))
-            close = float(severities_N[nearer]) > severity
+            of_squares = _everywhere if name in SHARPNESS else _worst
+            nearer = of_squares(severities_N[views:], probabilities_N[views:])
+            close = nearer[0] > severity
             if close:
-                severity, probability = float(severities_N[nearer]), float(probabilities_N[nearer])
+                severity, probability = nearer
         found[name] = Defect(severity=round(severity, 3), probability=round(probability, 3), close=close)
     return found
+
+
+def _worst(severities_N: NDArray[np.float64], probabilities_N: NDArray[np.float64]) -> tuple[float, float]:
+    """Severity and probability of a defect of which one square is enough."""
+    place = int(severities_N.argmax())
+    return float(severities_N[place]), float(probabilities_N[place])
+
+
+def _everywhere(severities_N: NDArray[np.float64], probabilities_N: NDArray[np.float64]) -> tuple[float, float]:
+    """Severity and probability of a defect that a picture has only if all of it has.
+
+    Log odds are averaged: a square that surely has it not outweighs one that may have it, one without detail says
+    little. As in ``model.networks.findings``, what is less likely than not is less severe for it.
+    """
+    likely_N = probabilities_N.clip(1e-6, 1 - 1e-6)
+    probability = 1 / (1 + math.exp(-float(np.log(likely_N / (1 - likely_N)).mean())))
+    severity = float((likely_N * severities_N / (2 * likely_N).clip(max=1)).sum() / likely_N.sum())
+    return severity * min(2 * probability, 1.0), probability
 
 
 def _rounded(weights: NDArray[np.float64]) -> tuple[float, ...] | None:
