@@ -10,8 +10,9 @@ from starlette.middleware.cors import CORSMiddleware
 
 from app.http import auth, openapi, problems
 from app.http.middleware import HEADER, RequestMiddleware
-from app.http.routes import admin, attention, batch, health, metrics, score
+from app.http.routes import admin, attention, batch, compare, health, metrics, score
 from app.http.routes import models as model_routes
+from app.http.routes import policies as policy_routes
 from app.http.upload import UploadBudget
 from app.models.loading import load_models
 from app.models.manager import LocalModelManager, ModelManager
@@ -21,6 +22,7 @@ from app.observability.metrics import Metrics
 from app.page import route as page
 from app.scoring.service import Service
 from app.settings import Settings
+from model.policies import SHIPPED, Policies
 
 
 def create_app(
@@ -41,13 +43,14 @@ def create_app(
         manager: Makes the model manager, once the event loop runs; by default a ``LocalModelManager`` with ``load``.
 
     Raises:
-        ValueError: A key's entry is malformed.
-        OSError: A file of keys cannot be read.
+        ValueError: A key's entry is malformed, or the file of policies cannot be used.
+        OSError: A file of keys, or that of policies, cannot be read.
         ModuleNotFoundError: Traces are enabled, but OpenTelemetry's SDK is not installed.
     """
     measured = Metrics()
     measured.build_info.labels(version("smart-iqa")).set(1)
     telemetry = tracing.telemetry(settings)
+    policies = Policies.load(settings.policies or SHIPPED)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -55,7 +58,15 @@ def create_app(
             models = manager(measured)
         else:
             models = LocalModelManager(settings, measured, load=load, clock=clock, on_loss=on_loss)
-        service = Service(settings, measured, models, clock=clock, tracer=tracing.tracer(telemetry))
+        service = Service(
+            settings,
+            measured,
+            models,
+            policies,
+            clock=clock,
+            tracer=tracing.tracer(telemetry),
+            key_names=app.state.access.names,
+        )
         app.state.service = service
         # Models load in the background, so that probes are answered while a large one loads.
         service.start()
@@ -88,15 +99,16 @@ def create_app(
     problems.install(app)
     # The key is checked first, so that a request without one learns nothing about the service. Admission comes second:
     # it keeps the current models for the request, before its body is read.
-    for routes in (score, batch, attention):
+    for routes in (score, batch, compare, attention):
         app.include_router(
             routes.router,
             dependencies=[Depends(auth.need_key), Depends(auth.admit)],
             responses=problems.responses(*auth.PROBLEMS, "draining"),
         )
-    app.include_router(
-        model_routes.router, dependencies=[Depends(auth.need_key)], responses=problems.responses(*auth.PROBLEMS)
-    )
+    for listing in (model_routes, policy_routes):
+        app.include_router(
+            listing.router, dependencies=[Depends(auth.need_key)], responses=problems.responses(*auth.PROBLEMS)
+        )
     app.include_router(
         admin.router, dependencies=[Depends(auth.need_admin)], responses=problems.responses(*auth.ADMIN_PROBLEMS)
     )

@@ -38,6 +38,10 @@ class Settings(BaseSettings):
         min_length=1,
         description="Checkpoint folders to serve, separated by commas; the first is the default model.",
     )
+    policies: Path | None = Field(
+        None,
+        description="File of [policies](policies.md), which decide about pictures; the shipped ones if none is named.",
+    )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$",
@@ -173,7 +177,7 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
-    @field_validator("api_keys_file", "admin_keys_file", mode="before")
+    @field_validator("api_keys_file", "admin_keys_file", "policies", mode="before")
     @classmethod
     def _none(cls, value: object) -> object:
         return None if value == "" else value

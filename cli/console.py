@@ -7,6 +7,7 @@ from rich.console import Console
 
 USAGE_ERROR = 2
 SOME_FAILED = 1
+SOME_REJECTED = 3
 
 notes = Console(stderr=True, highlight=False)
 results = Console(highlight=False, width=None if sys.stdout.isatty() else 200)

@@ -34,11 +34,17 @@ def heads(
     settings = training.Settings(
         folds=folds, left_out=tuple(left_out or ()), examples=examples, seed=seed, decoders=decoders_option(decoders)
     )
-    coverage = training.train(checkpoint, root, out, settings)
+    coverage, reliability = training.train(checkpoint, root, out, settings)
     if coverage:
         table = Table("photos", "", "within", "below", "above", "width", box=box.SIMPLE_HEAD)
         for row in coverage:
             shares = (f"{share:.1%}" for share in (row.within, row.below, row.above))
             table.add_row(row.photos, f"{row.count}", *shares, f"{row.width:.1f}")
+        results.print(table)
+    if reliability:
+        table = Table("stated of a pair", "pairs", "mean", "held", box=box.SIMPLE_HEAD)
+        for bin_ in reliability:
+            stated = f"{bin_.low:.0%} to {bin_.high:.0%}"
+            table.add_row(stated, f"{bin_.pairs:,}", f"{bin_.stated:.1%}", f"{bin_.held:.1%}")
         results.print(table)
     results.print(str(out), markup=False, soft_wrap=True)

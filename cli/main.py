@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from cli import datasets, evaluate, figures, heads, keys, serve, sweep, train
+from cli import compare, datasets, evaluate, figures, heads, keys, policy, serve, sweep, train
 from cli.benchmark import command as benchmark
 from cli.bulk.command import score_bulk
 from cli.console import SOME_FAILED, USAGE_ERROR, fail, results
@@ -64,6 +64,7 @@ def _options(
 app.command("serve")(serve.serve)
 app.command("score")(score)
 app.command("score-bulk")(score_bulk)
+app.command("compare")(compare.compare)
 app.command("train")(train.train)
 app.command("sweep")(sweep.sweep)
 app.command("heads")(heads.heads)
@@ -73,6 +74,7 @@ app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
+app.add_typer(policy.app, name="policy")
 
 
 def main() -> None:

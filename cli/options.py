@@ -2,15 +2,27 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
 import training
 
 if TYPE_CHECKING:
+    from model.contract import Contract
     from model.crop_rounds import Crops
     from model.options import DeviceName, Precision
+    from model.policies import Policy
+
+PolicyOption = Annotated[
+    str | None, typer.Option("--policy", help="Policy that decides about each picture: accept, review or reject.")
+]
+PoliciesOption = Annotated[
+    Path | None, typer.Option("--policies", help="File of policies; the shipped ones if left out.")
+]
+LanguageOption = Annotated[
+    str | None, typer.Option(help="Language of a decision's reasons, such as de; English if the policy has none in it.")
+]
 
 
 def device_option(value: str) -> "DeviceName":
@@ -52,6 +64,40 @@ def crops_option(value: str | None) -> "Crops | None":
     if not value.isdecimal() or not 1 <= int(value) <= MAX_CROPS:
         raise typer.BadParameter(f"{value!r} is neither 1 to {MAX_CROPS} nor {AUTO}", param_hint="--crops")
     return int(value)
+
+
+def policy_option(name: str | None, file: Path | None, language: str | None) -> "Policy | None":
+    """Find the policy of ``--policy`` in the file of ``--policies``, speaking the language of ``--language``.
+
+    Raises:
+        BadParameter: There is no such policy, or a file but no name.
+        PolicyError: The file cannot be used.
+        OSError: It cannot be read.
+    """
+    from model.policies import SHIPPED, Policies, UnknownPolicy
+
+    policies = Policies.load(file or SHIPPED) if name or file else Policies()
+    if name is None:
+        if file is not None:
+            names = ", ".join(policies.by_name)
+            raise typer.BadParameter(f"say which one with --policy; there are {names}", param_hint="--policies")
+        return None
+    try:
+        return policies[name].speaking(language or "")
+    except UnknownPolicy as error:
+        raise typer.BadParameter(str(error), param_hint="--policy") from error
+
+
+def check_policy(policy: "Policy | None", contract: "Contract") -> None:
+    """Check that a checkpoint tells what a policy asks for.
+
+    Raises:
+        BadParameter: It does not.
+    """
+    lacking = policy.lacking(contract) if policy is not None else None
+    if policy is not None and lacking is not None:
+        message = f"{policy.name} asks for {lacking}, which this checkpoint does not tell"
+        raise typer.BadParameter(message, param_hint="--policy")
 
 
 def decoders_option(value: int | None) -> int:

@@ -13,6 +13,7 @@ def serve(
     checkpoint: Annotated[
         list[Path] | None, typer.Option(help="Checkpoint folder; repeat for several, the first is the default model.")
     ] = None,
+    policies: Annotated[Path | None, typer.Option(help="File of policies; the shipped ones if left out.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda (all GPUs) or cuda:1 (one of them).")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or int8.")] = None,
     ray: Annotated[
@@ -34,8 +35,10 @@ def serve(
     from app.settings import Settings
     from cli.console import SOME_FAILED, fail
     from model import checkpoint as checkpoints
+    from model.policies import SHIPPED, Policies
 
-    given = {"host": host, "port": port, "checkpoints": checkpoint, "device": device, "precision": precision}
+    given = {"host": host, "port": port, "checkpoints": checkpoint, "policies": policies}
+    given |= {"device": device, "precision": precision}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     try:
         settings = Settings(**options)
@@ -43,9 +46,10 @@ def serve(
         first = error.errors()[0]
         name = "_".join(str(part) for part in first["loc"][:1]) or "settings"
         fail(f"SMARTIQA_{name.upper()}: {first['msg']}")
-    # Checked here, so that an unusable folder ends the command at once, not by a readiness probe that never passes.
+    # Checked here, so that what cannot be used ends the command at once, not by a readiness probe that never passes.
     for folder in settings.checkpoints:
         checkpoints.inspect(folder)
+    Policies.load(settings.policies or SHIPPED)
     logs.configure(settings)
     if ray:
         from app.cluster import launch

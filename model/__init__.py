@@ -17,11 +17,13 @@ Around them:
     scorer           all of the above in one call; picture_source lists what it accepts as a picture
     golden           checks at start-up that a checkpoint gives its recorded scores
     maps/            quality maps and overlays
+    comparison       which of several pictures people prefer, and how sure that is
+    policies/        rules that decide about a score: accept, review or reject, with reasons
     options          device, precision, the default checkpoint's folder
 
 Nothing here imports ``app``, ``training`` or ``cli``; they may import all of it. ``networks`` imports nothing of the
 others but ``token_shapes``, ``defects`` and ``interval``. Settings, decoders and results do without torch, so it must
-not be imported by ``options``, ``images``, ``contract``, ``crop_rounds``, ``score``, ``maps.map_crops``,
+not be imported by ``options``, ``images``, ``contract``, ``crop_rounds``, ``score``, ``policies``, ``maps.map_crops``,
 ``maps.overlay`` and ``inference.allocator``.
 """
 

@@ -351,6 +351,9 @@ class Contract:
         for name in LATER_FIELDS:
             if getattr(self, name) == getattr(Contract, name):
                 del description[name]
+        if self.interval is not None and self.interval.spread == Interval.spread:
+            # Added later, as those above.
+            del description["interval"]["spread"]
         return description
 
     @classmethod

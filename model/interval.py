@@ -23,6 +23,9 @@ class Interval:
         below: Factor of the width below the score, for each kind.
         above: Factor of the width above it, for each kind.
         outside: Further factor of both for pictures outside the domain.
+        spread: How widely opinions lie around a score, as a share of half the network's own widths together: what
+            ``model.comparison`` reckons with. Not of the interval: its factors widen many intervals for a few odd
+            labels.
 
     Raises:
         ValueError: A number is out of range, or there are not as many factors below as above.
@@ -32,9 +35,10 @@ class Interval:
     below: tuple[float, ...] = (1.0,)
     above: tuple[float, ...] = (1.0,)
     outside: float = 2.0
+    spread: float = 0.5
 
     def __post_init__(self) -> None:
-        factors = (*self.below, *self.above, self.outside)
+        factors = (*self.below, *self.above, self.outside, self.spread)
         if not 0 < self.coverage < 1 or not self.below or len(self.below) != len(self.above):
             raise ValueError("interval: coverage must be between 0 and 1, and each kind needs two factors")
         if not all(math.isfinite(factor) and factor >= 0 for factor in factors):
@@ -44,6 +48,15 @@ class Interval:
     def columns(self) -> int:
         """How many numbers the network gives: two widths, and a probability for each kind if there are several."""
         return 2 + (len(self.below) if len(self.below) > 1 else 0)
+
+    def deviation(self, columns: NDArray[np.float64], *, outside: bool) -> float:
+        """How widely opinions lie around a score, as ``model.comparison.probability`` needs it.
+
+        Args:
+            columns: As for ``around``.
+            outside: As for ``around``.
+        """
+        return self.spread * float(columns[0] + columns[1]) / 2 * (self.outside if outside else 1.0)
 
     def around(self, raw: float, columns: NDArray[np.float64], *, outside: bool) -> tuple[float, float]:
         """The interval around a score.

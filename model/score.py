@@ -47,11 +47,17 @@ class ScoreInterval:
         low: Lower end, 0 to 100, rounded to two decimals.
         high: Upper end.
         coverage: Share of pictures like those of the training data whose mean opinion lies within.
+        deviation: How widely opinions lie around the score, in points, for ``model.comparison``.
     """
 
     low: float
     high: float
     coverage: float
+    deviation: float = field(default=0.0, repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, float]:
+        """The interval as a JSON object."""
+        return {"low": self.low, "high": self.high, "coverage": self.coverage}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +134,7 @@ class QualityScore:
                 "max": scale.max,
                 "higher_is_better": scale.higher_is_better,
             },
-            **({} if self.interval is None else {"interval": asdict(self.interval)}),
+            **({} if self.interval is None else {"interval": self.interval.to_dict()}),
             **({"defects": {name: asdict(defect) for name, defect in self.defects.items()}} if self.defects else {}),
             "std": self.std,
             "stderr": self.stderr,
@@ -187,7 +193,13 @@ def _interval(raw: float, columns_K: NDArray[np.float64], contract: Contract, *,
         return None
     ends = contract.interval.around(contract.output(raw), columns_K, outside=outside)
     low, high = sorted(round(contract.scale.to_percent(contract.slope * end + contract.intercept), 2) for end in ends)
-    return ScoreInterval(low=low, high=high, coverage=contract.interval.coverage)
+    deviation = contract.interval.deviation(columns_K, outside=outside)
+    return ScoreInterval(
+        low=low,
+        high=high,
+        coverage=contract.interval.coverage,
+        deviation=contract.scale.spread_to_percent(abs(contract.slope) * deviation),
+    )
 
 
 def _defects(columns: Columns, contract: Contract) -> dict[str, Defect]:

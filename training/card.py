@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from model.contract import GRADES, PERCENTILE_STEP, Contract
 from training.correlation import FIGURES, Agreement
 from training.cross_validation import CrossValidation
 from training.datasets import Part
 from training.intervals import Coverage
+from training.preferences import Bin
 from training.recipe import Recipe
 from training.splits import Split
 
@@ -138,22 +140,36 @@ to {"x".join(map(str, contract.shapes[0] if contract.shapes else (contract.width
 """
 
 
-def with_heads(text: str, coverage: Sequence[Coverage], examples: int) -> str:
+class Heads(NamedTuple):
+    """What a card tells of the heads beside the score.
+
+    Attributes:
+        coverage: How well the intervals hold; empty if there are none.
+        reliability: How often what is stated of pairs holds; empty if nothing is.
+        examples: How many examples the head for defects learned from.
+    """
+
+    coverage: Sequence[Coverage]
+    reliability: Sequence[Bin]
+    examples: int
+
+
+def with_heads(text: str, heads: Heads) -> str:
     """A card with a section on the heads beside the score.
 
     Args:
         text: The card of the checkpoint before it got heads.
-        coverage: How well the intervals hold; empty if there are none.
-        examples: How many examples the head for defects learned from.
+        heads: What to tell of them.
     """
+    count = f"{heads.examples:,}"
     section = f"""{HEADS_TITLE}
 
-The head for defects learned from {examples:,} views of good training pictures, most with one to three defects added.
+The head for defects learned from {count} views of good training pictures, most with one to three defects added.
 """
-    if coverage:
+    if heads.coverage:
         rows = [
             f"| {row.photos} | {row.count} | {row.within:.1%} | {row.below:.1%} | {row.above:.1%} | {row.width:.1f} |"
-            for row in coverage
+            for row in heads.coverage
         ]
         section += f"""
 Intervals were calibrated on the scores of a cross-validation. Each source has factors of its own, and a picture gets
@@ -162,6 +178,19 @@ their mean by how likely each source is. Each fold with factors from the others,
 | photos | | within | below | above | mean width, points |
 |---|---|---|---|---|---|
 {chr(10).join(rows)}
+"""
+    if heads.reliability:
+        pairs = [
+            f"| {bin_.low:.0%} to {bin_.high:.0%} | {bin_.pairs:,} | {bin_.stated:.1%} | {bin_.held:.1%} |"
+            for bin_ in heads.reliability
+        ]
+        section += f"""
+Of two photos, the probability that people prefer the one with the higher score follows from both scores and intervals.
+Pairs of photos that were not trained on, by the probability that was stated, with what held:
+
+| stated | pairs | mean | held |
+|---|---|---|---|
+{chr(10).join(pairs)}
 """
     before, title, after = text.partition(MEANING_TITLE)
     before = before.partition(HEADS_TITLE)[0]

@@ -35,6 +35,7 @@ from training.descriptions import describe, fit
 from training.errors import TrainingError
 from training.examples import Examples
 from training.intervals import Coverage, Scored
+from training.preferences import Bin
 from training.run import SPLIT
 
 CROPS = 3
@@ -85,7 +86,7 @@ class Settings:
     decoders: int = 1
 
 
-def train(folder: Path, root: Path, out: Path, settings: Settings) -> list[Coverage]:
+def train(folder: Path, root: Path, out: Path, settings: Settings) -> tuple[list[Coverage], list[Bin]]:
     """Add heads to a checkpoint.
 
     Args:
@@ -95,7 +96,8 @@ def train(folder: Path, root: Path, out: Path, settings: Settings) -> list[Cover
         settings: How.
 
     Returns:
-        How well the intervals hold on photos that were not trained on; empty without folds.
+        How well the intervals hold on photos that were not trained on, and what is stated of pairs of them; empty
+        without folds.
 
     Raises:
         DatasetError: The data set is not the checkpoint's.
@@ -124,14 +126,15 @@ def train(folder: Path, root: Path, out: Path, settings: Settings) -> list[Cover
     comparable = datasets.without(dataset, learned, settings.left_out)
     learn_defects(network, contract, Examples(comparable, contract, settings.examples, settings.seed), settings)
     coverage: list[Coverage] = []
+    reliability: list[Bin] = []
     if tables is not None:
         by_name = {sample.name: sample for sample in dataset.samples}
-        scored = _scored(network, contract, tables, by_name, settings.decoders)
+        scored = _scored(network, contract, tables, by_name, settings)
         assert network.interval is not None
-        interval, coverage = intervals.train(network.interval, scored, contract, seed=settings.seed)
+        interval, coverage, reliability = intervals.train(network.interval, scored, contract, seed=settings.seed)
         contract = dataclasses.replace(contract, interval=interval)
-    _write(out, loaded, network, contract, coverage, settings)
-    return coverage
+    _write(out, loaded, network, contract, card.Heads(coverage, reliability, settings.examples))
+    return coverage, reliability
 
 
 def with_heads(loaded: Checkpoint, kinds: int) -> SmartIQA:
@@ -177,7 +180,7 @@ def learn_defects(network: SmartIQA, contract: Contract, examples: Examples, set
 
 
 def _scored(
-    network: SmartIQA, contract: Contract, tables: list[pd.DataFrame], by_name: dict[str, Sample], decoders: int
+    network: SmartIQA, contract: Contract, tables: list[pd.DataFrame], by_name: dict[str, Sample], settings: Settings
 ) -> Scored:
     """Describe the photos of a cross-validation, with the scores of its runs.
 
@@ -189,7 +192,7 @@ def _scored(
         raise ValueError(f"the data set has no {min(unknown)}, which a fold was tested on")
     samples = [by_name[name] for name in together["name"]]
     described_NI = describe(
-        network, contract, Photos(samples, contract), decoders=decoders, title="photos of the folds"
+        network, contract, Photos(samples, contract), decoders=settings.decoders, title="photos of the folds"
     )
     statistics = network.statistics
     assert statistics is not None
@@ -201,6 +204,7 @@ def _scored(
         kinds_N=kinds_N,
         folds_N=together["fold"].to_numpy(),
         kind_names=[str(name) for name in names],
+        comparable_N=~together["source"].isin(settings.left_out).to_numpy(bool),
     )
 
 
@@ -209,12 +213,11 @@ def _write(
     loaded: Checkpoint,
     network: SmartIQA,
     contract: Contract,
-    coverage: Sequence[Coverage],
-    settings: Settings,
+    told: card.Heads,
 ) -> None:
     """Write the checkpoint beside its place, and move it there when it is complete."""
     config, folder = loaded.config, loaded.folder
-    text = card.with_heads((folder / checkpoint.CARD).read_text(encoding="utf-8"), coverage, settings.examples)
+    text = card.with_heads((folder / checkpoint.CARD).read_text(encoding="utf-8"), told)
     staging = out.with_name(f"{out.name}.{STAGING}")
     try:
         checkpoint.save(

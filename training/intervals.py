@@ -13,7 +13,9 @@ from torch import Tensor
 from model.contract import Contract
 from model.interval import Interval
 from model.networks.findings import IntervalHead
+from training import preferences
 from training.descriptions import fit
+from training.preferences import Bin, Judged
 
 LEAST = 100
 """Fewest photos of a kind that get factors of their own; others share those of all photos."""
@@ -21,8 +23,8 @@ STEPS = 100
 """Steps in which factors are found."""
 LEAST_STEP = 0.01
 """Least that a factor is multiplied by in a step, squared."""
-LARGEST = 50.0
-"""Largest factor: a network whose widths say nothing must not make them infinite."""
+LARGEST = 20.0
+"""Largest factor: odd labels of one kind must not make the intervals of all photos that look a little like it wide."""
 KIND_WEIGHT = 0.1
 """Weight of the cross-entropy of the kinds beside the loss of the ends."""
 
@@ -38,6 +40,7 @@ class Scored:
         kinds_N: The kind of each photo, from 0.
         folds_N: Which network scored it, from 0.
         kind_names: Names of the kinds.
+        comparable_N: Whether each label can be compared with others: whether its source was not left out.
     """
 
     described_NI: Tensor
@@ -46,6 +49,7 @@ class Scored:
     kinds_N: NDArray[np.intp]
     folds_N: NDArray[np.intp]
     kind_names: Sequence[str]
+    comparable_N: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +73,9 @@ class Coverage:
     width: float
 
 
-def train(head: IntervalHead, scored: Scored, contract: Contract, *, seed: int) -> tuple[Interval, list[Coverage]]:
+def train(
+    head: IntervalHead, scored: Scored, contract: Contract, *, seed: int
+) -> tuple[Interval, list[Coverage], list[Bin]]:
     """Train a head for intervals, calibrate its widths, and measure how well such intervals hold.
 
     The factors of calibration come from heads that were not trained on the photos: one for each fold, trained on the
@@ -82,7 +88,8 @@ def train(head: IntervalHead, scored: Scored, contract: Contract, *, seed: int) 
         seed: Seed of the fits.
 
     Returns:
-        The calibrated interval; and the coverage of each fold, of each kind and of all photos.
+        The calibrated interval; the coverage of each fold, of each kind and of all photos; and how often what is stated
+        of pairs holds.
     """
     assert contract.interval is not None
     tail = (1 - contract.interval.coverage) / 2
@@ -108,7 +115,25 @@ def train(head: IntervalHead, scored: Scored, contract: Contract, *, seed: int) 
     groups["all"] = np.ones(len(columns_NK), bool)
     measured = [_coverage(name, ends_N2[own_N], scored.labels_N[own_N], contract) for name, own_N in groups.items()]
     everything = scored.outputs_N, columns_NK, scored.labels_N, scored.kinds_N
-    return calibrate(contract.interval, *everything), measured
+    spread, reliability = preferences.train(_judged(scored, columns_NK, contract), seed=seed)
+    return dataclasses.replace(calibrate(contract.interval, *everything), spread=spread), measured, reliability
+
+
+def _judged(scored: Scored, columns_NK: NDArray[np.float64], contract: Contract) -> Judged:
+    """Photos whose labels can be compared, with scores and widths as they are served, in points of 100."""
+    scale, chosen_N = contract.scale, scored.comparable_N
+
+    def points(outputs_N: NDArray[np.float64]) -> NDArray[np.float64]:
+        raw_N = contract.slope * outputs_N[chosen_N] + contract.intercept
+        return np.array([scale.to_percent(float(raw)) for raw in raw_N])
+
+    widths_N = scale.spread_to_percent(abs(contract.slope)) * (columns_NK[chosen_N, 0] + columns_NK[chosen_N, 1])
+    return Judged(
+        scores_N=points(scored.outputs_N),
+        widths_N=widths_N,
+        labels_N=points(scored.labels_N),
+        folds_N=scored.folds_N[chosen_N],
+    )
 
 
 def _fit(head: IntervalHead, scored: Scored, chosen_N: NDArray[np.bool_], tail: float, seed: int) -> None:

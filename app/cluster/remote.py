@@ -155,6 +155,11 @@ class RemoteModelManager:
         return True
 
     @property
+    def alone(self) -> bool:
+        """Always false: other ingress replicas answer too."""
+        return False
+
+    @property
     def unready_reason(self) -> str | None:
         """Why requests cannot be computed now: no engine replica answers."""
         return self._unready_reason

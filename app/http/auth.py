@@ -40,6 +40,10 @@ class Access:
         self._admin_keys = Keys(settings.admin_keys, settings.admin_keys_file, clock=clock)
         self.keys_needed = self._keys.configured
 
+    def names(self) -> set[str]:
+        """Names of all keys that are known now."""
+        return {*self._keys.names(), *self._admin_keys.names()}
+
     def user(self, key: str | None, *, always: bool) -> str:
         """The name of a key's owner; "" if no key is needed.
 

@@ -16,6 +16,7 @@ from app.scoring.service import Service
 from model.contract import MAX_CROPS
 from model.crop_rounds import TOLERANCE
 from model.maps import map_crops
+from model.policies import ENGLISH, language_of
 
 ModelQuery = Annotated[str | None, Query(description="Name of a loaded model; the default one if left out.")]
 CropsQuery = Annotated[
@@ -30,6 +31,17 @@ DetailQuery = Annotated[
     Query(
         description="`crops` adds each crop's box, score and stage weights; `map` also where the picture is good and "
         f"where it is bad, for up to {map_crops.MAX_CROPS} crops more, which have no part in the score."
+    ),
+]
+PolicyQuery = Annotated[
+    str | None,
+    Query(description="Policy that decides about the picture; that of the key, if it has one, if left out."),
+]
+LanguageHeader = Annotated[
+    str,
+    Header(
+        alias="Accept-Language",
+        description="Language of a decision's reasons, where the policy has messages in it; else English.",
     ),
 ]
 PriorityHeader = Annotated[
@@ -84,6 +96,8 @@ class Parameters:
     model: ModelQuery = None
     crops: CropsQuery = None
     detail: DetailQuery = None
+    policy: PolicyQuery = None
+    language: LanguageHeader = ""
     deadline_ms: DeadlineHeader = None
 
     def request(self, priority: str, *, overlay: bool = False, stage: int | None = None) -> ScoreRequest:
@@ -96,6 +110,7 @@ class Parameters:
 
         Raises:
             NotReady, UnknownModel: The named model, or any model, is not loaded.
+            UnknownPolicy: The named policy is not there.
             Problem: The model does not support the request, or the queue can never hold its crops.
         """
         settings = self.service.settings
@@ -107,6 +122,15 @@ class Parameters:
         if self.deadline_ms is not None:
             # Compared in milliseconds: some of these integers are too large for a float.
             seconds = min(self.deadline_ms, seconds * 1000) / 1000
+        owner = getattr(self.http.state, "key", "")
+        policies = self.service.policies
+        policy = policies.for_key(owner) if self.policy is None else policies[self.policy]
+        if overlay or stage is not None:
+            # The answer is a picture, which has no room for a decision.
+            policy = None
+        lacking = policy.lacking(model.config.contract) if policy is not None else None
+        if policy is not None and lacking is not None:
+            raise Problem("policy_not_supported", f"{policy.name} asks for {lacking}, which {name} does not tell")
         request = ScoreRequest(
             model=model,
             crops=self.crops if stage is None else None,
@@ -114,7 +138,9 @@ class Parameters:
             overlay=overlay,
             stage=stage,
             priority=Priority[priority.upper()],
-            owner=getattr(self.http.state, "key", ""),
+            owner=owner,
+            policy=policy,
+            language=language_of(self.language, policy.languages) if policy is not None else ENGLISH,
             seconds=seconds,
         )
         if request.needs_map and model.config.contract.view == "tokens":
@@ -166,6 +192,15 @@ async def _attention_request(
     return parameters.request(priority, overlay=view.overlay is not None, stage=view.stage)
 
 
+async def _compare_request(parameters: ParametersDep, priority: PriorityHeader = "interactive") -> ScoreRequest:
+    request = parameters.request(priority)
+    if request.model.config.contract.interval is None:
+        name = request.model.config.name
+        raise Problem("comparison_not_supported", f"{name} gives no intervals, from which probabilities follow")
+    return request
+
+
 ScoreRequestDep = Annotated[ScoreRequest, Depends(_score_request)]
 BatchRequestDep = Annotated[ScoreRequest, Depends(_batch_request)]
+CompareRequestDep = Annotated[ScoreRequest, Depends(_compare_request)]
 AttentionRequestDep = Annotated[ScoreRequest, Depends(_attention_request)]

@@ -54,6 +54,11 @@ class Keys:
         """Whether a key is required; with an empty file, no key is valid."""
         return bool(self._given) or self._file is not None
 
+    def names(self) -> set[str]:
+        """Names of the owners of all keys."""
+        self._refresh()
+        return {entry.name for entry in (*self._given, *self._read)}
+
     def owner(self, key: str) -> str | None:
         """The name of a key's owner; None if the key is unknown."""
         self._refresh()

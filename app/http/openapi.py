@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from app.http import problems
 from app.http.problems import EVERYWHERE, MEDIA_TYPE, responses
 from app.http.upload import FIELD, MULTIPART
+from model import comparison
 
 ID_PATTERN = "[A-Za-z0-9._-]{1,64}"
 """Pattern of valid request ids."""
@@ -47,6 +48,8 @@ PICTURE_PROBLEMS = responses(
             "method_not_allowed",
             "attention_not_supported",
             "stages_not_supported",
+            "comparison_not_supported",
+            "too_few_files",
             "client_disconnected",
             "admin_key_required",
             "reload_failed",
@@ -108,8 +111,11 @@ def install(app: FastAPI, *, open_to_all: bool, max_files: int) -> None:
             document = FastAPI.openapi(app)
             for path, operation in _operations(document):
                 _correct(operation, public=open_to_all and not path.startswith("/admin/"))
-            batch = document["paths"]["/score/batch"]["post"]["requestBody"]["content"][MULTIPART]["schema"]
-            batch["properties"][FIELD]["maxItems"] = max_files
+            counts = {"/score/batch": (1, max_files), "/compare": (comparison.LEAST, comparison.MOST)}
+            for path, (least, most) in counts.items():
+                schema = document["paths"][path]["post"]["requestBody"]["content"][MULTIPART]["schema"]
+                files = {**schema["properties"][FIELD], "minItems": least, "maxItems": most}
+                schema["properties"] = {FIELD: files}
             components = document["components"]
             components["headers"] = _HEADERS
             for name in _NEVER_SENT:

@@ -8,13 +8,14 @@ Problem
 |   |-- 400 malformed_request, malformed_upload, empty_body, missing_file
 |   |-- 401 missing_key, invalid_key    with WWW-Authenticate
 |   |-- 403 admin_key_required
-|   |-- 404 not_found, unknown_model
+|   |-- 404 not_found, unknown_model, unknown_policy
 |   |-- 405 method_not_allowed
 |   |-- 408 head_too_slow, upload_too_slow
-|   |-- 409 attention_not_supported, map_not_supported, stages_not_supported, reload_failed
+|   |-- 409 attention_not_supported, comparison_not_supported, map_not_supported, policy_not_supported,
+|   |       reload_failed, stages_not_supported
 |   |-- 413 body_too_large, too_many_files
 |   |-- 415 unsupported_media_type
-|   |-- 422 invalid_parameter
+|   |-- 422 invalid_parameter, too_few_files
 |   `-- 431 head_too_large
 |-- the picture
 |   |-- 415 unsupported_format
@@ -45,6 +46,7 @@ from app.scoring.cache import ImageQuarantined
 from app.scoring.rate_limit import RateExceeded
 from app.scoring.service import NotReady, ReloadFailed, UnknownModel
 from model import images
+from model.policies import UnknownPolicy
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -58,11 +60,14 @@ TABLE: Mapping[str, tuple[int, str]] = {
     "admin_key_required": (403, "An admin's key is needed"),
     "not_found": (404, "There is nothing at this address"),
     "unknown_model": (404, "No such model is loaded"),
+    "unknown_policy": (404, "There is no such policy"),
     "method_not_allowed": (405, "This address does not take this method"),
     "head_too_slow": (408, "The request took too long to begin"),
     "upload_too_slow": (408, "The upload took too long"),
     "attention_not_supported": (409, "The model has no stage weights"),
+    "comparison_not_supported": (409, "The model gives no intervals, which comparing needs"),
     "map_not_supported": (409, "The model sees whole pictures only"),
+    "policy_not_supported": (409, "The policy asks for more than the model tells"),
     "stages_not_supported": (409, "The model has no stages to show"),
     "reload_failed": (409, "The models were not exchanged"),
     "body_too_large": (413, "The upload is too large"),
@@ -70,6 +75,7 @@ TABLE: Mapping[str, tuple[int, str]] = {
     "unsupported_media_type": (415, "The body is of a type that is not taken here"),
     "unsupported_format": (415, "The picture's format is not accepted"),
     "invalid_parameter": (422, "A parameter is out of range"),
+    "too_few_files": (422, "There are too few pictures in the request"),
     "image_undecodable": (422, "The picture cannot be decoded"),
     "image_truncated": (422, "The picture is truncated"),
     "too_many_pixels": (422, "The picture has too many pixels"),
@@ -170,6 +176,7 @@ ERRORS = (
     RateExceeded,
     ReloadFailed,
     UnknownModel,
+    UnknownPolicy,
     images.ImageError,
 )
 """Domain errors that ``problem_of`` maps to problems."""
@@ -202,6 +209,8 @@ def problem_of(error: Exception) -> Problem | None:
             return Problem("device_lost", f"nothing can be {error.wanted} until the service is restarted")
         case NotReady():
             return Problem("not_ready", str(error), RETRY_AFTER)
+        case UnknownPolicy():
+            return Problem("unknown_policy", str(error))
         case UnknownModel():
             return Problem("unknown_model", f"the loaded models are {', '.join(error.loaded)}")
         case ReloadFailed():

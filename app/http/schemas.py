@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.http.problems import ProblemBody
+from model.policies import Outcome
 
 
 class Scale(BaseModel):
@@ -91,6 +92,29 @@ class MapAnswer(BaseModel):
     )
 
 
+class ReasonAnswer(BaseModel):
+    """A rule of a policy that the picture met."""
+
+    code: str = Field(description="The rule's code, for programs.", examples=["motion_blur"])
+    field: str = Field(description="What the rule asks about.", examples=["motion_blur.severity"])
+    operator: str = Field(description="How it compares: the picture met this.", examples=[">="])
+    value: float | str = Field(description="What the picture has there.", examples=[0.72])
+    threshold: float | str = Field(description="What that is compared with.", examples=[0.6])
+    severity: float | None = Field(
+        description="Severity of the defect, 0 to 1; null if the rule asks about something else.", examples=[0.72]
+    )
+    message: str = Field(description="What is wrong, for people.", examples=["The photo is blurred by movement."])
+
+
+class DecisionAnswer(BaseModel):
+    """What a policy decides."""
+
+    outcome: Outcome = Field(examples=["reject"])
+    reasons: list[ReasonAnswer] = Field(description="The rules with this outcome that the picture met, in order.")
+    policy: str = Field(examples=["marketplace"])
+    version: str = Field(description="Hash of the policy.", examples=["sha256:f90bf5ce64f2..."])
+
+
 class ScoreAnswer(BaseModel):
     """The quality of a picture."""
 
@@ -126,6 +150,7 @@ class ScoreAnswer(BaseModel):
     timing_ms: TimingMs
     crop_scores: list[CropAnswer] | None = Field(None, description="With `detail=crops` and `detail=map`.")
     map: MapAnswer | None = Field(None, description="With `detail=map`.")
+    decision: DecisionAnswer | None = Field(None, description="With `policy`, or for a key that a policy is bound to.")
 
 
 class AttentionAnswer(ScoreAnswer):
@@ -152,6 +177,33 @@ class BatchAnswer(BaseModel):
     results: list[BatchItem]
 
 
+class DifferenceAnswer(BaseModel):
+    """A defect in which two pictures differ."""
+
+    defect: str = Field(examples=["noise"])
+    first: float = Field(description="Its severity in the first picture.", examples=[0.1])
+    second: float = Field(description="Its severity in the second one.", examples=[0.7])
+
+
+class PairAnswer(BaseModel):
+    """Two pictures compared."""
+
+    first: int = Field(description="Place of the first one in the request, from 0.", examples=[0])
+    second: int = Field(description="Place of the second one.", examples=[1])
+    preferred: float = Field(
+        description="Probability that people's mean opinion of the first one is the higher one.", examples=[0.83]
+    )
+    duplicate: bool = Field(description="Whether both are the same file.", examples=[False])
+    because: list[DifferenceAnswer] = Field(description="The defects in which they differ, the greatest first.")
+
+
+class ComparisonAnswer(BatchAnswer):
+    """Several pictures compared."""
+
+    order: list[int] = Field(description="Places of the pictures that have scores, the best first.", examples=[[1, 0]])
+    pairs: list[PairAnswer] = Field(description="Each of those with each.")
+
+
 class ModelList(BaseModel):
     """Loaded models; the first is the default."""
 
@@ -174,6 +226,31 @@ class ModelFacts(BaseModel):
     precision: str
     batch_shapes: list[int]
     reproducible: bool = Field(description="Whether scores do not depend on batch company, to the last bit.")
+
+
+class PolicyRule(BaseModel):
+    """A rule of a policy."""
+
+    code: str = Field(examples=["motion_blur"])
+    outcome: Outcome = Field(examples=["reject"])
+    rule: str = Field(examples=["reject when motion_blur.severity >= 0.6"])
+
+
+class PolicyFacts(BaseModel):
+    """A policy."""
+
+    name: str = Field(examples=["marketplace"])
+    about: str = Field(description="What it is for.", examples=["Photos of things for sale."])
+    version: str = Field(description="Hash of the policy.", examples=["sha256:f90bf5ce64f2..."])
+    otherwise: Outcome = Field(description="The outcome where no rule holds.", examples=["accept"])
+    rules: list[PolicyRule] = Field(description="In order: the first that holds decides.")
+    languages: list[str] = Field(description="Languages beside English that it has messages in.", examples=[["de"]])
+
+
+class PolicyList(BaseModel):
+    """The policies that the service knows."""
+
+    policies: list[PolicyFacts]
 
 
 class Health(BaseModel):

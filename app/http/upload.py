@@ -103,7 +103,8 @@ async def _prepare(
         deadline = pipeline.deadline(request)
         key = await pipeline.cache_key(data, request)
         plan = (map_crops.MAP_ID,) if request.needs_map_crops else ()
-        response.headers["ETag"] = tag = entity_tag(*map(str, key), *variant, *plan)
+        policy = (request.policy.version, request.language) if request.policy is not None else ()
+        response.headers["ETag"] = tag = entity_tag(*map(str, key), *variant, *plan, *policy)
         if tag in http.headers.get("if-none-match", ""):
             raise NotModified(tag)
         return await while_connected(http, pipeline.prepare(data, request, key, deadline))
@@ -146,22 +147,23 @@ async def read_picture(request: Request, settings: Settings, take: Take) -> byte
     return data
 
 
-async def read_pictures(request: Request, settings: Settings, take: Take) -> list[bytes]:
+async def read_pictures(request: Request, settings: Settings, take: Take, most: int) -> list[bytes]:
     """Read several pictures, each from a multipart field ``file``; a picture may be empty.
 
     Args:
         request: The HTTP request; its body has not been read yet.
-        settings: Limits the number of pictures, the body's size, its duration and its pauses.
+        settings: Limits the body's size, its duration and its pauses.
         take: Takes the bytes from the upload budget as they arrive.
+        most: Largest number of pictures.
 
     Raises:
         Problem: The body is too large, too slow, malformed, of another type, or lacks the field.
     """
     if media_type(request) != MULTIPART:
         raise Problem("unsupported_media_type", f"send the pictures as multipart fields '{FIELD}'")
-    most = min(settings.max_batch_bytes, settings.max_upload_bytes)
-    async with _chunks(request, settings, most, take) as chunks:
-        return await _read_fields(request, chunks, settings.max_batch_files)
+    size = min(settings.max_batch_bytes, settings.max_upload_bytes)
+    async with _chunks(request, settings, size, take) as chunks:
+        return await _read_fields(request, chunks, most)
 
 
 def media_type(request: Request) -> str:
@@ -219,7 +221,8 @@ async def _read_fields(request: Request, chunks: Chunks, max_files: int) -> list
         if not files:
             raise Problem("missing_file", f"the multipart body has no file field named '{FIELD}'")
         if len(files) > max_files:
-            raise Problem("too_many_files", f"{max_files} here at most; `/score/batch` takes several")
+            other = "; `/score/batch` takes several" if max_files == 1 else ""
+            raise Problem("too_many_files", f"{max_files} here at most{other}")
         return [await file.read() for file in files]
     finally:
         await form.close()

@@ -38,6 +38,10 @@ class ModelManager(Protocol):
     def unready_reason(self) -> str | None:
         """Why the manager cannot compute now, for probes and operators; None if no reason is known."""
 
+    @property
+    def alone(self) -> bool:
+        """Whether no other process answers for the same service: what is read again here is then the same for all."""
+
     def start(self, install: Install) -> None:
         """Start to load the models. Calls ``install`` with them, and again when engine replicas have exchanged them."""
 
@@ -101,6 +105,11 @@ class LocalModelManager:
     def queue(self) -> Batcher:
         """Computes the rows of work items."""
         return self.batcher
+
+    @property
+    def alone(self) -> bool:
+        """Always true: the models, and what else is read again, are this process's own."""
+        return True
 
     @property
     def alive(self) -> bool:

@@ -1,5 +1,7 @@
 """Prometheus metrics of the service: prefix ``smartiqa_``, in seconds and other base units."""
 
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector, generate_latest
 
 # Histogram buckets from 1 ms to 33 s, each twice the one before.
@@ -95,6 +97,10 @@ class Metrics:
             "training_score", "Scores that a share of the training photos reach at most.", "model", "quantile"
         )
         self.image_warnings = counter("image_warnings", "Warnings in answers.", "model", "warning")
+        self.decisions = counter("decisions", "Decisions by policy: accept, review, reject.", "policy", "outcome")
+        self.decision_reasons = counter(
+            "decision_reasons", "Reasons of decisions, by the codes of rules.", "policy", "outcome", "reason"
+        )
         self.auto_crops = histogram(
             "auto_crops", "Crops behind the answers to crops=auto.", tuple(float(2**power) for power in range(7))
         )
@@ -110,6 +116,12 @@ class Metrics:
         self.build_info = gauge("build_info", "The release; always 1.", "version")
         # Memory, CPU time, open files and start time of this process, without its decoder processes.
         ProcessCollector(namespace="smartiqa", registry=registry)
+
+    def decided(self, policy: str, outcome: str, reasons: Iterable[str]) -> None:
+        """Count a decision, and each of its reasons."""
+        self.decisions.labels(policy, outcome).inc()
+        for reason in reasons:
+            self.decision_reasons.labels(policy, outcome, reason).inc()
 
     def collect(self) -> list[Metric]:
         """Collect the current values of all metrics."""

@@ -200,8 +200,12 @@ class Pipeline:
             score = aggregate(rounds, decoded.facts, contract, request.model.id)
             self._cache.put(picture.key, score)
         assert score is not None, "what is not known has been decoded"
+        decision = None if request.policy is None else request.policy.decide(score, request.language)
         self._report(picture, score, timing, len(score.crops) + (map_crops.count if map_crops is not None else 0))
-        return ScoreResult(score, timing, picture.known is not None, decoded.preview if decoded else None, score_map)
+        if decision is not None:
+            self._metrics.decided(decision.policy, decision.outcome, {reason.code for reason in decision.reasons})
+        preview = decoded.preview if decoded is not None else None
+        return ScoreResult(score, timing, picture.known is not None, preview, score_map, decision)
 
     async def activity(self, picture: PreparedPicture) -> Callable[[], bytes]:
         """Compute the activity of a stage over a prepared picture.

@@ -14,6 +14,7 @@ from model import crop_rounds
 from model.crop_rounds import Crops
 from model.maps import map_crops
 from model.maps.map_crops import ScoreMap
+from model.policies import ENGLISH, Decision, Policy
 from model.score import QualityScore
 
 Detail = Literal["crops", "map"]
@@ -32,6 +33,8 @@ class ScoreRequest:
         stage: If given, the answer is the picture, coloured by the activity of this stage; it is not scored.
         priority: Class of the request.
         owner: Name of the key that the request came with; "" without keys.
+        policy: What decides about its pictures; None if nothing does.
+        language: Language of the reasons of a decision.
         seconds: Time limit from the arrival of the picture's bytes to the answer.
     """
 
@@ -42,6 +45,8 @@ class ScoreRequest:
     stage: int | None = None
     priority: Priority = Priority.INTERACTIVE
     owner: str = ""
+    policy: Policy | None = None
+    language: str = ENGLISH
     seconds: float
 
     @property
@@ -115,6 +120,7 @@ class ScoreResult(NamedTuple):
         cached: Whether the score was in the cache.
         preview: A small copy of the picture, if requested.
         score_map: The map of the picture's quality, if requested.
+        decision: What the request's policy decides, if it has one.
     """
 
     score: QualityScore
@@ -122,6 +128,7 @@ class ScoreResult(NamedTuple):
     cached: bool
     preview: Image.Image | None
     score_map: ScoreMap | None
+    decision: Decision | None
 
     def to_dict(self, detail: Detail | None) -> dict[str, Any]:
         """The JSON object of an answer with a score."""
@@ -139,4 +146,6 @@ class ScoreResult(NamedTuple):
             ]
         if self.score_map is not None:
             answer["map"] = self.score_map.to_dict()
+        if self.decision is not None:
+            answer["decision"] = self.decision.to_dict()
         return answer

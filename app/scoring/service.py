@@ -23,6 +23,7 @@ from app.scoring.pipeline import Pipeline
 from app.settings import Settings
 from model.contract import PERCENTILE_STEP
 from model.images import ImageWarning
+from model.policies import OUTCOMES, SHIPPED, Policies, PolicyError
 
 log = logging.getLogger("smart_iqa.service")
 
@@ -44,7 +45,7 @@ class UnknownModel(Exception):
 
 
 class ReloadFailed(Exception):
-    """The models were not exchanged. The text is the name of the error's class."""
+    """The models and policies were not exchanged. The text is the reason."""
 
 
 class Service:
@@ -54,14 +55,17 @@ class Service:
         settings: How to run.
         metrics: The metrics of the service.
         manager: Holds the models.
+        policies: Decide about pictures.
         clock: Returns seconds of a monotonic clock.
         tracer: Records a span for each phase of an answer; None records none.
+        key_names: Returns the names of all keys, which policies may be bound to.
 
     Attributes:
         draining: Whether new work is refused.
         generations: The current models, and older ones that requests still use.
         manager: Holds the models.
         pipeline: Scores pictures.
+        policies: Decide about pictures.
     """
 
     def __init__(
@@ -69,13 +73,17 @@ class Service:
         settings: Settings,
         metrics: Metrics,
         manager: ModelManager,
+        policies: Policies,
         *,
         clock: Callable[[], float],
         tracer: trace.Tracer | None = None,
+        key_names: Callable[[], set[str]] = set,
     ) -> None:
         self.settings = settings
         self.draining = False
         self.manager = manager
+        self.policies = policies
+        self._key_names = key_names
         self.generations = Generations(manager.forget)
         self.pipeline = Pipeline(settings, metrics, manager.queue, clock=clock, tracer=tracer)
         self._reloading = asyncio.Lock()
@@ -91,6 +99,7 @@ class Service:
         """Make these the current models for new requests."""
         self._loaded = True
         self._report(models)
+        self._report_policies(models)
         self.generations.replace(models)
 
     def _report(self, models: Mapping[str, ServedModel]) -> None:
@@ -107,8 +116,23 @@ class Service:
             for warning in ImageWarning:
                 metrics.image_warnings.labels(name, warning)
 
+    def _report_policies(self, models: Mapping[str, ServedModel]) -> None:
+        for policy in self.policies:
+            for key in sorted({*policy.keys} - self._key_names()):
+                log.warning("policy %s is bound to the key %s, which does not exist", policy.name, key)
+            for outcome in OUTCOMES:
+                self._metrics.decisions.labels(policy.name, outcome)
+            for rule in policy.rules:
+                self._metrics.decision_reasons.labels(policy.name, rule.outcome, rule.code)
+            for name, model in models.items():
+                lacking = policy.lacking(model.config.contract)
+                if lacking is not None and policy.keys:
+                    log.warning("policy %s asks for %s, which %s does not tell", policy.name, lacking, name)
+
     async def reload(self, folders: Sequence[Path] = ()) -> tuple[dict[str, str], dict[str, str]]:
-        """Load and check checkpoints, then exchange all models at once while requests go on.
+        """Load and check checkpoints and policies, then exchange all at once while requests go on.
+
+        On a Ray cluster the policies stay: each of its ingress replicas has read them when it started.
 
         Args:
             folders: The checkpoints; the configured ones if empty.
@@ -117,20 +141,26 @@ class Service:
             The digests by name, before and after.
 
         Raises:
-            ReloadFailed: A checkpoint cannot be used; the current models stay.
+            ReloadFailed: A checkpoint, or the file of policies, cannot be used; what is current stays.
             DeviceLost: A worker thread has ended or hangs.
         """
         async with self._reloading:
             old = {name: model.digest for name, model in self.models.items()}
             try:
+                policies = self.policies
+                if self.manager.alone:
+                    policies = await asyncio.to_thread(Policies.load, self.settings.policies or SHIPPED)
                 models = await self.manager.reload(folders, self.models)
             except DeviceLost as error:
                 self._metrics.reloads.labels("failed").inc()
                 raise DeviceLost("loaded") from error
             except Exception as error:
                 self._metrics.reloads.labels("failed").inc()
-                log.error("the models that are loaded stay: %s: %s", type(error).__name__, error)
-                raise ReloadFailed(type(error).__name__) from error
+                log.error("the models and policies that are loaded stay: %s: %s", type(error).__name__, error)
+                # What a checkpoint's error says may name folders.
+                reason = str(error) if isinstance(error, PolicyError) else type(error).__name__
+                raise ReloadFailed(reason) from error
+            self.policies = policies
             self._install(models)
             self._metrics.reloads.labels("done").inc()
             new = {name: model.digest for name, model in models.items()}

@@ -11,12 +11,14 @@ from cli.bulk import ray_workers
 from cli.bulk.collect import Collector
 from cli.bulk.job import Job
 from cli.bulk.ray_workers import Piece
+from cli.options import check_policy
 from cli.scoring.scorer import score_settings
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
     from model.crop_rounds import Crops
     from model.options import DeviceName, Precision
+    from model.policies import Policy
 
 MIN_PIECE_PICTURES = 16
 """Fewest pictures in a piece, but for the last one of a unit."""
@@ -32,6 +34,7 @@ class ClusterScorer:
     Args:
         checkpoint: What scores their pictures.
         crops: As for ``Scorer.score``.
+        policy: What decides about them, if anything does.
         precision: Precision of the engines.
         engines: Number of engines; None for as many as the cluster has cores or GPUs for.
         gpus: GPUs of each engine, or a fraction of one; 0 for a core.
@@ -45,6 +48,7 @@ class ClusterScorer:
         self,
         checkpoint: "Checkpoint",
         crops: "Crops | None",
+        policy: "Policy | None" = None,
         *,
         precision: "Precision" = "auto",
         engines: int | None = None,
@@ -73,7 +77,8 @@ class ClusterScorer:
         resolve = ray.remote(_precision).options(**self._resources)
         self._precision: Precision = ray.get(resolve.remote(precision, self._device, checkpoint.network))
         model = ModelId(name=checkpoint.config.name, digest=checkpoint.digest)
-        self.settings = score_settings(model, checkpoint.contract, self._crops, self._device, self._precision)
+        self._policy = policy
+        self.settings = score_settings(model, checkpoint.contract, self._crops, self._device, self._precision, policy)
 
     def tables(
         self, job: Job, missing: Iterable[int], advance: Callable[[int, int], None]
@@ -100,7 +105,7 @@ class ClusterScorer:
             "batch_format": "pyarrow",
             **self._resources,
         }
-        settings = (self._crops, self._device, self._precision)
+        settings = (self._crops, self._device, self._precision, self._policy)
         if not self._separate_decoding:
             return dataset.map_batches(
                 ray_workers.DecodeAndScore, fn_constructor_args=(self._checkpoint_ref, job, *settings), **engines
@@ -136,6 +141,7 @@ def divided(job: Job, missing: Iterable[int]) -> Iterator[Piece]:
 def open_scorer(
     folder: Path | None,
     crops: "Crops | None",
+    policy: "Policy | None",
     *,
     device: "DeviceName",
     precision: "Precision",
@@ -148,6 +154,7 @@ def open_scorer(
     Args:
         folder: The checkpoint; the default model if None.
         crops: As for ``Scorer.score``.
+        policy: What decides about pictures, if anything does.
         device: Where engines compute.
         precision: What they compute in.
         address: Address of the cluster's head; None for that of ``RAY_ADDRESS``, or else a cluster on this machine.
@@ -168,11 +175,12 @@ def open_scorer(
     if gpus is not None and (device, bool(gpus)) in (("cpu", True), ("cuda", False)):
         raise ValueError(f"--device {device} and --gpus {gpus:g} contradict each other")
     loaded = checkpoints.load(folder or DEFAULT_CHECKPOINT)
+    check_policy(policy, loaded.contract)
     _connect(address)
     try:
         if gpus is None:
             gpus = 0 if device == "cpu" else float(device == "cuda" or ray.cluster_resources().get("GPU", 0) >= 1)
-        yield ClusterScorer(loaded, crops, precision=precision, engines=engines, gpus=gpus)
+        yield ClusterScorer(loaded, crops, policy, precision=precision, engines=engines, gpus=gpus)
     finally:
         ray.shutdown()
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.options import PoliciesOption, PolicyOption
+
 if TYPE_CHECKING:
     from cli.bulk.run import UnitScorer
 
@@ -35,6 +37,8 @@ def score_bulk(
             help="Crops per picture, 1 to 64; the model's own count if left out; auto for as many of those as it needs."
         ),
     ] = None,
+    policy: PolicyOption = None,
+    policies: PoliciesOption = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder; the default model if left out.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or int8.")] = "auto",
@@ -64,10 +68,11 @@ def score_bulk(
     from cli.bulk.run import run
     from cli.bulk.stores import Store, is_uri
     from cli.console import fail, notes
-    from cli.options import crops_option, device_option, precision_option
+    from cli.options import crops_option, device_option, policy_option, precision_option
     from cli.pictures.sources import STDIN
 
     crop_count, device_name, precision_name = crops_option(crops), device_option(device), precision_option(precision)
+    chosen = policy_option(policy, policies, None)
     if STDIN in inputs:
         fail("a list on stdin cannot be read again by a run that goes on; write it into a file, as .csv")
     if not ray and (address or engines or gpus is not None):
@@ -78,6 +83,7 @@ def score_bulk(
         unit_scorer = cluster.open_scorer(
             checkpoint,
             crop_count,
+            chosen,
             device=device_name,
             precision=precision_name,
             address=address,
@@ -85,7 +91,7 @@ def score_bulk(
             gpus=gpus,
         )
     else:
-        unit_scorer = local.open_scorer(checkpoint, crop_count, device=device_name, precision=precision_name)
+        unit_scorer = local.open_scorer(checkpoint, crop_count, chosen, device=device_name, precision=precision_name)
     with jobs.locked(store), unit_scorer as scorer:
         settings = {
             "inputs": [name if is_uri(name) else os.path.abspath(name) for name in inputs],

@@ -143,8 +143,9 @@ def resume(store: Store, settings: Mapping[str, Any]) -> Job | None:
         return None
     except (ValueError, AttributeError):
         raise ValueError(f"{store.name} holds no job that this release can go on with; name another folder") from None
-    for name, value in settings.items():
-        begun = about["settings"].get(name)
+    # What one of both does not name it does without: such as a policy.
+    for name in dict.fromkeys((*settings, *about["settings"])):
+        begun, value = about["settings"].get(name), settings.get(name)
         if begun != value:
             raise ValueError(
                 f"{store.name} was begun with {name} {_text(begun)}, not {_text(value)}; go on as it was begun, or "

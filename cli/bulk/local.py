@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cli.bulk import rows
 from cli.bulk.job import Job
 from cli.bulk.units import contents
+from cli.options import check_policy
 from cli.pictures.picture_ref import PictureRef
 from cli.scoring import stream
 from cli.scoring.scorer import load_scorer, score_settings
@@ -17,6 +18,7 @@ from cli.scoring.stream import Record
 if TYPE_CHECKING:
     from model.crop_rounds import Crops
     from model.options import DeviceName, Precision
+    from model.policies import Policy
     from model.scorer import Scorer
 
 
@@ -26,14 +28,16 @@ class LocalScorer:
     Args:
         scorer: What scores their pictures.
         crops: As for ``Scorer.score``.
+        policy: What decides about them, if anything does.
     """
 
-    def __init__(self, scorer: "Scorer", crops: "Crops | None") -> None:
+    def __init__(self, scorer: "Scorer", crops: "Crops | None", policy: "Policy | None" = None) -> None:
         self._scorer = scorer
+        self._policy = policy
         self._crops = crops or scorer.checkpoint.contract.crops
         engine = scorer.engine
         self.settings = score_settings(
-            scorer.model, scorer.checkpoint.contract, self._crops, engine.device, engine.precision
+            scorer.model, scorer.checkpoint.contract, self._crops, engine.device, engine.precision, policy
         )
 
     def tables(
@@ -51,7 +55,7 @@ class LocalScorer:
         records: list[Record] = []
         current = -1
         # Closed as soon as the run is stopped, not when it is collected: threads are decoding.
-        with closing(stream.records(pictures(), self._scorer, self._crops, rows.fields)) as fresh:
+        with closing(stream.records(pictures(), self._scorer, self._crops, self._policy, rows.fields)) as fresh:
             for record in fresh:
                 unit = units_of_pictures.popleft()
                 if unit != current and records:
@@ -66,18 +70,26 @@ class LocalScorer:
 
 @contextmanager
 def open_scorer(
-    folder: Path | None, crops: "Crops | None", *, device: "DeviceName", precision: "Precision"
+    folder: Path | None,
+    crops: "Crops | None",
+    policy: "Policy | None",
+    *,
+    device: "DeviceName",
+    precision: "Precision",
 ) -> Iterator[LocalScorer]:
     """Load a checkpoint into this process.
 
     Args:
         folder: The checkpoint; the default model if None.
         crops: As for ``Scorer.score``.
+        policy: What decides about pictures, if anything does.
         device: Where to compute.
         precision: What to compute in.
 
     Raises:
         CheckpointError: The folder is not a usable checkpoint.
-        ValueError: The device is not there.
+        ValueError: The device is not there, or the checkpoint does not tell what the policy asks for.
     """
-    yield LocalScorer(load_scorer(folder, device=device, precision=precision), crops)
+    scorer = load_scorer(folder, device=device, precision=precision)
+    check_policy(policy, scorer.checkpoint.contract)
+    yield LocalScorer(scorer, crops, policy)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from model.crop_rounds import CropRounds, Crops
     from model.images import Facts
     from model.options import DeviceName, Precision
+    from model.policies import Policy
     from model.scorer import Scorer
 
 BLOCK_PICTURES = 16
@@ -121,12 +122,22 @@ class DecodeAndScore:
         crops: As for ``Scorer.score``.
         device: Where it computes.
         precision: What it computes in.
+        policy: What decides about the pictures, if anything does.
     """
 
-    def __init__(self, checkpoint: Any, job: Job, crops: "Crops", device: "DeviceName", precision: "Precision") -> None:
+    def __init__(
+        self,
+        checkpoint: Any,
+        job: Job,
+        crops: "Crops",
+        device: "DeviceName",
+        precision: "Precision",
+        policy: "Policy | None" = None,
+    ) -> None:
         self._scorer = load(checkpoint, device, precision)
         self._job = job
         self._crops = crops
+        self._policy = policy
 
     def __call__(self, batch: Any) -> Iterator[Any]:
         """Turn a table of pieces into tables of rows."""
@@ -137,7 +148,7 @@ class DecodeAndScore:
                 positions.append(position)
                 yield picture
 
-        records = stream.records(refs(), self._scorer, self._crops, rows.fields)
+        records = stream.records(refs(), self._scorer, self._crops, self._policy, rows.fields)
         while group := list(islice(records, ROWS)):
             yield _with_positions(rows.table(group), [positions.popleft() for _ in group])
 
@@ -167,11 +178,20 @@ class ScoreDecoded:
         crops: As for ``Scorer.score``.
         device: Where it computes.
         precision: What it computes in.
+        policy: What decides about the pictures, if anything does.
     """
 
-    def __init__(self, checkpoint: Any, crops: "Crops", device: "DeviceName", precision: "Precision") -> None:
+    def __init__(
+        self,
+        checkpoint: Any,
+        crops: "Crops",
+        device: "DeviceName",
+        precision: "Precision",
+        policy: "Policy | None" = None,
+    ) -> None:
         self._scorer = load(checkpoint, device, precision)
         self._crops = crops
+        self._policy = policy
 
     def __call__(self, batch: Any) -> Any:
         """Turn a block of crops into a table of rows."""
@@ -184,7 +204,10 @@ class ScoreDecoded:
         ]
         scores = dict(zip(good, self._scorer.score_prepared(prepared), strict=True))
         records = [
-            {"path": row["path"], **(rows.fields(scores[index]) if index in scores else {"error": row["error"]})}
+            {
+                "path": row["path"],
+                **(rows.fields(scores[index], self._policy) if index in scores else {"error": row["error"]}),
+            }
             for index, row in enumerate(decoded)
         ]
         return _with_positions(rows.table(records), positions)

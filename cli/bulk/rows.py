@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cli.scoring import parquet
+from cli.scoring import parquet, stream
 from cli.scoring.stream import Record
 from model.defects import DEFECTS
 
 if TYPE_CHECKING:
+    from model.policies import Policy
     from model.score import QualityScore
 
 COLUMNS = (
@@ -28,14 +29,17 @@ COLUMNS = (
     "format",
     "sha256",
     "warnings",
+    "decision",
+    "reasons",
+    "policy",
     "error",
 )
 
 
-def fields(score: "QualityScore") -> Record:
+def fields(score: "QualityScore", policy: "Policy | None" = None) -> Record:
     """The fields of a score in a row: those of the service's response, and the weights of the stages."""
     weights = score.stage_weights
-    return {**score.to_dict(), "stage_weights": None if weights is None else list(weights)}
+    return {**stream.response_fields(score, policy), "stage_weights": None if weights is None else list(weights)}
 
 
 def table(records: Sequence[Record]) -> Any:

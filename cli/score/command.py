@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.options import LanguageOption, PoliciesOption, PolicyOption
 from cli.score.outputs import Format
 from cli.score.selection import SortOrder
 
@@ -45,6 +46,9 @@ def score(
     move_to: Annotated[Path | None, typer.Option(file_okay=False, help="Move them there instead.")] = None,
     html: Annotated[Path | None, typer.Option(help="Page to write: the worst pictures, and a histogram.")] = None,
     null: Annotated[bool, typer.Option("--null", "-0", help="NUL bytes separate the list on stdin.")] = False,
+    policy: PolicyOption = None,
+    policies: PoliciesOption = None,
+    language: LanguageOption = None,
     crops: Annotated[
         str | None,
         typer.Option(
@@ -57,10 +61,11 @@ def score(
 ) -> None:
     """Score pictures, from 0 (worst) to 100 (best).
 
-    Ends with status 1 if a picture could not be scored; the others are scored all the same.
+    Ends with status 1 if a picture could not be scored, else with 3 if the policy rejects one; all others are scored
+    all the same.
     """
     from cli.console import fail
-    from cli.options import crops_option, device_option, precision_option
+    from cli.options import check_policy, crops_option, device_option, policy_option, precision_option
     from cli.pictures import sources
     from cli.score.run import Plan, Run
     from cli.score.selection import Selection
@@ -74,6 +79,7 @@ def score(
         folder=copy_to or move_to,
         move=move_to is not None,
         html=html,
+        policy=policy_option(policy, policies, language),
     )
     crop_count = crops_option(crops)
     if plan.folder and not plan.selection:
@@ -90,6 +96,7 @@ def score(
     if first is None and not (part and part.exists()):
         fail("there are no pictures in " + ", ".join(paths))
     scorer = load_scorer(checkpoint, device=device_option(device), precision=precision_option(precision))
+    check_policy(plan.policy, scorer.checkpoint.contract)
     run = Run(plan, scorer, crop_count, part)
     # A list on stdin can be read only once.
     list_again = None if sources.STDIN in paths else find

@@ -146,6 +146,7 @@ def _card(record: Record, bands: tuple[float, ...], thumbnail: tuple[str, tuple[
         "grade": record["grade"],
         "likely": outputs.likely(record),
         "defects": outputs.flagged(record),
+        "decision": record.get("decision"),
         "width": record["image"]["width"],
         "height": record["image"]["height"],
         "format": record["image"]["format"],

@@ -125,11 +125,12 @@ def _object(line: bytes, path: Path | None) -> Record:
 
 
 def _compare(begun: Record, settings: Mapping[str, Any], path: Path | None) -> None:
-    for name, value in settings.items():
-        if begun.get(name) != value:
+    # What one of both does not name it does without: such as a policy.
+    for name in dict.fromkeys((*settings, *(begun.keys() - _FORMAT.keys()))):
+        if begun.get(name) != settings.get(name):
             raise ValueError(
-                f"{path} was begun with {name} {begun.get(name)}, not {value}; go on as it was begun, name another "
-                "file, or start anew with --overwrite"
+                f"{path} was begun with {name} {begun.get(name)}, not {settings.get(name)}; go on as it was begun, "
+                "name another file, or start anew with --overwrite"
             )
 
 

@@ -29,6 +29,9 @@ COLUMNS = (
     "height",
     "format",
     "warnings",
+    "decision",
+    "reasons",
+    "policy",
     "error",
 )
 PLAIN = 0.5
@@ -80,22 +83,30 @@ class Csv:
 
     def add(self, record: Record) -> None:
         """Write a row."""
-        self._writer.writerow({**row(record, COLUMNS), "warnings": " ".join(record.get("warnings", ()))})
+        values = row(record, COLUMNS)
+        joined = {name: " ".join(values[name] or ()) for name in ("warnings", "reasons")}
+        self._writer.writerow({**values, **joined})
 
     def close(self) -> None:
         """Nothing is held back."""
 
 
 class Table:
-    """A table for people, shown at the end, without the pictures that failed: those are listed on stderr."""
+    """A table for people, shown at the end, without the pictures that failed: those are listed on stderr.
 
-    def __init__(self) -> None:
+    Args:
+        decided: Whether a policy decides about the pictures.
+    """
+
+    def __init__(self, *, decided: bool) -> None:
         from rich import box
         from rich.table import Table as RichTable
 
         self._table = RichTable(box=box.SIMPLE_HEAD)
         self._more = 0
-        for column in ("score", "likely", "grade", "size", "picture", "defects", "warnings"):
+        self._decided = decided
+        decision = ("decision",) if decided else ()
+        for column in ("score", "likely", "grade", "size", "picture", *decision, "defects", "warnings"):
             right = column in ("score", "likely", "size")
             self._table.add_column(column, justify="right" if right else "left", overflow="fold")
 
@@ -108,8 +119,9 @@ class Table:
             return
         size = f"{record['image']['width']}x{record['image']['height']}"
         grade, warnings = record["grade"] or "", ", ".join(record["warnings"])
+        name, decision = printable(record["path"]), (decided(record),) if self._decided else ()
         self._table.add_row(
-            f"{record['score']:.2f}", likely(record), grade, size, printable(record["path"]), flagged(record), warnings
+            f"{record['score']:.2f}", likely(record), grade, size, name, *decision, flagged(record), warnings
         )
 
     def close(self) -> None:
@@ -136,6 +148,13 @@ def flagged(record: Record) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {severities[name]:.1f}" for name in plain)
 
 
+def decided(record: Record) -> str:
+    """What a policy decides, for people: the outcome, and the codes of its reasons."""
+    decision = record["decision"]
+    codes = ", ".join(reason["code"].replace("_", " ") for reason in decision["reasons"])
+    return f"{decision['outcome']}: {codes}" if codes else str(decision["outcome"])
+
+
 class Parquet:
     """A Parquet file: the columns of the CSV table with their types, ``warnings`` as lists."""
 
@@ -160,11 +179,18 @@ class Parquet:
         self._group = []
 
 
-STDOUT: dict[Format, Callable[[], Output]] = {
-    Format.TABLE: Table,
-    Format.JSONL: lambda: JsonLines(sys.stdout),
-    Format.CSV: lambda: Csv(sys.stdout),
-}
+def to_stdout(format_: Format, *, decided: bool) -> Output:
+    """Write to stdout.
+
+    Args:
+        format_: In which format.
+        decided: Whether a policy decides about the pictures.
+    """
+    if format_ is Format.TABLE:
+        return Table(decided=decided)
+    return Csv(sys.stdout) if format_ is Format.CSV else JsonLines(sys.stdout)
+
+
 _TEXT: dict[str, Callable[[IO[str]], Output]] = {".csv": Csv, ".jsonl": JsonLines, ".ndjson": JsonLines}
 _PARQUET = ".parquet"
 

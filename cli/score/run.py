@@ -1,6 +1,7 @@
 """One run of ``smart-iqa score``: score the pictures, then deliver the results."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cli.console import SOME_FAILED, notes, printable
+from cli.console import SOME_FAILED, SOME_REJECTED, notes, printable
 from cli.pictures.picture_ref import PictureRef
 from cli.score import gallery, outputs, selection
 from cli.score.journal import Journal
@@ -23,6 +24,7 @@ from cli.scoring.stream import Record
 
 if TYPE_CHECKING:
     from model.crop_rounds import Crops
+    from model.policies import Policy
     from model.scorer import Scorer
 
 LISTED_FAILURES = 20
@@ -41,6 +43,7 @@ class Plan:
         folder: Where the selected pictures are copied or moved, or None.
         move: Whether they are moved, not copied.
         html: Report to write, or None.
+        policy: What decides about the pictures, or None.
     """
 
     format: Format | None
@@ -50,6 +53,7 @@ class Plan:
     folder: Path | None
     move: bool
     html: Path | None
+    policy: "Policy | None"
 
     @property
     def needs_all(self) -> bool:
@@ -84,6 +88,8 @@ class Run:
         self._failed = 0
         self._failures: list[tuple[str, str]] = []
         self._not_transferred = 0
+        self._decisions: Counter[str] = Counter()
+        self._reasons: Counter[tuple[str, str]] = Counter()
 
     def __call__(self, pictures: Iterator[PictureRef], list_again: Callable[[], Iterator[PictureRef]] | None) -> int:
         """Score and deliver.
@@ -101,10 +107,16 @@ class Run:
         """
         engine = self._scorer.engine
         settings = score_settings(
-            self._scorer.model, self._scorer.checkpoint.contract, self._crops, engine.device, engine.precision
+            self._scorer.model,
+            self._scorer.checkpoint.contract,
+            self._crops,
+            engine.device,
+            engine.precision,
+            self._plan.policy,
         )
         with Journal.open(self._part, settings) if self._plan.needs_all else contextlib.nullcontext() as journal:
-            self._stdout = outputs.STDOUT[self._plan.format]() if self._plan.format else None
+            decided = self._plan.policy is not None
+            self._stdout = outputs.to_stdout(self._plan.format, decided=decided) if self._plan.format else None
             try:
                 with stoppable():
                     self._score(pictures, list_again, journal)
@@ -118,7 +130,11 @@ class Run:
                 _print(self._how_to_go_on())
                 return stop.status
         self._print_failures()
-        return SOME_FAILED if self._failed or self._not_transferred else 0
+        if self._plan.policy is not None:
+            self._print_decisions(self._plan.policy)
+        if self._failed or self._not_transferred:
+            return SOME_FAILED
+        return SOME_REJECTED if self._decisions["reject"] else 0
 
     def _score(
         self,
@@ -134,7 +150,7 @@ class Run:
         for record in earlier:
             self._count(record)
         # Closed as soon as the run is stopped, not when it is collected: threads are decoding.
-        records = contextlib.closing(stream.records(pictures, self._scorer, self._crops))
+        records = contextlib.closing(stream.records(pictures, self._scorer, self._crops, self._plan.policy))
         # A table is shown at the end, so the bar may have the screen until then.
         lines = self._plan.streams and self._plan.format is not Format.TABLE
         with progress(list_again, done=self._scored, results=lines) as advance, records as fresh:
@@ -148,6 +164,10 @@ class Run:
         """Count a result, remember a failure, and pass the result on to stdout unless it is sorted first."""
         self._scored += 1
         failed = "error" in record
+        if "decision" in record:
+            decision = record["decision"]
+            self._decisions[decision["outcome"]] += 1
+            self._reasons.update({(decision["outcome"], reason["code"]) for reason in decision["reasons"]})
         if failed:
             self._failed += 1
             if len(self._failures) < LISTED_FAILURES:
@@ -220,6 +240,14 @@ class Run:
             where = f"all are in {self._plan.out}" if self._plan.out else "-f csv and --out FILE have all"
             _print(f"... and {self._failed - len(self._failures):,} more; {where}")
         _print(f"{self._failed:,} of {self._scored:,} pictures could not be scored")
+
+    def _print_decisions(self, policy: "Policy") -> None:
+        from model.policies import OUTCOMES
+
+        for outcome in OUTCOMES:
+            counts = [f"{code} {count:,}" for (own, code), count in self._reasons.most_common() if own == outcome]
+            if count := self._decisions[outcome]:
+                _print(f"{policy.name}: {outcome} {count:,}{': ' if counts else ''}{', '.join(counts)}")
 
     def _how_to_go_on(self) -> str:
         scored = f"stopped after {self._scored:,} pictures"

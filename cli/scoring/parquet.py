@@ -18,7 +18,11 @@ def schema(columns: Sequence[str]) -> Any:
     import pyarrow as pa
 
     types = dict.fromkeys(_REALS, pa.float64()) | dict.fromkeys(_INTEGERS, pa.int32())
-    types |= {"stage_weights": pa.list_(pa.float64()), "warnings": pa.list_(pa.string())}
+    types |= {
+        "stage_weights": pa.list_(pa.float64()),
+        "warnings": pa.list_(pa.string()),
+        "reasons": pa.list_(pa.string()),
+    }
     return pa.schema([(name, types.get(name, pa.string())) for name in columns])
 
 

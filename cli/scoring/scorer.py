@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from model.contract import Contract
     from model.crop_rounds import Crops
     from model.options import DeviceName, Precision
+    from model.policies import Policy
     from model.score import ModelId
 from model.scorer import Scorer
 
@@ -43,7 +44,12 @@ def load_scorer(
 
 
 def score_settings(
-    model: "ModelId", contract: "Contract", crops: "Crops", device: str, precision: str
+    model: "ModelId",
+    contract: "Contract",
+    crops: "Crops",
+    device: str,
+    precision: str,
+    policy: "Policy | None" = None,
 ) -> dict[str, Any]:
     """The settings that decide scores, as journals and jobs keep them: a run resumes only with the same ones.
 
@@ -53,6 +59,7 @@ def score_settings(
         crops: Crops per picture.
         device: Device of the engine; which one of several GPUs does not matter.
         precision: Precision of the engine.
+        policy: What decides about pictures, if anything does.
     """
     return {
         "model": f"{model.name} {model.digest}",
@@ -60,4 +67,5 @@ def score_settings(
         "crops": crops,
         "precision": precision,
         "device": device.partition(":")[0],
+        **({} if policy is None else {"policy": f"{policy.name} {policy.version}"}),
     }

@@ -10,6 +10,7 @@ from cli.pictures.picture_ref import PictureRef
 
 if TYPE_CHECKING:
     from model.crop_rounds import Crops
+    from model.policies import Policy
     from model.score import QualityScore
     from model.scorer import Scorer
 
@@ -17,16 +18,17 @@ Record = dict[str, Any]
 """The result of a picture: ``path``, and either the fields of its score or an ``error``."""
 
 
-def response_fields(score: "QualityScore") -> Record:
-    """The fields of a score in the service's response."""
-    return score.to_dict()
+def response_fields(score: "QualityScore", policy: "Policy | None" = None) -> Record:
+    """The fields of a score in the service's response, with what a policy decides."""
+    return {**score.to_dict(), **({} if policy is None else {"decision": policy.decide(score).to_dict()})}
 
 
 def records(
     pictures: Iterable[PictureRef],
     scorer: "Scorer",
     crops: "Crops | None",
-    fields: "Callable[[QualityScore], Record]" = response_fields,
+    policy: "Policy | None" = None,
+    fields: "Callable[[QualityScore, Policy | None], Record]" = response_fields,
 ) -> Generator[Record, None, None]:
     """Score pictures; they are decoded ahead in threads.
 
@@ -34,6 +36,7 @@ def records(
         pictures: The pictures, consumed as the results are.
         scorer: What scores them.
         crops: As for ``Scorer.score``.
+        policy: What decides about them, if anything does.
         fields: Which fields of a score become a record.
 
     Yields:
@@ -59,17 +62,22 @@ def records(
     for _, result in scorer.score_many(readable(), crops):
         yield from unreadable()
         name, _ = pending.popleft()
-        yield error_record(name, result) if isinstance(result, Exception) else {"path": name, **fields(result)}
+        yield error_record(name, result) if isinstance(result, Exception) else {"path": name, **fields(result, policy)}
     yield from unreadable()
 
 
 def row(record: Record, columns: Sequence[str]) -> dict[str, Any]:
     """A record's value for each column, None where it has none.
 
-    The fields of ``image`` are columns of their own, and so are the ends of the interval and the defects' severities.
+    The fields of ``image`` are columns of their own, and so are the ends of the interval, the defects' severities, the
+    outcome of a decision, the codes of its reasons, and its policy with its version.
     """
     flat = {**record, **record.get("image", {}), **record.get("interval", {})}
     flat |= {name: defect["severity"] for name, defect in record.get("defects", {}).items()}
+    if "decision" in record:
+        decision = record["decision"]
+        flat |= {"decision": decision["outcome"], "reasons": [reason["code"] for reason in decision["reasons"]]}
+        flat["policy"] = f"{decision['policy']} {decision['version']}"
     return {name: flat.get(name) for name in columns}
 
 

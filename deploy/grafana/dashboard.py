@@ -12,7 +12,7 @@ from grafana_foundation_sdk.models import dashboard as models
 
 from deploy.grafana.panels import CHOSEN, SOURCE
 from deploy.grafana.rows_requests import batches, glance, latency, queue, traffic
-from deploy.grafana.rows_scores import process, scores
+from deploy.grafana.rows_scores import decisions, process, scores
 
 
 def variable(name: str, label: str, query: str) -> builders.QueryVariable:
@@ -43,6 +43,7 @@ def build() -> models.Dashboard:
         ("Batches and devices", batches()),
         ("Queue, drops and memory of scores", queue()),
         ("Scores", scores()),
+        ("Decisions", decisions()),
         ("Processes and models", process()),
     ):
         made.with_row(builders.Row(title).id(count := count + 1))

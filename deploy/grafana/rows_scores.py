@@ -1,4 +1,4 @@
-"""Rows of the dashboard about scores, processes and models."""
+"""Rows of the dashboard about scores, decisions, processes and models."""
 
 from grafana_foundation_sdk.models import units
 
@@ -59,6 +59,40 @@ def scores() -> list[Panel]:
             "Crops behind an answer to crops=auto, on average.",
             units.Short,
             (mean("auto_crops"), "mean"),
+        ),
+    ]
+
+
+def decisions() -> list[Panel]:
+    """Decisions of policies: outcomes, reasons, and how the share of rejections moves."""
+    rejected, all_ = 'smartiqa_decisions_total{outcome="reject",@}', "smartiqa_decisions_total{@}"
+    by = " by (policy)"
+    return [
+        lines(
+            "Decisions",
+            "What policies decide, in a second.",
+            units.CountsPerSecond,
+            (f"sum by (policy, outcome) (rate({all_}{RATE})) > 0", "{{policy}} {{outcome}}"),
+            stacked=True,
+        ),
+        lines(
+            "Rejected, beside a week ago",
+            "Share of the pictures that a policy rejects, over an hour each.",
+            units.PercentUnit,
+            (share(rejected, all_, "[1h]", by), "{{policy}}"),
+            (share(rejected, all_, "[1h] offset 1w", by), "{{policy}} a week ago"),
+            most=1,
+            dashed="/ago/",
+        ),
+        lines(
+            "Reasons",
+            "Why pictures are rejected or left to a person, in a second; a picture may have several reasons.",
+            units.CountsPerSecond,
+            (
+                f"sum by (policy, outcome, reason) (rate(smartiqa_decision_reasons_total{{@}}{RATE})) > 0",
+                "{{policy}} {{outcome}} {{reason}}",
+            ),
+            stacked=True,
         ),
     ]
 

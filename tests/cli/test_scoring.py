@@ -174,6 +174,9 @@ TYPES = {
     "format": "string",
     "sha256": "string",
     "warnings": "list<item: string>",
+    "decision": "string",
+    "reasons": "list<item: string>",
+    "policy": "string",
     "error": "string",
 }
 

@@ -19,6 +19,7 @@ from smart_iqa_client import (
     TimedOut,
     Unavailable,
     UnknownModel,
+    UnknownPolicy,
     Unreachable,
 )
 from smart_iqa_client.errors import problem_class
@@ -43,8 +44,11 @@ REQUEST = {
     "invalid_key": KeyRefused,
     "admin_key_required": KeyRefused,
     "unknown_model": UnknownModel,
+    "unknown_policy": UnknownPolicy,
     "attention_not_supported": NotSupported,
     "map_not_supported": NotSupported,
+    "policy_not_supported": NotSupported,
+    "comparison_not_supported": NotSupported,
     "stages_not_supported": NotSupported,
 }
 NEVER_HERE = {"reload_failed", "too_many_files", "client_disconnected"}

@@ -321,7 +321,12 @@ def test_two_photos_side_by_side(visit: Visit) -> None:
     expect(page.get_by_role("checkbox", name="Compare astronaut.jpg")).not_to_be_checked()
     compare.click()
     expect(page.get_by_role("heading", name="Side by side")).to_be_focused()
-    sees(page, re.compile(r"^rocket\.jpg scores [\d.]+ points higher\. That is more than the model's usual error"))
+    sees(
+        page,
+        re.compile(
+            r"^People probably prefer rocket\.jpg: the probability is \d\d %\. They differ in this: motion blur, "
+        ),
+    )
     assert page.locator(".side h3").all_inner_texts() == ["photo 0.jpg", "rocket.jpg"]
     images = [image.bounding_box() for image in page.locator(".side img").all()]
     assert images[0]
@@ -332,6 +337,28 @@ def test_two_photos_side_by_side(visit: Visit) -> None:
     assert page.locator(".side .map").evaluate_all("maps => maps.map(map => map.style.opacity)") == ["0", "0"]
     page.get_by_role("button", name="Close comparison").click()
     expect(page.get_by_role("heading", name="photo 0.jpg")).to_be_focused()
+
+
+def test_a_policy_decides_and_says_what_would_have_to_change(visit: Visit) -> None:
+    page = visit()
+    blurred = Image.open(ROOT / "examples" / "astronaut.jpg").filter(ImageFilter.GaussianBlur(5))
+    page.select_option("#policy", "marketplace")
+    choose(page, file("blurred.jpg", encode(blurred, quality=92)))
+    banner = page.locator(".decision")
+    expect(banner).to_have_class(re.compile("reject"))
+    expect(banner).to_contain_text("Rejected by marketplace")
+    expect(banner).to_contain_text("Tap on the thing that you sell")
+    expect(banner).to_contain_text(re.compile(r"Defocus severity is 0\.\d+; it should be below 0\.6\."))
+    choose(page, example("astronaut"))
+    all_done(page)
+    expect(page.locator(".decision.accept")).to_contain_text("Accepted by marketplace")
+    assert sorted(column(page, "td.notes")) == ["Accepted", "Rejected"]
+    with page.expect_download() as download:
+        page.click("#csv")
+    rows = list(csv.DictReader(io.StringIO(download.value.path().read_text("utf-8-sig"))))
+    assert {row["file"]: row["decision"] for row in rows} == {"blurred.jpg": "reject", "astronaut.jpg": "accept"}
+    page.select_option("#policy", "")
+    expect(banner).to_have_count(0)
 
 
 def test_the_key_is_asked_for_and_kept_in_this_tab_only(visit: Visit) -> None:

@@ -54,6 +54,7 @@ def test_a_head_learns_where_scores_are_unsure(contract: Contract) -> None:
         kinds_N=second.astype(np.intp),
         folds_N=np.arange(count) % 3,
         kind_names=("first", "second"),
+        comparable_N=np.ones(count, bool),
     )
     torch.manual_seed(0)
     head = IntervalHead(4, kinds=2)
@@ -64,7 +65,10 @@ def test_a_head_learns_where_scores_are_unsure(contract: Contract) -> None:
         intercept=0.0,
         interval=Interval(below=(1.0, 1.0), above=(1.0, 1.0)),
     )
-    interval, coverage = intervals.train(head, scored, own, seed=0)
+    interval, coverage, reliability = intervals.train(head, scored, own, seed=0)
+    assert 0.3 < interval.spread < 0.8
+    assert all(row.held == pytest.approx(row.stated, abs=0.08) for row in reliability)
+    assert len(reliability) == 10
     assert [row.photos for row in coverage] == ["fold 0", "fold 1", "fold 2", "first", "second", "all"]
     assert coverage[-1].count == count
     for row in coverage:

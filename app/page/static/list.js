@@ -2,7 +2,7 @@
 
 import { ofGrade } from "./colours.js";
 import { element, icon } from "./elements.js";
-import { CAUTIONS, PLAIN, capital, count, found, likely, ofProblem } from "./words.js";
+import { CAUTIONS, OUTCOMES, PLAIN, capital, count, found, likely, ofProblem } from "./words.js";
 
 /** Values to sort by; photos without one come last. */
 const ORDERS = {
@@ -141,6 +141,7 @@ export class List {
 }
 
 function notes({ answer }) {
+  if (answer?.decision) return OUTCOMES[answer.decision.outcome];
   const plain = answer ? found(answer).filter(({ severity }) => severity >= PLAIN) : [];
   if (plain.length) return plain[0].name + (plain.length > 1 ? ` and ${plain.length - 1} more` : "");
   if (!answer?.warnings.length) return "";

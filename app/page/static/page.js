@@ -8,7 +8,7 @@ import { Photo } from "./photo.js";
 import { Queue } from "./queue.js";
 import { report } from "./report.js";
 import { Problem, Service } from "./service.js";
-import { count, ofProblem } from "./words.js";
+import { count, ofProblem, preference } from "./words.js";
 
 /** Photos on their way at a time. */
 const AT_ONCE = 3;
@@ -35,7 +35,13 @@ const known = service
     const select = byId("model");
     select.append(...found.map(({ name }) => element("option", { value: name }, name)));
     byId("models").hidden = found.length < 2;
+    service.policies().then(offerPolicies, () => {});
   });
+
+function offerPolicies(policies) {
+  byId("policy").append(...policies.map(({ name, about }) => element("option", { value: name, title: about }, name)));
+  byId("policies").hidden = !policies.length;
+}
 
 /** The model that is asked now. */
 function model() {
@@ -111,7 +117,7 @@ async function ask(photo, detail, bulk, signal) {
     photo.delay = `${ofProblem(problem)} Trying again in ${Math.ceil(seconds)} s.`;
     changed(photo);
   };
-  const wish = { model: asked.name, attention: asked.stage_attention, detail, bulk };
+  const wish = { model: asked.name, attention: asked.stage_attention, detail, bulk, policy: byId("policy").value };
   try {
     return await service.score(photo.file, wish, { signal, onWait });
   } catch (problem) {
@@ -179,15 +185,21 @@ function ticked() {
 
 async function compare() {
   const pair = list.pair;
+  const { signal } = leaving;
   await Promise.all(pair.map((photo) => photo.map === undefined && chart(photo)));
-  if (pair.some(({ state }) => state !== "done")) return;
+  if (signal.aborted || pair.some(({ state }) => state !== "done")) return;
   const found = modelOf(pair[0]);
   const close = () => open(pair[0]);
   shown?.release();
   shown = null;
   list.current = null;
-  byId("result").replaceChildren(comparison(pair, found, errorOf(found), close));
-  goTo(byId("result").querySelector("h2"));
+  const page = comparison(pair, found, errorOf(found), close);
+  byId("result").replaceChildren(page);
+  goTo(page.querySelector("h2"));
+  if (!found.contract.interval) return;
+  // The service knows how sure it is; until it has answered, or if it does not, the scores speak for themselves.
+  const compared = await service.compare(pair.map(({ file }) => file), found.name, signal).catch(() => null);
+  if (compared?.pairs.length) page.querySelector(".lead").textContent = preference(...pair.map(({ name }) => name), compared.pairs[0]);
 }
 
 function progress() {
@@ -282,6 +294,7 @@ byId("csv").addEventListener("click", () => download(table(list.photos), "scores
 byId("compare").addEventListener("click", compare);
 byId("clear").addEventListener("click", clear);
 byId("model").addEventListener("change", scoreAllAgain);
+byId("policy").addEventListener("change", scoreAllAgain);
 
 document.addEventListener("paste", ({ clipboardData }) => {
   for (const file of clipboardData.files) {

@@ -4,7 +4,7 @@ import { dial } from "./dial.js";
 import { element, fact, icon } from "./elements.js";
 import { span } from "./qualitymap.js";
 import { Viewer, mapControls } from "./viewer.js";
-import { CAUTIONS, CONVERSIONS, GRADES, PLAIN, PROBLEMS, STAGES, capital, count, cropNames, duration, found, ofProblem, uncertainty } from "./words.js";
+import { CAUTIONS, CONVERSIONS, GRADES, OUTCOMES, PLAIN, PROBLEMS, STAGES, capital, count, cropNames, duration, found, ofProblem, remedy, uncertainty } from "./words.js";
 
 const PARTS = "The model looks at these parts of the photo; the score is their mean.";
 const WHOLE = "The score is that of the whole photo; at these parts the model looked closely, for defects.";
@@ -32,7 +32,7 @@ export function report(photo, model, error, again) {
     look.append(element("p", { class: "quiet" }, photo.map === null ? noMap(model) : "The quality map is on its way…"));
   }
   look.append(...crops(answer, model, viewer));
-  const tell = [verdict(answer, model, error), answer.defects && defects(answer), notes(answer), answer.stage_weights && stages(answer.stage_weights)];
+  const tell = [answer.decision && decision(answer.decision), verdict(answer, model, error), answer.defects && defects(answer), notes(answer), answer.stage_weights && stages(answer.stage_weights)];
   return page(tell, [look, facts(photo)]);
 }
 
@@ -56,6 +56,16 @@ function state(photo, again) {
     { class: "card verdict working" },
     element("span", { class: "spinner", "aria-hidden": "true" }),
     element("p", {}, photo.delay || (photo.state === "scoring" ? "Looking at it…" : "Waiting for its turn…")),
+  );
+}
+
+function decision({ outcome, reasons, policy }) {
+  const rows = reasons.map((reason) => element("li", {}, capital(reason.message), element("span", { class: "quiet" }, remedy(reason, outcome))));
+  return element(
+    "section",
+    { class: `card decision ${outcome}` },
+    element("h3", {}, icon(outcome === "accept" ? "done" : "caution"), OUTCOMES[outcome], element("span", { class: "quiet" }, ` by ${policy}`)),
+    rows.length > 0 && element("ul", {}, rows),
   );
 }
 

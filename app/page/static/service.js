@@ -54,20 +54,38 @@ export class Service {
     }
   }
 
+  /** The policies that may decide about photos. */
+  async policies() {
+    return (await this.#ask("policies", {}, {})).policies;
+  }
+
   /**
    * Score a file.
    * @param {File} file
-   * @param {Object} wish What is asked: `model`, `attention` (whether it weighs stages), `detail` ("crops" or "map"), `bulk`.
+   * @param {Object} wish What is asked: `model`, `attention` (whether it weighs stages), `detail` ("crops" or "map"), `bulk`, `policy` ("" for none).
    * @param {Object} call `signal` to give up, `onWait(problem, seconds)` before each pause.
    * @throws {Problem}
    */
-  score(file, { model, attention, detail, bulk }, call) {
-    const query = new URLSearchParams({ model, detail });
+  score(file, { model, attention, detail, bulk, policy }, call) {
+    const query = new URLSearchParams({ model, detail, ...(policy && { policy }) });
     const headers = { "Content-Type": "application/octet-stream", "X-Priority": bulk ? "bulk" : "interactive" };
     return this.#ask(`${attention ? "attention" : "score"}?${query}`, { method: "POST", body: file, headers }, call);
   }
 
-  async #ask(path, options, { signal, onWait }) {
+  /**
+   * Compare files.
+   * @param {File[]} files
+   * @param {string} model Its name.
+   * @param {AbortSignal} signal
+   * @throws {Problem}
+   */
+  compare(files, model, signal) {
+    const body = new FormData();
+    files.forEach((file, place) => body.append("file", file, String(place)));
+    return this.#ask(`compare?${new URLSearchParams({ model })}`, { method: "POST", body }, { signal, once: true });
+  }
+
+  async #ask(path, options, { signal, onWait, once = false }) {
     let tries = 0;
     for (;;) {
       const key = this.key;
@@ -84,7 +102,7 @@ export class Service {
         seconds = Number(response.headers.get("Retry-After")) || 2;
       } catch (error) {
         if (signal?.aborted) throw error;
-        if (options.body && !(await readable(options.body))) throw new Problem({ code: "unreadable" });
+        if (options.body instanceof File && !(await readable(options.body))) throw new Problem({ code: "unreadable" });
         problem = new Problem({ code: "unreachable" });
         seconds = 2 ** tries;
       }
@@ -100,7 +118,7 @@ export class Service {
         continue;
       }
       const patience = problem.code === "unreachable" ? NETWORK_TRIES : isBusy(problem) ? BUSY_TRIES : 0;
-      if (tries >= patience) throw problem;
+      if (once || tries >= patience) throw problem;
       seconds = Math.min(seconds, LONGEST_WAIT);
       onWait?.(problem, seconds);
       // Not all at the same moment again.

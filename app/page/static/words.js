@@ -58,6 +58,16 @@ export function likely({ interval, stderr }) {
   return stderr === null ? "" : `±${stderr.toFixed(1)}`;
 }
 
+/** What a policy decides. */
+export const OUTCOMES = { accept: "Accepted", review: "For a person to look at", reject: "Rejected" };
+
+/** What of a photo would have to change for a reason of a decision to go. */
+export function remedy({ field, operator, value, threshold }, outcome) {
+  if (outcome === "accept") return "";
+  const wanted = { ">=": "below", ">": "at most", "<": "at least", "<=": "above" }[operator];
+  return wanted && typeof value === "number" ? `${capital(field.replaceAll(/[._]/g, " "))} is ${value}; it should be ${wanted} ${threshold}.` : "";
+}
+
 /** Warnings that make a score less sure. */
 export const CAUTIONS = {
   damaged_data_ignored: "The file is damaged, but not where its pixels are. What it says of itself may be lost, such as which side is up.",
@@ -108,6 +118,7 @@ export const PROBLEMS = {
   map_not_supported: "The model sees whole pictures only: it has no quality map.",
   missing_file: "No picture arrived. Try again.",
   missing_key: "This service asks for a key.",
+  policy_not_supported: "The policy asks for more than this model tells. Choose another one.",
   not_ready: "The service is still loading its model.",
   queue_full: "The service is busy.",
   rate_limited: "This key has used up its rate for now.",
@@ -115,6 +126,7 @@ export const PROBLEMS = {
   too_many_files: "There were too many pictures at once.",
   too_many_pixels: "The picture has too many pixels. A smaller copy would do.",
   unknown_model: "The model is no longer there. Choose another one.",
+  unknown_policy: "The policy is no longer there. Choose another one.",
   unsupported_format: `This is not a picture that can be read here. ${FORMATS} is taken.`,
   unsupported_media_type: `This is not a picture that can be read here. ${FORMATS} is taken.`,
   upload_too_slow: "The upload took too long. A smaller copy would do.",
@@ -165,6 +177,22 @@ export function uncertainty(answer, error) {
     parts.push(`The ${answer.crops} crops that it is the mean of agree to ±${answer.stderr.toFixed(1)}.`);
   }
   return parts.join(" ");
+}
+
+/**
+ * Which of two photos people prefer.
+ * @param {string} left  Name of the first one.
+ * @param {string} right Name of the second one.
+ * @param {Object} pair What the service says of the two: `preferred`, `duplicate`, `because`.
+ */
+export function preference(left, right, { preferred, duplicate, because }) {
+  if (duplicate) return "Both are the same file.";
+  const percent = Math.min(Math.round(100 * Math.max(preferred, 1 - preferred)), 99);
+  const better = preferred >= 0.5 ? left : right;
+  const told =
+    percent < 55 ? "People may prefer either of them." : `People probably prefer ${better}: the probability is ${percent} %.`;
+  const differences = because.map(({ defect }) => (DEFECTS[defect]?.name ?? capital(defect.replaceAll("_", " "))).toLowerCase());
+  return differences.length ? `${told} They differ in this: ${differences.join(", ")}.` : told;
 }
 
 /**

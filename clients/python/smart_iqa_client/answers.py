@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from smart_iqa_client.errors import BadAnswer
+from smart_iqa_client.errors import BadAnswer, Problem, problem_class
 
 T = TypeVar("T")
 
@@ -130,6 +130,46 @@ class ScoreMap:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reason:
+    """A rule of a policy that the picture met.
+
+    Attributes:
+        code: The rule's code, for programs.
+        field: What the rule asks about.
+        operator: How it compares: the picture met this.
+        value: What the picture has there.
+        threshold: What that is compared with.
+        severity: Severity of the defect, 0 to 1; None if the rule asks about something else.
+        message: What is wrong, for people.
+    """
+
+    code: str
+    field: str
+    operator: str
+    value: float | str
+    threshold: float | str
+    severity: float | None = None
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What a policy decides.
+
+    Attributes:
+        outcome: ``accept``, ``review`` or ``reject``.
+        reasons: The rules with this outcome that the picture met, in order.
+        policy: Name of the policy.
+        version: Its hash.
+    """
+
+    outcome: str
+    reasons: tuple[Reason, ...]
+    policy: str
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Score:
     """The quality of a picture.
 
@@ -151,6 +191,7 @@ class Score:
         timing_ms: Where the service's time went.
         crop_scores: Each crop, with ``detail="crops"`` or ``detail="map"``.
         map: With ``detail="map"``.
+        decision: With ``policy``, or for a key that a policy is bound to.
         json: The answer as it came.
     """
 
@@ -171,6 +212,7 @@ class Score:
     timing_ms: Timing
     crop_scores: tuple[CropScore, ...] | None = None
     map: ScoreMap | None = None
+    decision: Decision | None = None
     json: Mapping[str, Any] = field(repr=False, compare=False)
 
 
@@ -185,6 +227,57 @@ class Attention(Score):
 
     stage_weights: tuple[float, ...]
     stages: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A defect in which two pictures differ.
+
+    Attributes:
+        defect: Its name.
+        first: Its severity in the first picture.
+        second: Its severity in the second one.
+    """
+
+    defect: str
+    first: float
+    second: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two pictures compared.
+
+    Attributes:
+        first: Place of the first one, from 0.
+        second: Place of the second one.
+        preferred: Probability that people's mean opinion of the first one is the higher one.
+        duplicate: Whether both are the same file.
+        because: The defects in which they differ, the greatest difference first.
+    """
+
+    first: int
+    second: int
+    preferred: float
+    duplicate: bool
+    because: tuple[Difference, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Several pictures compared.
+
+    Attributes:
+        order: Places of the pictures that have scores, the best first.
+        pairs: Each of those with each.
+        results: For each picture its score, or its problem.
+        json: The answer as it came.
+    """
+
+    order: tuple[int, ...]
+    pairs: tuple[Pair, ...]
+    results: tuple[Score | Problem, ...] = ()
+    json: Mapping[str, Any] = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +317,44 @@ class Model:
     json: Mapping[str, Any] = field(repr=False, compare=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A rule of a policy.
+
+    Attributes:
+        code: Names its reason.
+        outcome: What it decides.
+        rule: It, as it is written.
+    """
+
+    code: str
+    outcome: str
+    rule: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """A policy of the service.
+
+    Attributes:
+        name: For the option ``policy``.
+        about: What it is for.
+        version: Its hash.
+        otherwise: The outcome where no rule holds.
+        rules: In order: the first that holds decides.
+        languages: Languages beside English that it has messages in.
+        json: The answer as it came.
+    """
+
+    name: str
+    about: str
+    version: str
+    otherwise: str
+    rules: tuple[Rule, ...]
+    languages: tuple[str, ...]
+    json: Mapping[str, Any] = field(repr=False, compare=False)
+
+
 def parse(kind: type[T], data: object) -> T:
     """Read an answer.
 
@@ -238,13 +369,38 @@ def parse(kind: type[T], data: object) -> T:
     return made
 
 
+def parse_comparison(data: object) -> Comparison:
+    """Read the answer of ``/compare``.
+
+    Raises:
+        BadAnswer: A field is missing or of another type.
+    """
+    told = dict(_expect(dict, data, "Comparison"))
+    items = _expect(list, told.pop("results", None), "Comparison.results")
+    made = parse(Comparison, told)
+    results = tuple(_result(item, f"Comparison.results.{place}") for place, item in enumerate(items))
+    return dataclasses.replace(made, results=results, json=_expect(dict, data, "Comparison"))
+
+
+def _result(item: Any, place: str) -> Score | Problem:
+    if "result" in _expect(dict, item, place):
+        return parse(Score, item["result"])
+    told = _expect(dict, item.get("problem"), place)
+    status, code, title = int(told.get("status", 0)), str(told.get("code", "")), str(told.get("title", ""))
+    detail, request_id = str(told.get("detail", "")), str(told.get("request_id", ""))
+    return problem_class(status, code)(status, code, title, detail, request_id)
+
+
 def _read(kind: Any, data: Any, place: str) -> Any:
     """Bring a JSON value into the form that a type hint asks for."""
     if dataclasses.is_dataclass(kind):
         return _read_object(kind, _expect(dict, data, place), place)
     origin = get_origin(kind)
-    if origin in (Union, types.UnionType):  # all here are of the form "X | None"
-        return None if data is None else _read(get_args(kind)[0], data, place)
+    if origin in (Union, types.UnionType):  # all here are "X | None" or "float | str"
+        first, other = get_args(kind)
+        if data is None and other is type(None):
+            return None
+        return _read(other if other is not type(None) and isinstance(data, other) else first, data, place)
     if origin is tuple:
         first, *rest = get_args(kind)
         items = _expect(list, data, place)

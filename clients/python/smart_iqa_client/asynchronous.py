@@ -11,7 +11,7 @@ from typing import TypeVar, Unpack
 import httpx2
 
 from smart_iqa_client import calls, common
-from smart_iqa_client.answers import Attention, Model, Score
+from smart_iqa_client.answers import Attention, Comparison, Model, Policy, Score
 from smart_iqa_client.calls import Call, Options, ScoreOptions, Source
 from smart_iqa_client.common import Common, Outcome
 from smart_iqa_client.errors import SmartIQAError, Unavailable, Unreachable
@@ -78,6 +78,10 @@ class AsyncClient(Common):
         """Draw what the model looked at; as ``Client.overlay``."""
         return await self._run(calls.overlay(await _load(source), stage, **options))
 
+    async def compare(self, sources: Iterable[Source], **options: Unpack[ScoreOptions]) -> Comparison:
+        """Tell which of several pictures people prefer; as ``Client.compare``."""
+        return await self._run(calls.compare([await _load(source) for source in sources], **options))
+
     def score_many(
         self,
         sources: Iterable[S] | AsyncIterable[S],
@@ -96,6 +100,10 @@ class AsyncClient(Common):
     async def models(self) -> tuple[Model, ...]:
         """Tell which models are loaded; as ``Client.models``."""
         return await self._run(calls.models())
+
+    async def policies(self) -> tuple[Policy, ...]:
+        """Tell which policies there are; as ``Client.policies``."""
+        return await self._run(calls.policies())
 
     async def ready(self) -> bool:
         """Tell whether the service can be reached and takes work; as ``Client.ready``."""

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar, Unpack
@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar, Unpack
 import httpx2
 
 from smart_iqa_client import answers
-from smart_iqa_client.answers import Attention, Model, Score
+from smart_iqa_client.answers import Attention, Comparison, Model, Policy, Score
 from smart_iqa_client.errors import BadAnswer
 
 T = TypeVar("T")
@@ -53,9 +53,13 @@ class ScoreOptions(Options, total=False):
 
     Attributes:
         detail: ``"crops"`` adds each crop's box and score, ``"map"`` also a map of local scores.
+        policy: Policy that decides about the picture; that of the key, if it has one, if left out.
+        language: Language of its reasons, such as ``"de"``; English if left out or unknown.
     """
 
     detail: Literal["crops", "map"]
+    policy: str
+    language: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +72,8 @@ class Call(Generic[T]):
         read: Turns a success into the answer, or raises ``BadAnswer``.
         query: Parameters of the address.
         headers: Other than those of the client.
-        content: The picture.
+        content: The picture, if there is one.
+        files: The pictures, if there are several.
         deadline: Seconds after which the answer is of no use any more.
     """
 
@@ -78,6 +83,7 @@ class Call(Generic[T]):
     query: Mapping[str, str | int] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     content: bytes | None = field(default=None, repr=False)
+    files: tuple[bytes, ...] = field(default=(), repr=False)
     deadline: float | None = None
 
     def arguments(self, left: float | None, timeout: float) -> dict[str, Any]:
@@ -98,6 +104,7 @@ class Call(Generic[T]):
             "params": dict(self.query),
             "headers": headers,
             "content": self.content,
+            "files": [("file", (str(place), data)) for place, data in enumerate(self.files)] or None,
             "timeout": httpx2.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS)),
         }
 
@@ -128,6 +135,13 @@ def attention(data: bytes, **options: Unpack[ScoreOptions]) -> Call[Attention]:
     return _picture("/attention", data, options, lambda response: answers.parse(Attention, _json(response)))
 
 
+def compare(pictures: Sequence[bytes], **options: Unpack[ScoreOptions]) -> Call[Comparison]:
+    """Ask which of several pictures people prefer."""
+    return _pictures(
+        "/compare", options, lambda response: answers.parse_comparison(_json(response)), {}, files=pictures
+    )
+
+
 def overlay(data: bytes, stage: int | None, **options: Unpack[Options]) -> Call[bytes]:
     """Ask for a drawing."""
     more: dict[str, str | int] = {"overlay": "png"} if stage is None else {"overlay": "png", "stage": stage}
@@ -136,7 +150,12 @@ def overlay(data: bytes, stage: int | None, **options: Unpack[Options]) -> Call[
 
 def models() -> Call[tuple[Model, ...]]:
     """Ask what is loaded."""
-    return Call(method="GET", path="/models", read=_models)
+    return Call(method="GET", path="/models", read=lambda response: _listed(response, "models", Model))
+
+
+def policies() -> Call[tuple[Policy, ...]]:
+    """Ask what may decide about pictures."""
+    return Call(method="GET", path="/policies", read=lambda response: _listed(response, "policies", Policy))
 
 
 def ready() -> Call[bool]:
@@ -147,7 +166,20 @@ def ready() -> Call[bool]:
 def _picture(
     path: str, data: bytes, options: Mapping[str, Any], read: Callable[[httpx2.Response], T], **more: str | int
 ) -> Call[T]:
-    """Put together a call with a picture.
+    """Put together a call with a picture."""
+    return _pictures(path, options, read, more, content=data)
+
+
+def _pictures(
+    path: str,
+    options: Mapping[str, Any],
+    read: Callable[[httpx2.Response], T],
+    more: Mapping[str, str | int],
+    *,
+    content: bytes | None = None,
+    files: Sequence[bytes] = (),
+) -> Call[T]:
+    """Put together a call with a picture, or with several.
 
     Raises:
         TypeError: There is no such option.
@@ -159,26 +191,31 @@ def _picture(
     deadline = given.get("deadline")
     if deadline is not None and not 0 < deadline < math.inf:
         raise ValueError(f"deadline must be a positive number of seconds, not {deadline}")
-    headers = {"Content-Type": "application/octet-stream"}
+    headers = {} if content is None else {"Content-Type": "application/octet-stream"}
     if "priority" in given:
         headers["X-Priority"] = given["priority"]
-    query: dict[str, str | int] = {name: given[name] for name in ("model", "crops", "detail") if name in given}
+    if "language" in given:
+        headers["Accept-Language"] = given["language"]
+    query: dict[str, str | int] = {
+        name: given[name] for name in ("model", "crops", "detail", "policy") if name in given
+    }
     return Call(
         method="POST",
         path=path,
         read=read,
         query={**query, **more},
         headers=headers,
-        content=data,
+        content=content,
+        files=tuple(files),
         deadline=deadline,
     )
 
 
-def _models(response: httpx2.Response) -> tuple[Model, ...]:
+def _listed(response: httpx2.Response, name: str, kind: type[T]) -> tuple[T, ...]:
     listed = _json(response)
-    if not isinstance(listed, dict) or not isinstance(listed.get("models"), list):
-        raise BadAnswer("there is no list of models")
-    return tuple(answers.parse(Model, one) for one in listed["models"])
+    if not isinstance(listed, dict) or not isinstance(listed.get(name), list):
+        raise BadAnswer(f"there is no list of {name}")
+    return tuple(answers.parse(kind, one) for one in listed[name])
 
 
 def _json(response: httpx2.Response) -> object:

@@ -12,7 +12,7 @@ from typing import TypeVar, Unpack
 import httpx2
 
 from smart_iqa_client import calls, common
-from smart_iqa_client.answers import Attention, Model, Score
+from smart_iqa_client.answers import Attention, Comparison, Model, Policy, Score
 from smart_iqa_client.calls import Call, Options, ScoreOptions, Source
 from smart_iqa_client.common import Common, Outcome
 from smart_iqa_client.errors import SmartIQAError, Unavailable, Unreachable
@@ -115,6 +115,19 @@ class Client(Common):
         """
         return self._run(calls.overlay(calls.load(source), stage, **options))
 
+    def compare(self, sources: Iterable[Source], **options: Unpack[ScoreOptions]) -> Comparison:
+        """Tell which of two to sixteen pictures people prefer, how sure that is, and in which defects they differ.
+
+        Args:
+            sources: As for ``score``, each.
+            options: As for ``score``.
+
+        Raises:
+            SmartIQAError: There is no answer, also after retries. A picture's own problem is among the results.
+            OSError: A file cannot be read.
+        """
+        return self._run(calls.compare([calls.load(source) for source in sources], **options))
+
     def score_many(
         self,
         sources: Iterable[S],
@@ -151,6 +164,14 @@ class Client(Common):
             SmartIQAError: There is no answer, also after retries.
         """
         return self._run(calls.models())
+
+    def policies(self) -> tuple[Policy, ...]:
+        """Tell which policies there are, with their rules.
+
+        Raises:
+            SmartIQAError: There is no answer, also after retries.
+        """
+        return self._run(calls.policies())
 
     def ready(self) -> bool:
         """Tell whether the service can be reached and takes work. This is asked once.

@@ -8,7 +8,8 @@ SmartIQAError
     |-- RequestProblem    the same request will always fail
     |   |-- KeyRefused    401, 403: missing_key, invalid_key, admin_key_required
     |   |-- UnknownModel    404: unknown_model
-    |   `-- NotSupported    409: attention_not_supported, map_not_supported, stages_not_supported
+    |   |-- UnknownPolicy   404: unknown_policy
+    |   `-- NotSupported    409: attention_, comparison_, map_, policy_, stages_not_supported
     |-- PictureProblem    this picture cannot be scored; others can
     `-- ServiceProblem    500, 408: another time it may work
         |-- Overloaded    429: queue_full, rate_limited
@@ -89,8 +90,12 @@ class UnknownModel(RequestProblem):
     """No model of that name is loaded."""
 
 
+class UnknownPolicy(RequestProblem):
+    """There is no policy of that name."""
+
+
 class NotSupported(RequestProblem):
-    """The model has no stage weights, no stages, or no map."""
+    """The model has no stage weights, stages, map or intervals, or not what the policy asks for."""
 
 
 class PictureProblem(Problem):
@@ -115,6 +120,7 @@ class DeadlineExceeded(ServiceProblem):
 
 _BY_CODE: dict[str, type[Problem]] = {
     "unknown_model": UnknownModel,
+    "unknown_policy": UnknownPolicy,
     "reload_failed": RequestProblem,
     "upload_too_slow": ServiceProblem,
     "head_too_slow": ServiceProblem,
