@@ -9,7 +9,7 @@ from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar, Unpack
 
 import httpx2
 
-from smart_iqa_client import answers
+from smart_iqa_client import parsing
 from smart_iqa_client.answers import Attention, Comparison, Model, Policy, Score
 from smart_iqa_client.errors import BadAnswer
 
@@ -127,18 +127,18 @@ def load(source: Source) -> bytes:
 
 def score(data: bytes, **options: Unpack[ScoreOptions]) -> Call[Score]:
     """Ask for a score."""
-    return _picture("/score", data, options, lambda response: answers.parse(Score, _json(response)))
+    return _picture("/score", data, options, lambda response: parsing.parse(Score, _json(response)))
 
 
 def attention(data: bytes, **options: Unpack[ScoreOptions]) -> Call[Attention]:
     """Ask for a score and the weights of the stages."""
-    return _picture("/attention", data, options, lambda response: answers.parse(Attention, _json(response)))
+    return _picture("/attention", data, options, lambda response: parsing.parse(Attention, _json(response)))
 
 
 def compare(pictures: Sequence[bytes], **options: Unpack[ScoreOptions]) -> Call[Comparison]:
     """Ask which of several pictures people prefer."""
     return _pictures(
-        "/compare", options, lambda response: answers.parse_comparison(_json(response)), {}, files=pictures
+        "/compare", options, lambda response: parsing.parse_comparison(_json(response)), {}, files=pictures
     )
 
 
@@ -215,7 +215,7 @@ def _listed(response: httpx2.Response, name: str, kind: type[T]) -> tuple[T, ...
     listed = _json(response)
     if not isinstance(listed, dict) or not isinstance(listed.get(name), list):
         raise BadAnswer(f"there is no list of {name}")
-    return tuple(answers.parse(kind, one) for one in listed[name])
+    return tuple(parsing.parse(kind, one) for one in listed[name])
 
 
 def _json(response: httpx2.Response) -> object:
