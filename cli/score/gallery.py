@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import io
 from bisect import bisect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,8 @@ def write(
     *,
     model: str,
     views: str,
+    policy: str,
+    decisions: Mapping[str, int],
 ) -> None:
     """Write the report.
 
@@ -68,6 +70,8 @@ def write(
         contract: Its grades decide the colours.
         model: The model's name.
         views: What was scored of each picture, in words.
+        policy: What decided about them, in words; "" if nothing did.
+        decisions: How many pictures got each outcome.
     """
     import jinja2
 
@@ -85,9 +89,10 @@ def write(
         title=f"Quality of {len(scores_N):,} picture{'' if len(scores_N) == 1 else 's'}",
         model=model,
         views=views,
+        policy=policy,
         style=style,
         style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
-        facts=_facts(known_N, selection, len(selected_N)) if len(known_N) else (),
+        facts=_facts(known_N, selection, len(selected_N), decisions) if len(known_N) else (),
         bins=list(_bins(known_N, selection, bands)),
         bin_width=BIN_WIDTH,
         peak=int(_counts(known_N).max()),
@@ -102,9 +107,12 @@ def write(
         page.dump(str(fresh), encoding="utf-8")
 
 
-def _facts(known_N: NDArray[np.float64], selection: Selection, selected: int) -> list[tuple[str, str]]:
+def _facts(
+    known_N: NDArray[np.float64], selection: Selection, selected: int, decisions: Mapping[str, int]
+) -> list[tuple[str, str]]:
     facts = [("median", f"{np.median(known_N):.1f}"), ("mean", f"{known_N.mean():.1f}")]
     facts += [("worst", f"{known_N.min():.1f}"), ("best", f"{known_N.max():.1f}")]
+    facts += [(outcome, f"{count:,}") for outcome, count in decisions.items()]
     return [*facts, (str(selection), f"{selected:,} of {len(known_N):,}")] if selection else facts
 
 

@@ -198,6 +198,7 @@ class Run:
             self._transfer(journal, self._plan.folder)
 
     def _write_report(self, journal: Journal, html: Path) -> None:
+        policy = self._plan.policy
         with notes.status(f"writing {html} ..."):
             gallery.write(
                 html,
@@ -207,6 +208,8 @@ class Run:
                 self._scorer.checkpoint.contract,
                 model=self._scorer.model.name,
                 views=self._views,
+                policy="" if policy is None else f"{policy.name}, version {policy.version}",
+                decisions=dict(self._decisions),
             )
         _print(f"the report is {html}")
 

@@ -1,6 +1,8 @@
 """``smart-iqa policy``, and ``--policy`` of ``score`` and ``score-bulk``; brightness stands for quality."""
 
+import base64
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Callable
@@ -87,6 +89,11 @@ def test_table_report_and_parquet_show_it(score: Score, file: Path, photos: Path
     page = html.read_text(encoding="utf-8")
     assert "Only 20 of 100: use a lamp." in page
     assert 'class="decision review"' in page
+    assert "Decisions are by the policy bright, version sha256:" in page
+    assert "<dt>reject</dt><dd>1</dd>" in page
+    # A browser takes only the style that was hashed.
+    style = page.partition("<style>")[2].partition("</style>")[0]
+    assert f"'sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}'" in page
     table = pq.read_table(out).to_pylist()
     assert [(row["decision"], row["reasons"]) for row in table] == [
         ("reject", ["dark"]),
