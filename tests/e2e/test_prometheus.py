@@ -114,12 +114,13 @@ def ask_for_everything(service: Service, data: bytes) -> None:
                 ("/score", {"file": data}),
                 ("/score", {"file": data}),
                 ("/score?crops=auto", {"file": grey}),
+                ("/score?policy=marketplace", {"file": data}),
                 ("/attention", {"file": data}),
                 ("/score/batch", {"file": grey}),
                 ("/score", {"file": b"no picture"}),
             ]
         ]
-        assert statuses == [200, 200, 200, 200, 200, 415]
+        assert statuses == [200, 200, 200, 200, 200, 200, 415]
         assert client.post("/admin/reload").status_code == 200
         client.post("/admin/drain")
         assert client.post("/score", files={"file": data}).status_code == 503
@@ -147,7 +148,7 @@ def scrape_again(prometheus: Prometheus) -> None:
 
 def test_prometheus_scrapes_the_service(prometheus: Prometheus) -> None:
     (found,) = prometheus.query('smartiqa_requests_total{route="/score",code="200"}')
-    assert float(found["value"][1]) == 6
+    assert float(found["value"][1]) == 8
 
 
 def test_every_rule_is_evaluated(prometheus: Prometheus) -> None:
@@ -157,8 +158,8 @@ def test_every_rule_is_evaluated(prometheus: Prometheus) -> None:
         assert (rule["health"], rule.get("lastError")) == ("ok", None), rule["name"]
     recorded = {rule["record"] for rule in rules() if "record" in rule}
     found = {series["metric"]["__name__"] for series in prometheus.query('{__name__=~".+:smartiqa_.+"}')}
-    # The mean of the last week ends an hour ago.
-    assert recorded - found == {"model:smartiqa_score:mean7d"}
+    # What is of the last week ends an hour ago.
+    assert recorded - found == {"model:smartiqa_score:mean7d", "policy:smartiqa_rejected:ratio_rate7d"}
     # A service that is well, and has just begun, is no reason to wake anybody.
     assert not [alert["labels"] for alert in prometheus.get("alerts")["alerts"] if alert["state"] == "firing"]
 

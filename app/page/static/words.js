@@ -97,6 +97,7 @@ export const CONVERSIONS = {
 export const PROBLEMS = {
   attention_not_supported: "The model cannot tell how it weighed its stages.",
   body_too_large: "The file is larger than this service takes. A smaller copy would do.",
+  comparison_not_supported: "The model cannot tell how sure a comparison is.",
   deadline_exceeded: "The service did not answer in time. It has a lot to do; try again later.",
   device_lost: "The service has lost its processor and must be restarted by whoever runs it.",
   draining: "The service is about to stop and takes no new pictures.",
@@ -123,6 +124,7 @@ export const PROBLEMS = {
   queue_full: "The service is busy.",
   rate_limited: "This key has used up its rate for now.",
   too_many_connections: "The service is talking to too many others.",
+  too_few_files: "There were too few pictures to compare.",
   too_many_files: "There were too many pictures at once.",
   too_many_pixels: "The picture has too many pixels. A smaller copy would do.",
   unknown_model: "The model is no longer there. Choose another one.",
