@@ -71,4 +71,5 @@ def _told(pair: "Pair", best: int) -> tuple[str, str]:
     for each in pair.because:
         own, other = (each.first, each.second) if pair.first == best else (each.second, each.first)
         differences.append(f"{each.defect.replace('_', ' ')} {other:.1f} instead of {own:.1f}")
-    return f"{share:.0%}{', the same file' if pair.duplicate else ''}", ", ".join(differences)
+    # No pair is quite sure.
+    return f"{min(share, 0.99):.0%}{', the same file' if pair.duplicate else ''}", ", ".join(differences)

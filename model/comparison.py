@@ -3,7 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from model.images import ImageWarning
 from model.score import QualityScore
@@ -14,6 +18,8 @@ SUREST = 0.999
 """Highest probability that is told: no pair is quite sure."""
 UNSURE = 0.9
 """Highest probability for two pictures outside the domain, of which the model knows nothing."""
+LEAST_DEVIATION = 1e-6
+"""Keeps the probability of equal scores without any deviation a number."""
 TELLING = 0.2
 """Difference of severities from which a defect is told as one in which two pictures differ."""
 
@@ -78,14 +84,10 @@ def compare(scores: Sequence[QualityScore | None]) -> Comparison:
     Raises:
         ValueError: The model gives no intervals.
     """
-    places = [place for place, score in enumerate(scores) if score is not None]
-    pairs = [
-        _pair(first, second, one, other)
-        for first in places
-        for second in places
-        if first < second and (one := scores[first]) is not None and (other := scores[second]) is not None
-    ]
-    falling = sorted(places, key=lambda place: (-_score(scores[place]), place))
+    scored = {place: score for place, score in enumerate(scores) if score is not None}
+    pairs = (_pair(first, second, scored[first], scored[second]) for first, second in combinations(scored, 2))
+    # Equal ones keep their order.
+    falling = sorted(scored, key=lambda place: -scored[place].score)
     return Comparison(order=tuple(falling), pairs=tuple(pairs))
 
 
@@ -102,26 +104,19 @@ def preferred(one: QualityScore, other: QualityScore) -> float:
         raise ValueError(f"{one.model.name} gives no intervals, which comparing needs")
     strange = all(ImageWarning.OUT_OF_DOMAIN in score.warnings for score in (one, other))
     most = UNSURE if strange else SUREST
-    deviation = math.hypot(one.interval.deviation, other.interval.deviation)
-    lead = one.score - other.score
-    share = probability(lead / deviation if deviation else math.copysign(math.inf, lead)) if lead else 0.5
+    deviation = max(math.hypot(one.interval.deviation, other.interval.deviation), LEAST_DEVIATION)
+    share = float(probability(np.array([(one.score - other.score) / deviation]))[0])
     return min(max(share, 1 - most), most)
 
 
-def probability(lead: float) -> float:
-    """The probability that one opinion is higher than another, from how many deviations its score is higher.
+def probability(leads_N: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The probabilities that one opinion is higher than another, from how many deviations its score is higher.
 
     By Student's distribution with three degrees of freedom: gross errors are more frequent than a normal one allows.
     """
-    t = lead / math.sqrt(3)
-    if math.isinf(t):
-        return float(t > 0)
-    return 0.5 + (t / (1 + t * t) + math.atan(t)) / math.pi
-
-
-def _score(score: QualityScore | None) -> float:
-    assert score is not None
-    return score.score
+    t_N = leads_N / math.sqrt(3)
+    shares_N: NDArray[np.float64] = 0.5 + (t_N / (1 + t_N * t_N) + np.arctan(t_N)) / math.pi
+    return shares_N
 
 
 def _pair(first: int, second: int, one: QualityScore, other: QualityScore) -> Pair:

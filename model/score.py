@@ -231,12 +231,13 @@ def _everywhere(severities_N: NDArray[np.float64], probabilities_N: NDArray[np.f
     """Severity and probability of a defect that a picture has only if all of it has.
 
     Log odds are averaged: a square that surely has it not outweighs one that may have it, one without detail says
-    little. As in ``model.networks.findings``, what is less likely than not is less severe for it.
+    little. As in ``model.networks.findings``, what is less likely than not is less severe for it; here by the square,
+    because then a square speaks against it.
     """
     likely_N = probabilities_N.clip(1e-6, 1 - 1e-6)
     probability = 1 / (1 + math.exp(-float(np.log(likely_N / (1 - likely_N)).mean())))
     severity = float((likely_N * severities_N / (2 * likely_N).clip(max=1)).sum() / likely_N.sum())
-    return severity * min(2 * probability, 1.0), probability
+    return severity * min(2 * probability, 1.0) ** 2, probability
 
 
 def _rounded(weights: NDArray[np.float64]) -> tuple[float, ...] | None:

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
+from model.comparison import probability
+
 PAIRS = 20_000
 """Pairs of each fold."""
 BINS = np.linspace(0.5, 1, 11).round(2)
@@ -121,10 +123,7 @@ def _draw(judged: Judged, rng: np.random.Generator) -> _Pairs:
 
 
 def _stated(pairs: _Pairs, spread: float) -> NDArray[np.float64]:
-    """``model.comparison.probability`` of all pairs."""
-    t_P = pairs.lead_P / (spread * pairs.width_P) / np.sqrt(3)
-    stated_P: NDArray[np.float64] = 0.5 + (t_P / (1 + t_P * t_P) + np.arctan(t_P)) / np.pi
-    return stated_P
+    return probability(pairs.lead_P / (spread * pairs.width_P))
 
 
 def _fit(pairs: _Pairs, chosen_P: NDArray[np.bool_]) -> float:
