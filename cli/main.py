@@ -16,6 +16,7 @@ from cli.benchmark import command as benchmark
 from cli.bulk.command import score_bulk
 from cli.console import SOME_FAILED, USAGE_ERROR, fail, results
 from cli.models import command as models
+from cli.pick.command import pick
 from cli.score.command import score
 from model.images import ImageError
 from training.errors import TrainingError
@@ -27,6 +28,7 @@ EXTRAS = {
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "ray": ("ray", "ray.data", "ray.serve", "ray.train"),
     "parquet": ("pyarrow",),
+    "pick": ("imagehash", "skimage", "scipy"),
     "otel": ("opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.exporter.otlp"),
 }
 """Packages of each extra, for the advice when one of them is not installed."""
@@ -65,6 +67,7 @@ app.command("serve")(serve.serve)
 app.command("score")(score)
 app.command("score-bulk")(score_bulk)
 app.command("compare")(compare.compare)
+app.command("pick")(pick)
 app.command("train")(train.train)
 app.command("sweep")(sweep.sweep)
 app.command("heads")(heads.heads)

@@ -27,7 +27,7 @@ from model.scale import Scale
 from model.views import Columns, Details, Items, Views
 
 VERSION = 1
-LATER_FIELDS = ("decoding", "zooms", "grades", "percentiles", "domain", "shapes", "defects", "interval")
+LATER_FIELDS = ("decoding", "zooms", "grades", "percentiles", "domain", "shapes", "defects", "interval", "description")
 """Fields that were added to version 1 later. They are neither written nor hashed while they have their defaults: older
 contracts keep their ids, and older releases refuse only the contracts that they would misread."""
 SCALED_MARGIN = 2
@@ -95,6 +95,8 @@ class Contract:
     """Names of the defects that the network finds, in the order of its outputs; empty if it finds none."""
     interval: Interval | None = None
     """How the network's widths become an interval around the score; None if it gives none."""
+    description: int = 0
+    """How many numbers of the network describe a picture, alike for pictures that are alike; 0 if none do."""
 
     def __post_init__(self) -> None:
         if self.resize not in ("fit", "exact", "none"):
@@ -109,6 +111,8 @@ class Contract:
             self._check_tokens()
         if (self.view == "whole") != bool(self.shapes) or any(min(shape) < 1 for shape in self.shapes):
             raise ValueError(f"contract: shapes are for whole pictures, and these need some, not {self.shapes}")
+        if self.description < 0:
+            raise ValueError(f"contract: a description has no {self.description} numbers")
         if unknown := {*self.defects} - {*DEFECTS}:
             raise ValueError(f"contract: unknown defect {min(unknown)!r}")
         if not 1 <= self.crops <= MAX_CROPS:
@@ -317,14 +321,16 @@ class Contract:
     def columns(self, rows_ND: NDArray[np.floating[Any]]) -> Columns:
         """Split rows of an engine into what they hold, as float64."""
         values_ND = rows_ND.astype(np.float64)
-        before_defects = values_ND.shape[1] - 2 * len(self.defects)
+        before_description = values_ND.shape[1] - self.description
+        before_defects = before_description - 2 * len(self.defects)
         before_interval = before_defects - (self.interval.columns if self.interval is not None else 0)
         return Columns(
             raw_N=self.raw(values_ND[:, 0]),
             stage_weights_NS=values_ND[:, 1:before_interval],
             interval_NK=values_ND[:, before_interval:before_defects],
             probabilities_ND=values_ND[:, before_defects : before_defects + len(self.defects)],
-            severities_ND=values_ND[:, before_defects + len(self.defects) :],
+            severities_ND=values_ND[:, before_defects + len(self.defects) : before_description],
+            description_NK=values_ND[:, before_description:],
         )
 
     def raw(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:

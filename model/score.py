@@ -93,6 +93,7 @@ class QualityScore:
         height: Height of the upright picture, in pixels.
         format: Format of the picture, as in ``images.FORMATS``.
         sha256: Hash of the bytes that were scored, hexadecimal.
+        description: Numbers that are alike for pictures that are alike; empty if the network gives none.
         warnings: What was done to the picture, or makes its score less certain.
         model: The checkpoint that computed it.
         contract: The contract of that checkpoint, with the raw scale.
@@ -110,6 +111,7 @@ class QualityScore:
     height: int
     format: str
     sha256: str
+    description: tuple[float, ...] = field(default=(), repr=False)
     warnings: tuple[ImageWarning, ...]
     model: ModelId
     contract: Contract = field(repr=False)
@@ -182,6 +184,7 @@ def aggregate(rounds: CropRounds, facts: Facts, contract: Contract, model: Model
         height=facts.height,
         format=facts.format,
         sha256=facts.sha256,
+        description=tuple(columns.description_NK[0].tolist()),
         warnings=tuple(sorted(warnings)),
         model=model,
         contract=contract,

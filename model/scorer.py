@@ -1,21 +1,25 @@
 """The offline scorer: scores pictures in this process, without the service."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from model import checkpoint, crop_rounds, images
 from model.crop_rounds import CropRounds, Crops
+from model.images import capture
+from model.images.capture import Capture
 from model.inference.engine import Engine
 from model.maps import map_crops, overlay
 from model.maps.activations import StageEngine, read_stage
 from model.maps.map_crops import MapCrops, ScoreMap
 from model.options import DEFAULT_CHECKPOINT, DeviceName, Precision
+from model.picking.look import Look
+from model.picking.photo import Photo
 from model.picture_source import PictureSource, open_picture
 from model.score import ModelId, QualityScore, aggregate
 
@@ -23,6 +27,15 @@ S = TypeVar("S", bound=PictureSource)
 
 GROUP = 8
 """Pictures whose crops ``score_many`` packs into common batches."""
+
+
+class _Prepared(NamedTuple):
+    """A picture that is ready for the engine, and what else of it is needed."""
+
+    facts: images.Facts
+    rounds: CropRounds
+    capture: Capture | None = None
+    look: Look | None = None
 
 
 class Scorer:
@@ -89,11 +102,43 @@ class Scorer:
         Yields:
             Each source with its score, or with the error that prevented it, in order.
         """
+        for source, outcome in self._many(sources, lambda source: self._prepare(source, crops), decoders):
+            yield source, outcome if isinstance(outcome, Exception) else outcome[1]
+
+    def photos(
+        self, sources: Iterable[S], *, decoders: int = 2
+    ) -> Iterator[tuple[S, Photo | images.ImageError | OSError]]:
+        """Score many photos, and keep what ``model.picking`` needs of each.
+
+        Args:
+            sources: As for ``score``; consumed as the results are read.
+            decoders: Number of threads that decode.
+
+        Yields:
+            Each source with its photo, named after it if it is a path, or with the error that prevented it, in order.
+
+        Raises:
+            ValueError: The network finds no defects, or describes no pictures.
+        """
+        for source, outcome in self._many(sources, self._prepare_photo, decoders):
+            if isinstance(outcome, Exception):
+                yield source, outcome
+                continue
+            prepared, score = outcome
+            assert prepared.capture is not None
+            assert prepared.look is not None
+            name = str(source) if isinstance(source, (str, Path)) else ""
+            yield source, Photo.of(name, score, prepared.capture, prepared.look)
+
+    def _many(
+        self, sources: Iterable[S], prepare: Callable[[S], _Prepared], decoders: int
+    ) -> Iterator[tuple[S, tuple[_Prepared, QualityScore] | images.ImageError | OSError]]:
+        """Score many pictures, decoding ahead in threads, with their crops packed into full batches."""
         with ThreadPoolExecutor(decoders, thread_name_prefix="decode") as pool:
-            ahead: deque[tuple[S, Future[tuple[images.Facts, CropRounds]]]] = deque()
+            ahead: deque[tuple[S, Future[_Prepared]]] = deque()
             try:
                 for source in sources:
-                    ahead.append((source, pool.submit(self._prepare, source, crops)))
+                    ahead.append((source, pool.submit(prepare, source)))
                     if len(ahead) >= 2 * GROUP + decoders:
                         yield from self._score_group([ahead.popleft() for _ in range(GROUP)])
                 while ahead:
@@ -103,19 +148,20 @@ class Scorer:
                     future.cancel()
 
     def _score_group(
-        self, group: list[tuple[S, Future[tuple[images.Facts, CropRounds]]]]
-    ) -> Iterator[tuple[S, QualityScore | images.ImageError | OSError]]:
+        self, group: list[tuple[S, Future[_Prepared]]]
+    ) -> Iterator[tuple[S, tuple[_Prepared, QualityScore] | images.ImageError | OSError]]:
         """Score a few pictures with their crops packed into full batches."""
         errors: dict[int, images.ImageError | OSError] = {}
-        prepared: dict[int, tuple[images.Facts, CropRounds]] = {}
+        prepared: dict[int, _Prepared] = {}
         for place, (_, future) in enumerate(group):
             try:
                 prepared[place] = future.result()
             except (images.ImageError, OSError) as error:
                 errors[place] = error
-        scores = dict(zip(prepared, self.score_prepared(list(prepared.values())), strict=True))
+        found = self.score_prepared([(one.facts, one.rounds) for one in prepared.values()])
+        scores = dict(zip(prepared, found, strict=True))
         for place, (source, _) in enumerate(group):
-            yield source, errors[place] if place in errors else scores[place]
+            yield source, errors[place] if place in errors else (prepared[place], scores[place])
 
     def score_prepared(self, prepared: Sequence[tuple[images.Facts, CropRounds]]) -> list[QualityScore]:
         """Score pictures that are already decoded and cut, with their crops packed into full batches.
@@ -187,9 +233,15 @@ class Scorer:
         copy = map_crops.resized(picture, contract)
         return picture, map_crops.cut(np.asarray(copy), picture.facts.size, contract)
 
-    def _prepare(self, source: PictureSource, crops: Crops | None) -> tuple[images.Facts, CropRounds]:
+    def _prepare(self, source: PictureSource, crops: Crops | None) -> _Prepared:
         picture = open_picture(source, self.checkpoint.contract, self.limits)
-        return picture.facts, self._rounds(picture, crops)
+        return _Prepared(picture.facts, self._rounds(picture, crops))
+
+    def _prepare_photo(self, source: PictureSource) -> _Prepared:
+        encoded = Path(source).read_bytes() if isinstance(source, (str, Path)) else source
+        picture = open_picture(encoded, self.checkpoint.contract, self.limits)
+        taken = capture.read(encoded) if isinstance(encoded, bytes) else Capture()
+        return _Prepared(picture.facts, self._rounds(picture, None), taken, Look.at(picture))
 
     def _rounds(self, picture: images.Picture, crops: Crops | None) -> CropRounds:
         contract = self.checkpoint.contract

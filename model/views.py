@@ -47,6 +47,7 @@ class Columns(NamedTuple):
         interval_NK: What ``Interval.around`` reads.
         probabilities_ND: Probability of each of the contract's defects, 0 to 1.
         severities_ND: Severity of each, 0 to 1.
+        description_NK: Numbers that are alike for pictures that are alike.
     """
 
     raw_N: NDArray[np.float64]
@@ -54,3 +55,4 @@ class Columns(NamedTuple):
     interval_NK: NDArray[np.float64]
     probabilities_ND: NDArray[np.float64]
     severities_ND: NDArray[np.float64]
+    description_NK: NDArray[np.float64]

@@ -34,7 +34,7 @@ WHOLE: dict[str, Any] = {
     "decoding": "scaled",
 }
 """Fields of a contract of small whole views."""
-FINDINGS: dict[str, Any] = {"defects": True, "kinds": 2}
+FINDINGS: dict[str, Any] = {"defects": True, "kinds": 2, "description": 6}
 """Options of a network that finds defects and gives intervals."""
 
 

@@ -52,6 +52,7 @@ PACKAGES: dict[str, dict[str, set[str]]] = {
             *("images", "grid", "details", "views", "tokens", "token_shapes", "domain", "scale", "defects", "interval"),
         },
         "comparison": {"images", "score"},
+        "picking": {"images", "defects", "score"},
         "policies": {"images", "defects", "contract", "score"},
         "picture_source": {"images", "contract"},
         "crop_rounds": {"contract", "images", "scale", "views"},
@@ -60,8 +61,8 @@ PACKAGES: dict[str, dict[str, set[str]]] = {
         "inference": {"checkpoint", "contract", "networks", "options", "ranges", "views"},
         "maps": {"checkpoint", "contract", "defects", "grid", "images", "inference", "score", "views"},
         "scorer": {
-            *("checkpoint", "contract", "crop_rounds", "images", "inference", "maps", "options", "picture_source"),
-            "score",
+            *("checkpoint", "contract", "crop_rounds", "images", "inference", "maps", "options", "picking"),
+            *("picture_source", "score"),
         },
         "golden": {"checkpoint", "images", "scorer"},
     },
@@ -83,6 +84,7 @@ PACKAGES: dict[str, dict[str, set[str]]] = {
         "keys": {"console"},
         "policy": {"score", "console", "options"},
         "compare": {"scoring", "console", "options"},
+        "pick": {"score", "scoring", "pictures", "console", "options"},
         "serve": {"console"},
         "main": {
             *(
@@ -96,6 +98,7 @@ PACKAGES: dict[str, dict[str, set[str]]] = {
                 "heads",
                 "keys",
                 "models",
+                "pick",
                 "policy",
             ),
             *("score", "serve", "sweep", "train"),

@@ -22,6 +22,8 @@ from training.recipe import Recipe
 
 LEVELS = 5
 """Levels, in the sense of the recipe's ``degraded_margin``, of a defect of severity 1."""
+DEGRADED_CHANCES = {"noise": 2.0}
+"""Chances of defects in degraded crops beside 1 for each other one: noise comes in more than one form."""
 
 
 class Draw(NamedTuple):
@@ -145,7 +147,7 @@ class RandomCrops(Dataset[_Visit]):
         rng: np.random.Generator,
     ) -> _Visit:
         """Add a pair of items: defects at part of their severities, and at all of it."""
-        drawn = defects.draw(rng)
+        drawn = defects.draw(rng, DEGRADED_CHANCES)
         share = rng.uniform(0.2, 0.8)
         # The same noise in both, so that more of it is worse wherever it falls.
         seed = rng.integers(2**32)

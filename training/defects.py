@@ -41,6 +41,8 @@ IN_PIXELS = frozenset({"defocus", "motion_blur", "upscaled"})
 """Defects whose strengths are lengths in pixels."""
 DIRECT = 9
 """Side of a kernel in pixels up to which blur is summed up; with larger ones the Fourier transform is faster."""
+WRONG_PIXELS = 0.4
+"""Share of noise that is of single wrong pixels, not of a sensor's light."""
 MIXED = (0.5, 0.3, 0.2)
 """Chances of one, two and three defects in one picture."""
 _ORDER = (
@@ -247,6 +249,19 @@ def _noisy(light_HWC: Light, sigma: float, rng: Rng) -> Light:
     return noisy
 
 
+def _noisy_or_wrong(light_HWC: Light, sigma: float, rng: Rng) -> Light:
+    return (_with_wrong_pixels if rng.random() < WRONG_PIXELS else _noisy)(light_HWC, sigma, rng)
+
+
+def _with_wrong_pixels(light_HWC: Light, sigma: float, rng: Rng) -> Light:
+    """Single pixels, or single values of them, black or white: as many as give middle grey that deviation."""
+    height, width, _ = light_HWC.shape
+    chance_HWC = rng.random((height, width, 3 if rng.random() < 0.3 else 1), "f4")
+    share = min((sigma / 127.5) ** 2, 1.0)
+    white = share * (1.0 if rng.random() < 0.25 else 0.5)
+    return np.where(chance_HWC < white, np.float32(1), np.where(chance_HWC < share, np.float32(0), light_HWC))
+
+
 def _too_colourful(image: Image.Image, stops: float, _: Rng) -> Image.Image:
     return _saturated(image, stops)
 
@@ -308,7 +323,7 @@ _IN_LIGHT: Mapping[str, Callable[[Light, float, Rng], Light]] = {
     "underexposed": lambda light_HWC, stops, _: light_HWC * np.float32(2**-stops),
     "overexposed": lambda light_HWC, stops, _: light_HWC * np.float32(2**stops),
     "colour_cast": _cast,
-    "noise": _noisy,
+    "noise": _noisy_or_wrong,
 }
 _IN_PIXELS: Mapping[str, Callable[[Image.Image, float, Rng], Image.Image]] = {
     "saturation": _too_colourful_or_pale,

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,7 @@ from model.checkpoint import Checkpoint
 from model.contract import Contract
 from model.defects import DEFECTS
 from model.interval import Interval
-from model.networks.findings import DefectHead
+from model.networks.findings import DefectHead, DescriptionHead
 from model.networks.smart import SmartIQA
 from model.scorer import Scorer
 from training import card, cross_validation, datasets, intervals, splits
@@ -40,11 +41,20 @@ from training.run import SPLIT
 
 CROPS = 3
 """Crops of the contract: the whole view, and close looks at large photos."""
+DESCRIPTION = 64
+"""Numbers of a description. From fifty labels, a taste is learned as well from 64 as from more."""
 VISIBLE = 0.15
 """Severity from which a defect counts as there; less of it may be there or not."""
 SEVERITY_WEIGHT = 0.6
 """Weight of the squared distance of severities beside the cross-entropy: makes both about as large."""
 STAGING = "finishing"
+
+
+class Described(NamedTuple):
+    """Descriptions of N photos: statistics on a common scale, and means of the deepest map."""
+
+    statistics_NI: Tensor
+    deepest_NC: Tensor
 
 
 class Photos(Dataset[NDArray[np.uint8]]):
@@ -113,12 +123,13 @@ def train(folder: Path, root: Path, out: Path, settings: Settings) -> tuple[list
     tables = None if settings.folds is None else cross_validation.predictions(settings.folds)
     sources = () if tables is None else tuple(sorted({*pd.concat(tables)["source"]}))
     torch.manual_seed(settings.seed)
-    network = with_heads(loaded, len(sources))
+    network = with_heads(loaded, len(sources), DESCRIPTION)
     contract = dataclasses.replace(
         loaded.contract,
         crops=CROPS,
         defects=DEFECTS,
         interval=Interval(below=(1.0,) * len(sources), above=(1.0,) * len(sources)) if sources else None,
+        description=DESCRIPTION,
     )
     trained_on = splits.select(dataset, split.train)
     held_back = () if tables is None else {*tables[0]["name"]}
@@ -127,7 +138,9 @@ def train(folder: Path, root: Path, out: Path, settings: Settings) -> tuple[list
     learn_defects(network, contract, Examples(comparable, contract, settings.examples, settings.seed), settings)
     coverage: list[Coverage] = []
     reliability: list[Bin] = []
-    if tables is not None:
+    if tables is None:
+        learn_description(network, describe_photos(network, contract, learned, settings))
+    else:
         by_name = {sample.name: sample for sample in dataset.samples}
         scored = _scored(network, contract, tables, by_name, settings)
         assert network.interval is not None
@@ -137,21 +150,22 @@ def train(folder: Path, root: Path, out: Path, settings: Settings) -> tuple[list
     return coverage, reliability
 
 
-def with_heads(loaded: Checkpoint, kinds: int) -> SmartIQA:
+def with_heads(loaded: Checkpoint, kinds: int, description: int = 0) -> SmartIQA:
     """A checkpoint's network with untrained heads beside its score.
 
     Args:
         loaded: The checkpoint; heads that it has are left behind.
         kinds: Kinds of photos that the interval tells apart; 0 for no interval.
+        description: Numbers of a description; 0 for none.
 
     Raises:
         ValueError: The network's family has no heads.
     """
     if not isinstance(loaded.network, SmartIQA):
         raise ValueError(f"{loaded.folder}: a {type(loaded.network).__name__} cannot have heads beside its score")
-    made = SmartIQA(dataclasses.replace(loaded.network.config, defects=True, kinds=kinds))
+    made = SmartIQA(dataclasses.replace(loaded.network.config, defects=True, kinds=kinds, description=description))
     old = loaded.network.state_dict()
-    heads = ("statistics.", "defects.", "interval.")
+    heads = ("statistics.", "defects.", "interval.", "description.")
     kept = {name: old.get(name, value) for name, value in made.state_dict().items() if not name.startswith(heads)}
     made.load_state_dict(kept, strict=False)
     return made.eval().requires_grad_(False)
@@ -179,10 +193,43 @@ def learn_defects(network: SmartIQA, contract: Contract, examples: Examples, set
     fit(head, (described_NI - statistics.mean) / statistics.scale, loss, seed=settings.seed)
 
 
+def describe_photos(network: SmartIQA, contract: Contract, samples: Sequence[Sample], settings: Settings) -> Described:
+    """Describe the whole views of photos by everything that heads read."""
+    photos = Photos(samples, contract)
+    described_NJ = describe(network, contract, photos, decoders=settings.decoders, title="photos", deepest=True)
+    assert network.statistics is not None
+    # Means of all maps, their deviations, the size: of the deepest map, which comes last, the means alone are read.
+    deepest = network.backbone.channels[-1]
+    others = network.statistics.length // 2
+    means_NC, last_NC, deviations_NC, _, size_N1 = described_NJ.split([others, deepest, others, deepest, 1], dim=1)
+    statistics_NI = torch.cat([means_NC, deviations_NC, size_N1], dim=1)
+    return Described((statistics_NI - network.statistics.mean) / network.statistics.scale, last_NC)
+
+
+def learn_description(network: SmartIQA, photos: Described) -> None:
+    """Choose the principal components that describe pictures, after the statistics have their common scale."""
+    head = network.description
+    assert isinstance(head, DescriptionHead)
+    together_NJ = torch.cat(photos, dim=1).double()
+    # The deepest map, too, is brought to the common scale, by the weights that read it.
+    scale_J = torch.ones(together_NJ.shape[1], dtype=torch.float64)
+    scale_J[photos.statistics_NI.shape[1] :] = photos.deepest_NC.double().std(dim=0).clamp_min(1e-3)
+    mean_J = together_NJ.mean(dim=0)
+    centred_NJ = (together_NJ - mean_J) / scale_J
+    _, components_JJ = torch.linalg.eigh(centred_NJ.T @ centred_NJ)
+    chosen_KJ = components_JJ.flip(1)[:, : head.components.out_features].T
+    # The largest weight of each is positive, so that machines do not differ in signs.
+    chosen_KJ = chosen_KJ * chosen_KJ.gather(1, chosen_KJ.abs().argmax(dim=1, keepdim=True)).sign()
+    spread = (centred_NJ @ chosen_KJ[0]).std()
+    weight_KJ = chosen_KJ / scale_J / spread
+    head.components.weight.copy_(weight_KJ)
+    head.components.bias.copy_(-weight_KJ @ mean_J)
+
+
 def _scored(
     network: SmartIQA, contract: Contract, tables: list[pd.DataFrame], by_name: dict[str, Sample], settings: Settings
 ) -> Scored:
-    """Describe the photos of a cross-validation, with the scores of its runs.
+    """Describe the photos of a cross-validation, with the scores of its runs; and learn how to describe photos.
 
     Raises:
         ValueError: The runs are of other photos.
@@ -191,14 +238,11 @@ def _scored(
     if unknown := {*together["name"]} - {*by_name}:
         raise ValueError(f"the data set has no {min(unknown)}, which a fold was tested on")
     samples = [by_name[name] for name in together["name"]]
-    described_NI = describe(
-        network, contract, Photos(samples, contract), decoders=settings.decoders, title="photos of the folds"
-    )
-    statistics = network.statistics
-    assert statistics is not None
+    photos = describe_photos(network, contract, samples, settings)
+    learn_description(network, photos)
     names, kinds_N = np.unique(together["source"].to_numpy(str), return_inverse=True)
     return Scored(
-        described_NI=(described_NI - statistics.mean) / statistics.scale,
+        described_NI=photos.statistics_NI,
         outputs_N=(together["prediction"].to_numpy() - contract.intercept) / contract.slope,
         labels_N=(together["mos"].to_numpy() - contract.intercept) / contract.slope,
         kinds_N=kinds_N,

@@ -125,11 +125,19 @@ def contract(recipe: Recipe, scale: Scale, init: Path | None) -> Contract:
     """Make the contract of the checkpoint to be trained, with the line from the network's output to the labels.
 
     The line maps the recipe's ``label_range`` to the range of labels. Without one, a network that starts from a
-    checkpoint keeps its outputs for the worst and the best label, and any other network learns the labels as they are.
+    checkpoint keeps its outputs for the worst and the best label, and any other network learns the labels as they are;
+    one whose outputs have a range learns that.
+
+    Raises:
+        ValueError: The network's outputs cannot have that range.
     """
-    low, high = scale.min, scale.max
+    changes = recipe.network_changes()
+    outputs = registry.output_range(recipe.network, **changes)
+    low, high = outputs or (scale.min, scale.max)
     if recipe.label_range is not None:
         low, high = recipe.label_range
+        if outputs not in (None, recipe.label_range):
+            raise ValueError(f"the outputs of a distribution over bins are {outputs}, which label_range cannot change")
     elif init not in (None, RANDOM) and init.is_dir():
         first = checkpoint.inspect(init)[0].contract
         low = (first.scale.min - first.intercept) / first.slope
@@ -137,7 +145,6 @@ def contract(recipe: Recipe, scale: Scale, init: Path | None) -> Contract:
         if first.scale.higher_is_better != scale.higher_is_better:
             low, high = high, low
     slope = (scale.max - scale.min) / (high - low)
-    changes = recipe.network_changes()
     whole: dict[str, Any] = {"view": "whole", "shapes": recipe.shapes} if recipe.shapes else {}
     return Contract(
         **registry.view(recipe.network, **changes),

@@ -7,9 +7,11 @@
     plcc                (1 - r) / 2, as LoDa's paper writes it
     plcc_mse            (1 - r) (3 + r) / 8, what LoDa's code computes
     ranking             relu(|dx| - sign(dx) dy), SMART-IQA's pairwise ranking
+    bins                cross-entropy of distributions over bins; the label's is as wide as its raters' mean is unsure
     fidelity            1 - sqrt(p q) - sqrt((1 - p) (1 - q)), p = sigmoid(dy), q = Phi(dx / (0.1 sqrt 2))
 
-All but the first three leave the scale of the predictions open; it is fitted when training is finished.
+All but the first three and ``bins`` leave the scale of the predictions open; it is fitted when training is finished.
+For ``bins``, ``x`` are the logits of a distribution, (N, B).
 """
 
 from collections.abc import Callable
@@ -19,12 +21,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LossName = Literal["l1", "smooth_l1", "l2", "srcc", "plcc", "plcc_mse", "ranking", "fidelity"]
+LossName = Literal["l1", "smooth_l1", "l2", "srcc", "plcc", "plcc_mse", "ranking", "fidelity", "bins"]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
-SCALED = ("l1", "smooth_l1", "l2")
+SCALED = ("l1", "smooth_l1", "l2", "bins")
 """Losses that teach the scale of the labels."""
 FIDELITY_SIGMA = 0.1
+RATERS_SPREAD = 0.06
+"""Standard deviation of the mean label of thirty raters, about, on a scale of 1."""
 
 
 def make(name: LossName, *, ranking_weight: float = 0.0, ranking_margin: float = 0.0) -> Loss:
@@ -61,6 +65,17 @@ def fidelity(x_N: Tensor, y_N: Tensor) -> Tensor:
     # sigmoid(-dy) is 1 - p, which would round to 0 for labels 17 apart, where the root has no gradient.
     p, not_p = torch.sigmoid(dy), torch.sigmoid(-dy)
     return _mean(1 - p.sqrt() * q.sqrt() - not_p.sqrt() * (1 - q).sqrt())
+
+
+def bins(logits_NB: Tensor, y_N: Tensor) -> Tensor:
+    """Cross-entropy of distributions over bins, whose centres lie evenly from 0 to 1.
+
+    Args:
+        logits_NB: Their logits.
+        y_N: Labels of 0 to 1. A label stands for a normal distribution, as wide as a mean of raters is uncertain.
+    """
+    centres_B = torch.linspace(0, 1, logits_NB.shape[1], device=y_N.device)
+    return F.cross_entropy(logits_NB, (-0.5 * ((y_N[:, None] - centres_B) / RATERS_SPREAD).square()).softmax(dim=1))
 
 
 def hinge(x_N: Tensor, y_N: Tensor, margin: float) -> Tensor:
@@ -131,4 +146,5 @@ _LOSSES: dict[LossName, Loss] = {
     "plcc_mse": _plcc_mse,
     "ranking": ranking,
     "fidelity": fidelity,
+    "bins": bins,
 }

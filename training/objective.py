@@ -67,7 +67,11 @@ class Objective:
         outputs_M = torch.cat([prediction.score for prediction in predictions])[batch.order.to(device)]
         labels_PN = self._output(batch.labels.to(device, non_blocking=True))
         scores, degraded, blanks = outputs_M.split(batch.parts)
-        loss = self._labels_loss(self._team.gather(scores), self._team.gather(labels_PN.flatten()))
+        compared = scores
+        if self._recipe.loss == "bins":
+            logits = [prediction.logits for prediction in predictions if prediction.logits is not None]
+            compared = torch.cat(logits)[batch.order.to(device)][: len(scores)]
+        loss = self._labels_loss(self._team.gather(compared), self._team.gather(labels_PN.flatten()))
 
         own = self._unlabelled(batch, scores.view_as(labels_PN), degraded, blanks)
         if self._distiller is not None:

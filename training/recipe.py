@@ -159,6 +159,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if {*self.options} & HEADS:
             raise ValueError("heads beside the score are trained after it: smart-iqa heads")
+        if self.loss == "bins" and (self.options.get("bins", 1) == 1 or self.ranking_weight):
+            raise ValueError("loss = bins needs options = {bins = 20} or so, and no ranking_weight")
         if self.batch_pictures % self.accumulate:
             raise ValueError("batch_pictures must be a multiple of accumulate")
         if self.split == "folds" and self.fold >= self.folds:

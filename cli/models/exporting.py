@@ -75,6 +75,7 @@ class Scores(nn.Module):
             *(["stage_weights"] if loaded.network.weighs_stages else []),
             *(["interval"] if contract.interval is not None else []),
             *(["defects"] if contract.defects else []),
+            *(["description"] if contract.description else []),
         ]
         mean, std = mean_std(self.contract, "cpu")
         self.register_buffer("mean", mean)
@@ -181,7 +182,8 @@ def _expected(loaded: Checkpoint, shapes: Sequence[tuple[int, ...]]) -> list[tup
             raw_N = loaded.contract.raw(rows_ND[:, 0].astype(np.float64)).astype(np.float32)
             found = loaded.contract.columns(rows_ND)
             defects_ND = np.concatenate([found.probabilities_ND, found.severities_ND], axis=1)
-            parts = (part.astype(np.float32) for part in (found.stage_weights_NS, found.interval_NK, defects_ND))
+            found_parts = found.stage_weights_NS, found.interval_NK, defects_ND, found.description_NK
+            parts = (part.astype(np.float32) for part in found_parts)
             pairs.append((items, (raw_N, *(part for part in parts if part.shape[1]))))
     return pairs
 

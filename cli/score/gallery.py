@@ -34,6 +34,8 @@ BANDS = (20.0, 40.0, 60.0, 80.0)
 """Lowest score of each colour but the first, where a contract has no grades."""
 THUMBNAIL = (320, 240)
 SUFFIXES = (".html", ".htm")
+Thumbnails = Mapping[str, tuple[str, tuple[int, int]]]
+"""JPEGs as Base64, with width and height, by the names of pictures."""
 
 
 def check(file: Path) -> None:
@@ -81,7 +83,7 @@ def write(
     failed_N = np.flatnonzero(np.isnan(scores_N))
     selected_N = selection.scored(scores_N, order)
     shown = list(journal.records(selected_N[:SHOWN]))
-    thumbnails = _thumbnails({record["path"] for record in shown})
+    previews = thumbnails({record["path"] for record in shown})
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(Path(__file__).with_name("gallery.html").read_text(encoding="utf-8"))
     style = Path(__file__).with_name("gallery.css").read_text(encoding="utf-8")
@@ -98,7 +100,7 @@ def write(
         peak=int(_counts(known_N).max()),
         caption=_caption(selection, bool(contract.grades)),
         heading=_heading(len(selected_N), selection, order),
-        cards=(_card(record, bands, thumbnails.get(record["path"])) for record in shown),
+        cards=(_card(record, bands, previews.get(record["path"])) for record in shown),
         more=len(selected_N) - len(shown),
         failed_count=len(failed_N),
         failed=[(printable(record["path"]), record["error"]) for record in journal.records(failed_N[:FAILED_SHOWN])],
@@ -164,18 +166,18 @@ def _card(record: Record, bands: tuple[float, ...], thumbnail: tuple[str, tuple[
     }
 
 
-def _thumbnails(names: set[str]) -> dict[str, tuple[str, tuple[int, int]]]:
-    """Thumbnails by name: JPEG as Base64, and width and height; pictures that are no longer there have none."""
+def thumbnails(names: set[str]) -> Thumbnails:
+    """Thumbnails of pictures; those that are no longer there have none."""
     from model.images import ImageError
 
-    thumbnails = {}
-    for name, data in _contents(names):
+    found = {}
+    for name, data in contents(names):
         with contextlib.suppress(ImageError):
-            thumbnails[name] = _thumbnail(data)
-    return thumbnails
+            found[name] = _thumbnail(data)
+    return found
 
 
-def _contents(names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+def contents(names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
     """Read pictures by their names; each archive is read once, from its beginning."""
     by_archive: dict[str, set[str]] = {}
     for name in names:

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cli.pictures.archives import ArchiveError
 from cli.pictures.picture_ref import PictureRef
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from model.policies import Policy
     from model.score import QualityScore
     from model.scorer import Scorer
+
+T = TypeVar("T")
 
 Record = dict[str, Any]
 """The result of a picture: ``path``, and either the fields of its score or an ``error``."""
@@ -42,6 +44,22 @@ def records(
     Yields:
         A record for each picture, in their order.
     """
+    for name, result in outcomes(pictures, lambda readable: scorer.score_many(readable, crops)):
+        yield error_record(name, result) if isinstance(result, Exception) else {"path": name, **fields(result, policy)}
+
+
+def outcomes(
+    pictures: Iterable[PictureRef], score: "Callable[[Iterator[Path | bytes]], Iterator[tuple[Any, T | Exception]]]"
+) -> "Generator[tuple[str, T | Exception], None, None]":
+    """Read pictures, and score those that can be read.
+
+    Args:
+        pictures: The pictures, consumed as the results are.
+        score: Gives for each path or bytes a pair whose second part is the result, or an error; in order.
+
+    Yields:
+        The name of each picture with its result, or with the error that prevented it, in their order.
+    """
     pending: deque[tuple[str, Exception | None]] = deque()
 
     def readable() -> Iterator[Path | bytes]:
@@ -55,14 +73,13 @@ def records(
             if not isinstance(data, Exception):
                 yield data
 
-    def unreadable() -> Iterator[Record]:
+    def unreadable() -> Iterator[tuple[str, Exception]]:
         while pending and (error := pending[0][1]) is not None:
-            yield error_record(pending.popleft()[0], error)
+            yield pending.popleft()[0], error
 
-    for _, result in scorer.score_many(readable(), crops):
+    for _, result in score(readable()):
         yield from unreadable()
-        name, _ = pending.popleft()
-        yield error_record(name, result) if isinstance(result, Exception) else {"path": name, **fields(result, policy)}
+        yield pending.popleft()[0], result
     yield from unreadable()
 
 

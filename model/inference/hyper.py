@@ -46,7 +46,7 @@ class MergedHyperNetwork(nn.Module):
                 maps_NL.split(lengths, dim=1), TARGET_WIDTHS[1:], TARGET_WIDTHS[:-1], strict=True
             )
         ]
-        weights.append(last.unsqueeze(1))
+        weights.append(last.unflatten(1, (-1, TARGET_WIDTHS[-1])))
         return [TargetLayer(weight, bias) for weight, bias in zip(weights, biases, strict=True)]
 
 

@@ -1,6 +1,6 @@
-"""Heads beside the score: which defects a picture has, and how wide an interval around its score must be.
+"""Heads beside the score: which defects a picture has, how wide an interval around its score must be, what it is like.
 
-Both read means and standard deviations of feature maps. Noise and blocks change how much a map varies, more than what
+All read means and standard deviations of feature maps. Noise and blocks change how much a map varies, more than what
 it shows. They are trained after the score, while the rest of the network stays as it is: ``training/heads.py``.
 """
 
@@ -79,6 +79,25 @@ class DefectHead(nn.Module):
         odds_ND, severities_ND = self.parts(statistics_NI)
         probabilities_ND = odds_ND.sigmoid()
         return torch.cat([probabilities_ND, severities_ND * (2 * probabilities_ND).clamp_max(1)], dim=1)
+
+
+class DescriptionHead(nn.Module):
+    """A few numbers that are alike for pictures that are alike: principal components of their statistics.
+
+    Args:
+        inputs: Length of the vectors that it reads.
+        channels: Channels of the deepest feature map, which tells what a picture shows.
+        length: How many numbers.
+    """
+
+    def __init__(self, inputs: int, channels: int, length: int) -> None:
+        super().__init__()
+        self.components = nn.Linear(inputs + channels, length)
+
+    def forward(self, statistics_NI: Tensor, deepest_NCHW: Tensor) -> Tensor:
+        """Describe items (N, ``length``)."""
+        described: Tensor = self.components(torch.cat([statistics_NI, deepest_NCHW.float().mean(dim=(2, 3))], dim=1))
+        return described
 
 
 class IntervalHead(nn.Module):

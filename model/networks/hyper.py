@@ -18,7 +18,7 @@ GRID = 7
 """Side of the feature map that the hyper network reads."""
 HYPER_CHANNELS = 112
 TARGET_WIDTHS = (224, 112, 56, 28, 14)
-"""Input widths of the five target layers; the last layer has a single output."""
+"""Input widths of the five target layers."""
 
 
 class TargetLayer(NamedTuple):
@@ -29,28 +29,29 @@ class TargetLayer(NamedTuple):
 
 
 class HyperNetwork(nn.Module):
-    """Generates the parameters of one target network per crop (33,545 numbers) from a fused feature map.
+    """Generates the parameters of one target network per crop from a fused feature map: 33,545 for a single output.
 
     Args:
         in_channels: Channels of the fused map.
         trunk: Widths of the 1x1 convolutions before the last one, which has 112 channels.
         dropout: Dropout probability after these convolutions.
+        outputs: Outputs of the target network.
     """
 
-    def __init__(self, in_channels: int, trunk: tuple[int, ...], dropout: float) -> None:
+    def __init__(self, in_channels: int, trunk: tuple[int, ...], dropout: float, outputs: int = 1) -> None:
         super().__init__()
         widths = (in_channels, *trunk, HYPER_CHANNELS)
         layers: list[nn.Module] = []
-        for inputs, outputs in pairwise(widths):
-            layers += [nn.Conv2d(inputs, outputs, 1), nn.ReLU()]
+        for wider, narrower in pairwise(widths):
+            layers += [nn.Conv2d(wider, narrower, 1), nn.ReLU()]
         self.trunk = nn.Sequential(*layers, nn.Dropout(dropout))
 
         self.weight_convs = nn.ModuleList(
             nn.Conv2d(HYPER_CHANNELS, inputs * outputs // GRID**2, 3, padding=1)
             for inputs, outputs in pairwise(TARGET_WIDTHS)
         )
-        self.last_weight = nn.Linear(HYPER_CHANNELS, TARGET_WIDTHS[-1])
-        self.biases = nn.ModuleList(nn.Linear(HYPER_CHANNELS, outputs) for outputs in (*TARGET_WIDTHS[1:], 1))
+        self.last_weight = nn.Linear(HYPER_CHANNELS, outputs * TARGET_WIDTHS[-1])
+        self.biases = nn.ModuleList(nn.Linear(HYPER_CHANNELS, width) for width in (*TARGET_WIDTHS[1:], outputs))
         for generator in (*self.weight_convs, self.last_weight, *self.biases):
             nn.init.kaiming_normal_(generator.get_parameter("weight"))
 
@@ -63,12 +64,12 @@ class HyperNetwork(nn.Module):
             conv(hidden).reshape(-1, outputs, inputs)
             for conv, inputs, outputs in zip(self.weight_convs, TARGET_WIDTHS[:-1], TARGET_WIDTHS[1:], strict=True)
         ]
-        weights.append(self.last_weight(pooled).unsqueeze(1))
+        weights.append(self.last_weight(pooled).unflatten(1, (-1, TARGET_WIDTHS[-1])))
         return [TargetLayer(weight, bias(pooled)) for weight, bias in zip(weights, self.biases, strict=True)]
 
 
 class TargetNetwork(nn.Module):
-    """A perceptron with generated parameters: sigmoid layers, then one linear output.
+    """A perceptron with generated parameters: sigmoid layers, then a linear one.
 
     The generated weights are applied by batched matmul; grouped convolutions, the usual form, are slower and cannot be
     exported. Autocast is off, because a bf16 output would move in steps of 0.2 to 0.4 points of 100. Outside training
@@ -88,7 +89,7 @@ class TargetNetwork(nn.Module):
         self.precision = torch.float64
 
     def forward(self, vector_NI: Tensor, layers: list[TargetLayer]) -> Tensor:
-        """Compute raw scores (N,) from local-distortion vectors (N, 224)."""
+        """Compute outputs (N, O) from local-distortion vectors (N, 224)."""
         dtype = torch.float32 if self.training else self.precision
         hidden_NI1 = vector_NI.to(dtype).unsqueeze(-1)
         with torch.autocast(hidden_NI1.device.type, enabled=False):
@@ -98,7 +99,7 @@ class TargetNetwork(nn.Module):
                     hidden_NI1 = torch.sigmoid(hidden_NI1)
                 if index < 3:
                     hidden_NI1 = self.dropout(hidden_NI1)
-        return hidden_NI1.flatten().float()
+        return hidden_NI1.squeeze(-1)
 
 
 def pool_to_grid(map_NCHW: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 LEVELS = 4
 """Feature levels (stages) of a backbone."""
-HEADS = frozenset({"defects", "kinds"})
+HEADS = frozenset({"defects", "kinds", "description"})
 """Fields of a network's config that give it heads beside the score."""
 
 
@@ -35,16 +35,20 @@ class Prediction(NamedTuple):
         interval: (N, 2 or 2 + K) widths below and above the score, and probabilities of K kinds of photos; None if the
             network gives no interval.
         defects: (N, 2 * D) probabilities of the defects, then their severities; None if the network finds none.
+        description: (N, K) numbers that are alike for pictures that are alike; None if the network gives none.
+        logits: (N, B) logits of the bins of a distribution of opinions, in training only; None for other networks.
     """
 
     score: Tensor
     stage_weights: Tensor | None
     interval: Tensor | None = None
     defects: Tensor | None = None
+    description: Tensor | None = None
+    logits: Tensor | None = None
 
     def rows(self) -> Tensor:
-        """All of it as one row for each item, (N, columns) fp32, in this order."""
-        columns = [self.score.unsqueeze(1), self.stage_weights, self.interval, self.defects]
+        """All that is served as one row for each item, (N, columns) fp32, in this order."""
+        columns = [self.score.unsqueeze(1), self.stage_weights, self.interval, self.defects, self.description]
         return torch.cat([column.float() for column in columns if column is not None], dim=1)
 
 

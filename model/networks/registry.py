@@ -139,6 +139,11 @@ def view(name: str, **changes: Any) -> dict[str, Any]:
     return {"view": "tokens", "longer_sides": config.longer_sides, "kernel": config.kernel}
 
 
+def output_range(name: str, **changes: Any) -> tuple[float, float] | None:
+    """The range that the outputs of a preset have; None if they may be any numbers."""
+    return (0.0, 1.0) if getattr(_config(name, changes), "bins", 1) > 1 else None
+
+
 def findings(name: str, **changes: Any) -> dict[str, Any]:
     """Fields of the contract that tell what a preset finds beside the score, before any calibration."""
     config = _config(name, changes)
@@ -146,6 +151,7 @@ def findings(name: str, **changes: Any) -> dict[str, Any]:
     return {
         "defects": DEFECTS if getattr(config, "defects", False) else (),
         "interval": Interval(below=(1.0,) * kinds, above=(1.0,) * kinds) if kinds else None,
+        "description": getattr(config, "description", 0),
     }
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from model.networks.backbone import Backbone
 from model.networks.distortion import LocalDistortion
-from model.networks.findings import DefectHead, IntervalHead, Statistics
+from model.networks.findings import DefectHead, DescriptionHead, IntervalHead, Statistics
 from model.networks.hyper import HyperNetwork, TargetNetwork, pool_to_grid
 from model.networks.network import LEVELS, STRICT, Count, Network, Prediction, Rate
 
@@ -38,8 +38,13 @@ class SmartConfig:
     drop_path: Rate = 0.2
     defects: bool = False
     """Whether a head beside the score finds defects."""
+    bins: Count = 1
+    """Bins of a distribution of opinions over the range of outputs, 0 to 1, whose mean is the score; 1 for a score
+    without distribution."""
     kinds: Annotated[int, Field(ge=0)] = 0
     """Kinds of photos that a head for intervals tells apart, 1 for none; 0 without that head."""
+    description: Annotated[int, Field(ge=0)] = 0
+    """Numbers of a description of the picture; 0 for none."""
 
     def __post_init__(self) -> None:
         if self.attention and not self.multi_scale:
@@ -81,19 +86,21 @@ class SmartIQA(Network):
     def __init__(self, config: SmartConfig, *, pretrained: bool = False) -> None:
         super().__init__()
         self.config = config
-        finds = config.defects or config.kinds > 0
+        finds = config.defects or config.kinds > 0 or config.description > 0
         self.backbone = Backbone(config.backbone, pretrained=pretrained, drop_path=config.drop_path, finer=finds)
         channels = self.backbone.channels
         fused = sum(channels) if config.multi_scale else channels[-1]
         self.attention = StageAttention(channels[-1]) if config.attention else None
         self.distortion = LocalDistortion(channels)
-        self.hyper = HyperNetwork(fused, config.trunk, config.dropout)
+        self.hyper = HyperNetwork(fused, config.trunk, config.dropout, config.bins)
         self.target = TargetNetwork(config.dropout)
         # The deepest level tells what a picture shows; the others, how it was taken.
         self.statistics = Statistics((*self.backbone.finer_channels, *channels[:-1])) if finds else None
         length = 0 if self.statistics is None else self.statistics.length
         self.defects = DefectHead(length) if config.defects else None
         self.interval = IntervalHead(length, config.kinds) if config.kinds else None
+        described = config.description
+        self.description = DescriptionHead(length, channels[-1], described) if described else None
 
     def forward(self, items: Tensor) -> Prediction:
         """Score normalised RGB pictures (N, 3, H, W), of any size that the backbone takes."""
@@ -101,13 +108,16 @@ class SmartIQA(Network):
         maps = all_maps[-LEVELS:]
         weights_N4 = self.attention(maps[-1]) if self.attention is not None else None
         layers = self.hyper(self._fuse(maps, weights_N4))
-        score_N = self.target(self.distortion(maps), layers)
+        outputs_NB = self.target(self.distortion(maps), layers)
+        score_N = mean_opinion(outputs_NB).float() if self.config.bins > 1 else outputs_NB.flatten().float()
+        logits_NB = outputs_NB if self.training and self.config.bins > 1 else None
         if self.statistics is None:
-            return Prediction(score_N, weights_N4)
+            return Prediction(score_N, weights_N4, logits=logits_NB)
         statistics_NI = self.statistics(all_maps[:-1])
         interval = self.interval(statistics_NI, score_N) if self.interval is not None else None
         defects = self.defects(statistics_NI) if self.defects is not None else None
-        return Prediction(score_N, weights_N4, interval, defects)
+        description = self.description(statistics_NI, all_maps[-1]) if self.description is not None else None
+        return Prediction(score_N, weights_N4, interval, defects, description, logits_NB)
 
     @property
     def weighs_stages(self) -> bool:
@@ -125,3 +135,9 @@ class SmartIQA(Network):
         if weights_N4 is not None:
             pooled = [map_ * weights_N4[:, stage, None, None, None] for stage, map_ in enumerate(pooled)]
         return torch.cat(pooled, dim=1)
+
+
+def mean_opinion(logits_NB: Tensor) -> Tensor:
+    """The mean (N,) of distributions over bins, whose centres lie evenly from 0 to 1."""
+    centres_B = torch.linspace(0, 1, logits_NB.shape[1], dtype=logits_NB.dtype, device=logits_NB.device)
+    return (logits_NB.softmax(dim=1) * centres_B).sum(dim=1)

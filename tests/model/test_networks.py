@@ -9,7 +9,7 @@ from model.networks import registry
 from model.networks.backbone import Backbone
 from model.networks.distortion import LocalDistortion
 from model.networks.hyper import TARGET_WIDTHS, HyperNetwork, TargetLayer, TargetNetwork
-from model.networks.smart import SmartConfig, SmartIQA, StageAttention
+from model.networks.smart import SmartConfig, SmartIQA, StageAttention, mean_opinion
 
 
 @pytest.mark.parametrize(
@@ -96,6 +96,31 @@ def test_hyper_network_generates_the_target_network() -> None:
     torch.testing.assert_close(layers[4].weight[:, 0], linear)
 
 
+def test_the_target_network_of_a_distribution_has_an_output_for_each_bin() -> None:
+    hyper = HyperNetwork(24, (16, 8), dropout=0.0, outputs=5).eval()
+    fused = torch.randn(2, 24, 7, 7)
+    layers = hyper(fused)
+    assert layers[4].weight.shape == (2, 5, 14)
+    assert layers[4].bias.shape == (2, 5)
+    assert TargetNetwork(0.0).eval()(torch.randn(2, 224), layers).shape == (2, 5)
+
+
+def test_a_score_is_the_mean_of_a_distribution_over_bins() -> None:
+    torch.manual_seed(0)
+    network = registry.build("smart-mobile", bins=4)
+    assert network.config.bins == 4
+    items = torch.randn(2, 3, 64, 64)
+    logits = network.train()(items).logits
+    assert logits is not None
+    assert logits.shape == (2, 4)
+    prediction = network.eval()(items)
+    assert prediction.logits is None, "only training needs it"
+    assert ((prediction.score > 0) & (prediction.score < 1)).all()
+    third = torch.tensor([[0.0, 0.0, 30.0, 0.0]])
+    assert float(mean_opinion(third)) == pytest.approx(2 / 3)
+    assert float(mean_opinion(torch.zeros(1, 4))) == pytest.approx(0.5)
+
+
 def target_by_hand(vector: Tensor, layers: list[TargetLayer]) -> float:
     for index, layer in enumerate(layers):
         vector = torch.stack([(row * vector).sum() for row in layer.weight[0]]) + layer.bias[0]
@@ -114,10 +139,11 @@ def test_target_network_follows_the_formula() -> None:
     vectors = torch.randn(3, 224)
     scores = TargetNetwork(0.3).eval()(vectors, layers)
     first = [TargetLayer(layer.weight[:1], layer.bias[:1]) for layer in layers]
+    assert scores.shape == (3, 1)
     assert float(scores[0]) == pytest.approx(target_by_hand(vectors[0], first), abs=1e-5)
 
 
-def test_target_network_stays_in_fp32_under_autocast() -> None:
+def test_target_network_keeps_its_precision_under_autocast() -> None:
     layers = [
         TargetLayer(
             torch.randn(1, outputs, inputs, dtype=torch.bfloat16), torch.zeros(1, outputs, dtype=torch.bfloat16)
@@ -125,7 +151,8 @@ def test_target_network_stays_in_fp32_under_autocast() -> None:
         for inputs, outputs in zip(TARGET_WIDTHS, (*TARGET_WIDTHS[1:], 1), strict=True)
     ]
     with torch.autocast("cpu", torch.bfloat16):
-        assert TargetNetwork(0.0).eval()(torch.randn(1, 224, dtype=torch.bfloat16), layers).dtype == torch.float32
+        assert TargetNetwork(0.0).eval()(torch.randn(1, 224, dtype=torch.bfloat16), layers).dtype == torch.float64
+        assert TargetNetwork(0.0).train()(torch.randn(1, 224, dtype=torch.bfloat16), layers).dtype == torch.float32
 
 
 def test_distortion_vector_is_conv_then_pool() -> None:

@@ -12,6 +12,7 @@ from cli.main import app
 from model import checkpoint
 from model.defects import DEFECTS
 from model.networks import registry
+from model.networks.findings import DescriptionHead
 from model.networks.smart import SmartIQA
 from model.scorer import Scorer
 from tests.training.conftest import RECIPE
@@ -60,6 +61,7 @@ def test_heads_leave_the_scores_as_they_were(trained: Path, folds: Path, root: P
         assert new.interval.low <= new.score <= new.interval.high
         assert new.interval.coverage == 0.9
         assert tuple(new.defects) == DEFECTS
+        assert len(new.description) == heads.DESCRIPTION
     config, _ = checkpoint.inspect(out)
     assert (config.name, config.figures) == (before.checkpoint.config.name, before.checkpoint.config.figures)
     assert checkpoint.is_half(out)
@@ -74,6 +76,25 @@ def test_heads_leave_the_scores_as_they_were(trained: Path, folds: Path, root: P
     # And who trains on from it starts with the score alone.
     more = trainer.train(WHOLE, root, tmp_path / "more", init=out, decoders=0)
     assert not checkpoint.load(more).contract.defects
+
+
+def test_descriptions_are_the_components_that_tell_most(trained: Path) -> None:
+    network = heads.with_heads(checkpoint.load(trained), 0, 3)
+    head = network.description
+    assert isinstance(head, DescriptionHead)
+    rng = torch.Generator().manual_seed(0)
+    length = network.statistics.length if network.statistics is not None else 0
+    statistics = 0.01 * torch.randn(200, length, generator=rng)
+    deepest = torch.randn(200, network.backbone.channels[-1], generator=rng) + 5
+    statistics[:, 7] += 100 * torch.randn(200, generator=rng)
+    heads.learn_description(network, heads.Described(statistics, deepest))
+    described = head.components(torch.cat([statistics, deepest], dim=1))
+    assert described.mean(dim=0).abs().max() < 1e-3
+    # The first one is what varies most, as far as one; no two go together.
+    assert abs(np.corrcoef(described[:, 0], statistics[:, 7])[0, 1]) > 0.999
+    assert described[:, 0].std() == pytest.approx(1, rel=1e-3)
+    assert described.std(dim=0)[1:].max() < 1
+    assert np.abs(np.corrcoef(described.T) - np.eye(3)).max() < 0.02
 
 
 def test_photos_of_the_first_fold_teach_no_defects(

@@ -14,6 +14,10 @@ Y = torch.tensor([1.0, 2.0, 4.0])
 R = 1 / math.sqrt(2 * 14 / 3)
 
 
+SCORES = [name for name in get_args(LossName) if name != "bins"]
+"""Losses of scores; ``bins`` is one of distributions."""
+
+
 def phi(value: float) -> float:
     return 0.5 * (1 + math.erf(value / math.sqrt(2)))
 
@@ -41,6 +45,14 @@ def test_against_values_worked_out_by_hand(name: LossName, expected: float) -> N
     assert make(name)(X, Y).item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_bins_learn_the_distribution_of_a_label() -> None:
+    assert make("bins")(torch.zeros(2, 5), torch.tensor([0.25, 0.9])).item() == pytest.approx(math.log(5))
+    # Halfway between two of five bins, both are as likely, and no other is within four deviations.
+    sure = torch.tensor([[-20.0, 20.0, 20.0, -20.0, -20.0]])
+    assert make("bins")(sure, torch.tensor([0.375])).item() == pytest.approx(math.log(2), abs=0.02)
+    assert make("bins")(sure, torch.tensor([0.0])).item() > 30
+
+
 def test_the_hinge_term() -> None:
     # With margin 0.5: relu(0.5 - 2) = 0, relu(0.5 - 1) = 0, relu(0.5 + 1) = 1.5.
     assert losses.hinge(X, Y, 0.5).item() == pytest.approx(1.5 / 3)
@@ -52,7 +64,7 @@ def test_pairs_with_equal_labels_do_not_rank() -> None:
     assert losses.ranking(torch.tensor([5.0, 1.0]), torch.tensor([2.0, 2.0])).item() == 0
 
 
-@pytest.mark.parametrize("name", get_args(LossName))
+@pytest.mark.parametrize("name", SCORES)
 def test_gradients_are_finite_where_they_could_break(name: LossName) -> None:
     cases: list[tuple[Tensor, Tensor]] = [
         (torch.ones(4), torch.ones(4)),
@@ -69,7 +81,7 @@ def test_gradients_are_finite_where_they_could_break(name: LossName) -> None:
         assert torch.isfinite(x.grad).all()
 
 
-@pytest.mark.parametrize("name", get_args(LossName))
+@pytest.mark.parametrize("name", SCORES)
 def test_descending_a_loss_raises_the_correlation(name: LossName) -> None:
     torch.manual_seed(0)
     labels = torch.rand(32)

@@ -184,6 +184,19 @@ def test_the_line_from_outputs_to_labels() -> None:
     assert ranged.raw(np.array([0.0, 50.0, 100.0])).tolist() == pytest.approx([1, 3, 5])
 
 
+def test_a_distribution_over_bins_learns_the_range_of_labels(root: Path, init: Path, tmp_path: Path) -> None:
+    own = replace(RECIPE, epochs=1, loss="bins", options={"bins": 8}, degraded=0.5, blank=0.5)
+    scale = Scale(dataset="made-up", min=1, max=5)
+    assert initial_weights.contract(own, scale, None).raw(np.array([0.0, 1.0])).tolist() == [1, 5]
+    with pytest.raises(ValueError, match="label_range cannot change"):
+        initial_weights.contract(replace(own, label_range=(0.0, 100.0)), scale, None)
+    made = checkpoint.load(train(own, root, tmp_path / "bins", init))
+    assert made.network.config.bins == 8
+    # Whoever trains on from it needs as many bins.
+    with pytest.raises(ValueError, match="its bins is 8, the recipe's is 1"):
+        train(replace(RECIPE, epochs=1), root, tmp_path / "other", tmp_path / "bins" / "checkpoint")
+
+
 def test_the_last_epoch_may_be_kept_without_validation(root: Path, init: Path, tmp_path: Path) -> None:
     recipe = replace(RECIPE, epochs=1, selection="last", validation_share=0.0, test_share=0.0)
     train(recipe, root, tmp_path, init)

@@ -1,0 +1,75 @@
+"""The options of ``smart-iqa pick``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def pick(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="Photos, folders of them, zip and tar archives, quoted globs; - reads a list of paths from stdin."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="File to write: .csv or .jsonl, a line for each photo. An interrupted run goes on where it stopped.",
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew, and replace that file.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Page to write: the groups, side by side.")] = None,
+    move_to: Annotated[
+        Path | None,
+        typer.Option(
+            file_okay=False,
+            help="Move the photos that are not the best of their group to this folder; nothing else is.",
+        ),
+    ] = None,
+    null: Annotated[bool, typer.Option("--null", "-0", help="NUL bytes separate the list on stdin.")] = False,
+    checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder; the default model if left out.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or int8.")] = "auto",
+) -> None:
+    """Group nearly equal photos, and name the best of each group.
+
+    Exposure brackets, focus stacks and panoramas are told, and kept whole. No photo is deleted. Ends with status 1 if a
+    photo could not be scored; the others are picked from all the same.
+    """
+    import itertools
+
+    import imagehash  # noqa: F401 -- its absence shows before anything is scored
+
+    from cli.console import fail
+    from cli.options import device_option, precision_option
+    from cli.pick import outputs
+    from cli.pick.run import Plan, Run
+    from cli.pictures import sources
+    from cli.score import gallery
+    from cli.score.journal import SUFFIX
+    from cli.scoring.scorer import load_scorer
+
+    part = None
+    if out is not None:
+        outputs.check(out)
+        part = out.with_name(out.name + SUFFIX)
+        if overwrite:
+            part.unlink(missing_ok=True)
+        elif out.exists() and not part.exists():
+            fail(f"{out} exists and is complete; name another file, or add --overwrite")
+    if html is not None:
+        gallery.check(html)
+    photos = sources.find(paths, null=null, exclude=move_to)
+    first = next(photos, None)
+    if first is None and not (part and part.exists()):
+        fail("there are no pictures in " + ", ".join(paths))
+    scorer = load_scorer(checkpoint, device=device_option(device), precision=precision_option(precision))
+    if not (scorer.checkpoint.contract.description and scorer.checkpoint.contract.defects):
+        fail(f"{scorer.model.name} does not describe pictures, so it cannot tell which are alike")
+    run = Run(Plan(out=out, html=html, folder=move_to), scorer, part)
+    list_again = None if sources.STDIN in paths else lambda: sources.find(paths, null=null, exclude=move_to)
+    raise typer.Exit(run(itertools.chain(() if first is None else (first,), photos), list_again))

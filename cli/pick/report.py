@@ -1,0 +1,75 @@
+"""The HTML report of picking: the photos of each group side by side, in one file without scripts."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cli.console import printable
+from cli.pick.outputs import certain, words
+from cli.score import gallery
+from cli.score.outputs import replacing
+
+if TYPE_CHECKING:
+    from model.picking.picking import Group, Member
+
+SHOWN = 200
+"""Groups in the report."""
+SIDE_BY_SIDE = 12
+"""Photos of a group that are shown; the others are counted."""
+KINDS = {"bracket": "exposure bracket", "focus_stack": "focus stack", "panorama": "panorama"}
+
+
+def write(file: Path, groups: "Sequence[Group]", *, photos: int, model: str) -> None:
+    """Write the report.
+
+    Args:
+        file: The file, replaced if it exists.
+        groups: The groups of several photos.
+        photos: How many photos there were in all.
+        model: The model's name.
+    """
+    import jinja2
+
+    shown = groups[:SHOWN]
+    names = {member.name for group in shown for member in group.members[:SIDE_BY_SIDE]}
+    thumbnails = gallery.thumbnails(names)
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
+    style = Path(gallery.__file__).with_name("gallery.css").read_text(encoding="utf-8")
+    page = template.stream(
+        title=f"The best of {photos:,} photo{'' if photos == 1 else 's'}",
+        model=model,
+        style=style,
+        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        groups=[_group(number, group, thumbnails) for number, group in enumerate(shown, 1)],
+        more=len(groups) - len(shown),
+    )
+    with replacing(file) as fresh:
+        page.dump(str(fresh), encoding="utf-8")
+
+
+def _group(number: int, group: "Group", thumbnails: gallery.Thumbnails) -> dict[str, Any]:
+    cards = [_card(member, group, thumbnails.get(member.name)) for member in group.members[:SIDE_BY_SIDE]]
+    return {
+        "number": number,
+        "kind": KINDS.get(group.kind, ""),
+        "count": len(group.members),
+        "reasons": [words(code) for code in group.reasons],
+        "cards": cards,
+        "more": len(group.members) - len(cards),
+    }
+
+
+def _card(member: "Member", group: "Group", thumbnail: tuple[str, tuple[int, int]] | None) -> dict[str, Any]:
+    told = [f"more {words(defect)}" for defect, _ in member.worse]
+    return {
+        "name": printable(member.name),
+        "score": f"{member.score:.1f}",
+        "picked": member is group.winner,
+        "certain": certain(member.preferred),
+        "worse": ", ".join(["the same file", *told] if member.same_file_as is not None else told),
+        "thumbnail": thumbnail and thumbnail[0],
+        "size": thumbnail and thumbnail[1],
+    }

@@ -1,0 +1,188 @@
+"""One run of ``smart-iqa pick``: score the photos, group and rank them, deliver what came of it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cli.console import SOME_FAILED, notes, printable
+from cli.pick import outputs, report
+from cli.pick.shots import Shots
+from cli.pictures.picture_ref import PictureRef
+from cli.score import selection
+from cli.score.gallery import contents
+from cli.score.journal import Journal
+from cli.scoring import stream
+from cli.scoring.progress import progress
+from cli.scoring.scorer import score_settings
+from cli.scoring.signals import Stopped, stoppable
+
+if TYPE_CHECKING:
+    from model.picking.picking import Group
+    from model.scorer import Scorer
+
+LISTED_FAILURES = 20
+"""Failures that are listed at the end; the others are only counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to make of the groups.
+
+    Attributes:
+        out: File to write, or None.
+        html: Report to write, or None.
+        folder: Where photos are moved that are not the best of their group, or None.
+    """
+
+    out: Path | None
+    html: Path | None
+    folder: Path | None
+
+
+class Run:
+    """A run.
+
+    Args:
+        plan: What to make of the groups.
+        scorer: What scores the photos.
+        part: File of the journal, from which the next run can go on; None if none can.
+    """
+
+    def __init__(self, plan: Plan, scorer: "Scorer", part: Path | None) -> None:
+        self._plan, self._scorer, self._part = plan, scorer, part
+        self._failed: list[tuple[str, str]] = []
+
+    def __call__(self, photos: Iterator[PictureRef], list_again: Callable[[], Iterator[PictureRef]] | None) -> int:
+        """Score, group, deliver.
+
+        Args:
+            photos: The photos.
+            list_again: Lists them once more, to count them for the progress bar; None if they can be listed only once.
+
+        Returns:
+            The exit status.
+
+        Raises:
+            ValueError: The journal is of another run.
+            OSError: Results cannot be written.
+        """
+        engine, contract = self._scorer.engine, self._scorer.checkpoint.contract
+        settings = score_settings(self._scorer.model, contract, contract.crops, engine.device, engine.precision)
+        with Journal.open(self._part, {**settings, "pick": 1}) as journal:
+            try:
+                with stoppable():
+                    indices = self._score(photos, list_again, journal)
+            except Stopped as stop:
+                _print(self._how_to_go_on(len(journal.scores)))
+                return stop.status
+            groups = self._pick(Shots(journal, indices))
+            self._deliver(groups)
+            journal.remove()
+        for name, error in self._failed[:LISTED_FAILURES]:
+            _print(f"{printable(name)}: {error}")
+        if self._failed:
+            _print(f"{len(self._failed):,} of {len(indices) + len(self._failed):,} photos could not be scored")
+        return SOME_FAILED if self._failed else 0
+
+    def _score(
+        self,
+        photos: Iterator[PictureRef],
+        list_again: Callable[[], Iterator[PictureRef]] | None,
+        journal: Journal,
+    ) -> list[int]:
+        """Score the photos; returns where those that could be stand in the journal."""
+        indices = []
+
+        def note(record: dict[str, Any]) -> None:
+            if "error" in record:
+                self._failed.append((record["path"], record["error"]))
+            else:
+                indices.append(count)
+
+        count = 0
+        if journal.resumed:
+            _print(f"going on after {journal.resumed:,} photos in {self._part}")
+            for record in journal.records(range(journal.resumed)):
+                note(record)
+                count += 1
+            photos = (photo for photo in photos if journal.takes(photo.name))
+        # Closed as soon as the run is stopped, not when it is collected: threads are decoding.
+        outcomes = closing(stream.outcomes(photos, lambda readable: self._scorer.photos(readable)))
+        with progress(list_again, done=count, results=False) as advance, outcomes as fresh:
+            for name, photo in fresh:
+                if isinstance(photo, Exception):
+                    record = stream.error_record(name, photo)
+                else:
+                    record = {"path": name, "score": photo.score, "photo": replace(photo, name=name).to_dict()}
+                journal.add(record)
+                note(record)
+                count += 1
+                advance()
+        return indices
+
+    def _pick(self, photos: Shots) -> "list[Group]":
+        from model.picking import picking
+
+        with notes.status("grouping ..."):
+            groups = picking.pick(photos)
+            return self._with_faces(groups)
+
+    def _with_faces(self, groups: "Sequence[Group]") -> "list[Group]":
+        """Say of groups whose best photo shows a face that nobody looked at the eyes."""
+        from model import images
+        from model.picking import faces
+
+        best = {group.winner.name for group in groups if group.winner is not None and group.kind == "alike"}
+        shown = set()
+        for name, data in contents(best):
+            enough = (2 * faces.SIDE, 2 * faces.SIDE)
+            if faces.found(images.decode(data, enough=lambda *_, side=enough: side).image):
+                shown.add(name)
+        return [
+            replace(group, reasons=(*group.reasons, faces.EYES_NOT_JUDGED))
+            if group.winner is not None and group.winner.name in shown
+            else group
+            for group in groups
+        ]
+
+    def _deliver(self, groups: "Sequence[Group]") -> None:
+        outputs.show(groups)
+        several = [group for group in groups if group.kind != "single"]
+        alike = [group for group in several if group.kind == "alike"]
+        photos = sum(len(group.members) for group in groups)
+        others = sum(len(group.members) - 1 for group in alike)
+        _print(
+            f"{photos:,} photos: {len(alike):,} group{'' if len(alike) == 1 else 's'} of nearly equal ones, with "
+            f"{others:,} beside the best; {len(several) - len(alike):,} kept whole; "
+            f"{len(groups) - len(several):,} single"
+        )
+        if self._plan.html is not None:
+            with notes.status(f"writing {self._plan.html} ..."):
+                report.write(self._plan.html, several, photos=photos, model=self._scorer.model.name)
+            _print(f"the report is {self._plan.html}")
+        if self._plan.out is not None:
+            outputs.to_file(self._plan.out, outputs.rows(groups, self._failed))
+            _print(f"all photos are in {self._plan.out}")
+        if self._plan.folder is not None:
+            self._move([member.name for group in alike for member in group.members[1:]], self._plan.folder)
+
+    def _move(self, names: Sequence[str], folder: Path) -> None:
+        done = 0
+        for name, error in selection.transfer(names, folder, move=True):
+            if error is None:
+                done += 1
+            else:
+                self._failed.append((name, stream.explain(error)))
+        _print(f"{done:,} of {len(names):,} photos that are not the best of their group moved to {folder}")
+
+    def _how_to_go_on(self, scored: int) -> str:
+        told = f"stopped after {scored:,} photos"
+        if self._part is None:
+            return f"{told}; with --out FILE the same command could go on from here"
+        return f"{told}; they are kept in {self._part}, and the same command without --overwrite goes on from there"
+
+
+def _print(message: str) -> None:
+    notes.print(message, markup=False, soft_wrap=True)

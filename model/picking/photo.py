@@ -1,0 +1,73 @@
+"""A scored photo as picking needs it."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from model.images.capture import Capture
+from model.picking.look import Look
+from model.score import QualityScore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photo:
+    """A photo.
+
+    Attributes:
+        name: Its path, or whatever tells it from others.
+        score: 0 to 100.
+        severities: Severity of each defect that the model knows, 0 to 1.
+        description: As in ``QualityScore``.
+        width: In pixels.
+        height: In pixels.
+        sha256: Hash of its bytes.
+        capture: How it was taken.
+        look: A small copy of it.
+    """
+
+    name: str
+    score: float
+    severities: Mapping[str, float]
+    description: tuple[float, ...]
+    width: int
+    height: int
+    sha256: str
+    capture: Capture
+    look: Look
+
+    @classmethod
+    def of(cls, name: str, score: QualityScore, capture: Capture, look: Look) -> "Photo":
+        """A photo with its score.
+
+        Raises:
+            ValueError: The model finds no defects, or describes no pictures.
+        """
+        if not (score.defects and score.description):
+            raise ValueError(f"{score.model.name} cannot tell which photos are alike: it describes none")
+        return cls(
+            name=name,
+            score=score.score,
+            severities={defect: found.severity for defect, found in score.defects.items()},
+            description=score.description,
+            width=score.width,
+            height=score.height,
+            sha256=score.sha256,
+            capture=capture,
+            look=look,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The photo as a JSON object."""
+        return {**vars(self), "capture": asdict(self.capture), "look": base64.b85encode(self.look.to_bytes()).decode()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Photo":
+        """The photo of ``to_dict``.
+
+        Raises:
+            ValueError, TypeError, KeyError: It is none.
+        """
+        look = Look.from_bytes(base64.b85decode(values["look"]))
+        own = {**values, "description": tuple(values["description"])}
+        return cls(**{**own, "capture": Capture(**values["capture"]), "look": look})
