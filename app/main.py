@@ -10,7 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from app.http import auth, openapi, problems
 from app.http.middleware import HEADER, RequestMiddleware
-from app.http.routes import admin, attention, batch, compare, health, metrics, score
+from app.http.routes import admin, attention, batch, compare, health, metrics, pick, score
 from app.http.routes import models as model_routes
 from app.http.routes import policies as policy_routes
 from app.http.upload import UploadBudget
@@ -99,7 +99,7 @@ def create_app(
     problems.install(app)
     # The key is checked first, so that a request without one learns nothing about the service. Admission comes second:
     # it keeps the current models for the request, before its body is read.
-    for routes in (score, batch, compare, attention):
+    for routes in (score, batch, compare, pick, attention):
         app.include_router(
             routes.router,
             dependencies=[Depends(auth.need_key), Depends(auth.admit)],

@@ -11,8 +11,6 @@ import numpy as np
 
 from model import checkpoint, crop_rounds, images
 from model.crop_rounds import CropRounds, Crops
-from model.images import capture
-from model.images.capture import Capture
 from model.inference.engine import Engine
 from model.maps import map_crops, overlay
 from model.maps.activations import StageEngine, read_stage
@@ -34,7 +32,6 @@ class _Prepared(NamedTuple):
 
     facts: images.Facts
     rounds: CropRounds
-    capture: Capture | None = None
     look: Look | None = None
 
 
@@ -125,10 +122,9 @@ class Scorer:
                 yield source, outcome
                 continue
             prepared, score = outcome
-            assert prepared.capture is not None
             assert prepared.look is not None
             name = str(source) if isinstance(source, (str, Path)) else ""
-            yield source, Photo.of(name, score, prepared.capture, prepared.look)
+            yield source, Photo.of(name, score, prepared.look)
 
     def _many(
         self, sources: Iterable[S], prepare: Callable[[S], _Prepared], decoders: int
@@ -240,8 +236,8 @@ class Scorer:
     def _prepare_photo(self, source: PictureSource) -> _Prepared:
         encoded = Path(source).read_bytes() if isinstance(source, (str, Path)) else source
         picture = open_picture(encoded, self.checkpoint.contract, self.limits)
-        taken = capture.read(encoded) if isinstance(encoded, bytes) else Capture()
-        return _Prepared(picture.facts, self._rounds(picture, None), taken, Look.at(picture))
+        look = Look.at(picture, encoded if isinstance(encoded, bytes) else b"")
+        return _Prepared(picture.facts, self._rounds(picture, None), look)
 
     def _rounds(self, picture: images.Picture, crops: Crops | None) -> CropRounds:
         contract = self.checkpoint.contract

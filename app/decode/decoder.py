@@ -41,6 +41,7 @@ from model.images import TooManyPixels
 from model.maps import map_crops as mapping
 from model.maps import overlay
 from model.maps.map_crops import MapCrops
+from model.picking.look import Look
 
 
 class Decoded(NamedTuple):
@@ -53,6 +54,7 @@ class Decoded(NamedTuple):
         rounds: Its crops, or the tokens of the whole picture.
         preview: A small copy of it, if requested.
         map_crops: The crops of its map, if requested.
+        look: What picking needs of it, if requested.
         seconds: Time that a thread decoded it, without any wait.
     """
 
@@ -60,6 +62,7 @@ class Decoded(NamedTuple):
     rounds: CropRounds
     preview: Image.Image | None
     map_crops: MapCrops | None
+    look: Look | None = None
     seconds: float = 0.0
 
 
@@ -196,6 +199,7 @@ class Decoder:
         *,
         preview: bool,
         map_crops: bool = False,
+        look: bool = False,
         reserved: bool = False,
         owner: str = "",
         priority: Priority = Priority.INTERACTIVE,
@@ -211,6 +215,7 @@ class Decoder:
             crops: Number of crops; the contract's count if None.
             preview: Whether to keep a small copy of the picture.
             map_crops: Whether to cut the crops of its map too.
+            look: Whether to keep what picking needs of it.
             reserved: Whether it uses the slot from ``reserve`` instead of one of its own.
             owner: Name of the key that the request came with; owners share the threads fairly. "" without keys.
             priority: Class of the request.
@@ -220,7 +225,7 @@ class Decoder:
             DecoderFull: No slot is free, or this picture gave up its own to another owner's.
         """
         most = crop_rounds.max_crops(crops, contract)
-        request = DecodeRequest(sha256, contract, self._limits, preview, map_crops, most)
+        request = DecodeRequest(sha256, contract, self._limits, preview, map_crops, most, look)
         call = _Call(data, request, crops, owner, priority, self._clock(), slot := object())
         del data
         if not reserved:
@@ -376,14 +381,15 @@ class Decoder:
         if call.gone:
             raise CallerGone
         decode = _decode_here if self._sandbox is None else self._sandbox.decode
-        facts, pixels_HWC, preview, copy_HWC, close = decode(data, request, lambda pixels: self._admit(call, pixels))
+        resized = decode(data, request, lambda pixels: self._admit(call, pixels))
+        facts, pixels_HWC, preview, copy_HWC, close, look = resized
         contract = request.contract
         views = contract.cut(pixels_HWC, facts.size, request.crops, close)
         rounds = CropRounds(views, contract, call.crops)
         cut = mapping.cut(copy_HWC, facts.size, contract) if copy_HWC is not None else None
         self._metrics.megapixels.observe(facts.width * facts.height / 1e6)
         self._metrics.input_format.labels(facts.format).inc()
-        return Decoded(facts, rounds, preview, cut)
+        return Decoded(facts, rounds, preview, cut, look)
 
 
 def _decode_here(data: bytes, request: DecodeRequest, admit: Callable[[int], object]) -> Resized:
@@ -393,4 +399,6 @@ def _decode_here(data: bytes, request: DecodeRequest, admit: Callable[[int], obj
     small = overlay.shrink(picture.image) if request.preview else None
     copy_HWC = np.asarray(mapping.resized(picture, contract)) if request.map_crops else None
     pixels_HWC = np.asarray(contract.resized(picture))
-    return Resized(picture.facts, pixels_HWC, small, copy_HWC, contract.details(picture, pixels_HWC, request.crops))
+    close = contract.details(picture, pixels_HWC, request.crops)
+    look = Look.at(picture, data) if request.look else None
+    return Resized(picture.facts, pixels_HWC, small, copy_HWC, close, look)

@@ -46,6 +46,7 @@ from model import images
 from model.contract import Contract
 from model.images import Facts, Limits, UndecodableImage
 from model.maps.map_crops import layout
+from model.picking.look import BYTES, Look
 from model.views import Details
 
 log = logging.getLogger("smart_iqa.sandbox")
@@ -69,6 +70,7 @@ class DecodeRequest(NamedTuple):
         limits: Accepted dimensions.
         preview: Whether to make a small copy of the picture.
         map_crops: Whether to make the copy that the crops of its map are cut from.
+        look: Whether to keep what picking needs of it.
         crops: How many crops it may have, which matters to a close look alone.
     """
 
@@ -78,6 +80,7 @@ class DecodeRequest(NamedTuple):
     preview: bool = False
     map_crops: bool = False
     crops: int = 1
+    look: bool = False
 
 
 class Resized(NamedTuple):
@@ -89,6 +92,7 @@ class Resized(NamedTuple):
         preview: A small copy of it, if requested.
         copy_HWC: The copy that the crops of its map are cut from, uint8, if requested.
         close: A close look at it, if its contract takes one.
+        look: What picking needs of it, if requested.
     """
 
     facts: Facts
@@ -96,6 +100,7 @@ class Resized(NamedTuple):
     preview: Image.Image | None
     copy_HWC: NDArray[np.uint8] | None
     close: Details | None
+    look: Look | None = None
 
 
 class Sandbox:
@@ -290,6 +295,7 @@ class _Worker:
             facts = sandbox_answer.facts(answer, request.limits, request.sha256)
             small = sandbox_answer.preview_size(answer, request.preview)
             boxes = sandbox_answer.boxes(answer, facts, request.crops - 1)
+            taken = sandbox_answer.capture(answer) if request.look else None
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             if self.listens:
                 raise
@@ -300,7 +306,8 @@ class _Worker:
         sizes = (size, small, larger, (side, side * len(boxes)))
         expected = sum(width * height for width, height in sizes)
         # Many more pixels than ``admit`` was told would be outside the pixel budget.
-        if not pixels or pixel_bytes != 3 * expected or expected > COPIES * pixels + ENLARGED_PIXELS:
+        look_bytes = 0 if taken is None else BYTES
+        if not pixels or pixel_bytes != 3 * expected + look_bytes or expected > COPIES * pixels + ENLARGED_PIXELS:
             raise Broken("nonsense")
         if pixel_bytes <= SHARED_BYTES:
             # Copied before it is used: the process could change it meanwhile.
@@ -313,8 +320,9 @@ class _Worker:
             everything = everything[3 * width * height :]
         preview = Image.fromarray(parts[1]) if request.preview else None
         close = Details(parts[3].reshape(len(boxes), side, side, 3), boxes) if boxes else None
+        look = None if taken is None else Look.from_bytes(everything.tobytes(), taken)
         self.listens = True
-        return Resized(facts, parts[0], preview, parts[2] if request.map_crops else None, close)
+        return Resized(facts, parts[0], preview, parts[2] if request.map_crops else None, close, look)
 
     def _send(self, data: bytes, until: float) -> None:
         try:

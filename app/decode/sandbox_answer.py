@@ -1,10 +1,12 @@
 """What a decoder process says of a picture, checked: it may be compromised, and say anything."""
 
+import math
 from typing import Any
 
 from app.decode.sandbox_worker import OUT_OF_MEMORY
 from model import images
 from model.images import Facts, ImageWarning, Limits
+from model.images.capture import CHARACTERS, Capture
 from model.images.facts import Box
 from model.maps import overlay
 
@@ -69,6 +71,25 @@ def boxes(answer: dict[str, Any], facts: Facts, most: int) -> tuple[Box, ...]:
         if not (0 <= left < right <= facts.width and 0 <= top < bottom <= facts.height):
             raise ValueError("no boxes")
     return boxes
+
+
+def capture(answer: dict[str, Any]) -> Capture:
+    """How a picture was taken.
+
+    Raises:
+        ValueError, TypeError, KeyError: The answer does not say so.
+    """
+    taken = Capture(**answer["capture"])
+    numbers = [taken.taken, taken.exposure, taken.bias, taken.distance]
+    if any(
+        number is not None and (type(number) not in (int, float) or not math.isfinite(number)) for number in numbers
+    ):
+        raise ValueError("no capture")
+    if type(taken.bracketed) is not bool or type(taken.camera) is not str:
+        raise ValueError("no capture")
+    if len(taken.camera) > CHARACTERS or not taken.camera.isprintable():
+        raise ValueError("no capture")
+    return taken
 
 
 def preview_size(answer: dict[str, Any], preview: bool) -> tuple[int, int]:

@@ -24,6 +24,7 @@ import socket
 import struct
 import sys
 from contextlib import suppress
+from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
@@ -35,6 +36,7 @@ from model import images
 from model.contract import Contract
 from model.inference.allocator import keep_freed_memory
 from model.maps import map_crops, overlay
+from model.picking.look import Look
 
 REQUEST = struct.Struct("!IQ")
 """Header of a request: bytes of the JSON, bytes of the picture."""
@@ -98,8 +100,9 @@ def warm_up() -> None:
                 continue
             options = {} if format_ in ("GIF", "BMP", "JPEG2000") else {"exif": exif}
             (image if format_ not in ("JPEG", "AVIF", "JPEG2000") else small).save(file, format_, **options)
-            image_now = images.decode(file.getvalue()).image
-            overlay.shrink(image_now.resize((32, 32), Image.Resampling.BILINEAR))
+            picture = images.decode(file.getvalue())
+            Look.at(picture, file.getvalue())
+            overlay.shrink(picture.image.resize((32, 32), Image.Resampling.BILINEAR))
     try:
         images.decode(file.getvalue()[:40])
     except images.ImageError:
@@ -152,6 +155,7 @@ def answer(connection: socket.socket, shared: mmap.mmap, request: dict[str, Any]
     pixels = np.asarray(contract.resized(picture))
     try:
         close = contract.details(picture, pixels, request["crops"])
+        look = Look.at(picture, data) if request["look"] else None
     except images.ImageError as error:
         send(connection, shared, ERROR, {"error": type(error).__name__, "detail": str(error)})
         return
@@ -162,12 +166,15 @@ def answer(connection: socket.socket, shared: mmap.mmap, request: dict[str, Any]
         "warnings": facts.warnings,
         "preview": preview.size if preview else None,
         "boxes": () if close is None else close.boxes,
+        "capture": None if look is None else asdict(look.capture),
     }
     parts = [pixels, *([np.asarray(preview)] if preview else [])]
     if request["map_crops"]:
         parts.append(np.asarray(map_crops.resized(picture, contract)))
     if close is not None:
         parts.append(close.crops_NHWC)
+    if look is not None:
+        parts.append(np.frombuffer(look.to_bytes(), np.uint8))
     send(connection, shared, FACTS, reply, *parts)
 
 

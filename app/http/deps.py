@@ -4,6 +4,7 @@ Parameters that several routes share are declared here, once.
 """
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Annotated, Literal
 
 from fastapi import Depends, Header, Query, Request
@@ -100,13 +101,16 @@ class Parameters:
     language: LanguageHeader = ""
     deadline_ms: DeadlineHeader = None
 
-    def request(self, priority: str, *, overlay: bool = False, stage: int | None = None) -> ScoreRequest:
+    def request(
+        self, priority: str, *, overlay: bool = False, stage: int | None = None, pick: bool = False
+    ) -> ScoreRequest:
         """Build the ``ScoreRequest`` of a route.
 
         Args:
             priority: Name of a ``Priority``, in lower case.
             overlay: Whether the answer is the picture, tinted by the stage weights.
             stage: The stage whose activity is drawn; None for a score.
+            pick: Whether the best of the pictures is to be named.
 
         Raises:
             NotReady, UnknownModel: The named model, or any model, is not loaded.
@@ -137,6 +141,7 @@ class Parameters:
             detail=self.detail,
             overlay=overlay,
             stage=stage,
+            pick=pick,
             priority=Priority[priority.upper()],
             owner=owner,
             policy=policy,
@@ -200,7 +205,18 @@ async def _compare_request(parameters: ParametersDep, priority: PriorityHeader =
     return request
 
 
+async def _pick_request(parameters: ParametersDep, priority: PriorityHeader = "interactive") -> ScoreRequest:
+    request = parameters.request(priority, pick=True)
+    name, contract = request.model.config.name, request.model.config.contract
+    if not (contract.description and contract.defects):
+        raise Problem("picking_not_supported", f"{name} does not describe pictures, so it cannot tell which are alike")
+    if find_spec("imagehash") is None or find_spec("skimage") is None:
+        raise Problem("picking_not_supported", "the service runs without the packages for it: smart-iqa[pick]")
+    return request
+
+
 ScoreRequestDep = Annotated[ScoreRequest, Depends(_score_request)]
 BatchRequestDep = Annotated[ScoreRequest, Depends(_batch_request)]
 CompareRequestDep = Annotated[ScoreRequest, Depends(_compare_request)]
+PickRequestDep = Annotated[ScoreRequest, Depends(_pick_request)]
 AttentionRequestDep = Annotated[ScoreRequest, Depends(_attention_request)]

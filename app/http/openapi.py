@@ -49,6 +49,7 @@ PICTURE_PROBLEMS = responses(
             "attention_not_supported",
             "stages_not_supported",
             "comparison_not_supported",
+            "picking_not_supported",
             "too_few_files",
             "client_disconnected",
             "admin_key_required",

@@ -11,8 +11,8 @@ Problem
 |   |-- 404 not_found, unknown_model, unknown_policy
 |   |-- 405 method_not_allowed
 |   |-- 408 head_too_slow, upload_too_slow
-|   |-- 409 attention_not_supported, comparison_not_supported, map_not_supported, policy_not_supported,
-|   |       reload_failed, stages_not_supported
+|   |-- 409 attention_not_supported, comparison_not_supported, map_not_supported,
+|   |       picking_not_supported, policy_not_supported, reload_failed, stages_not_supported
 |   |-- 413 body_too_large, too_many_files
 |   |-- 415 unsupported_media_type
 |   |-- 422 invalid_parameter, too_few_files
@@ -66,6 +66,7 @@ TABLE: Mapping[str, tuple[int, str]] = {
     "upload_too_slow": (408, "The upload took too long"),
     "attention_not_supported": (409, "The model has no stage weights"),
     "comparison_not_supported": (409, "The model gives no intervals, which comparing needs"),
+    "picking_not_supported": (409, "The model or the service cannot tell which pictures are alike"),
     "map_not_supported": (409, "The model sees whole pictures only"),
     "policy_not_supported": (409, "The policy asks for more than the model tells"),
     "stages_not_supported": (409, "The model has no stages to show"),

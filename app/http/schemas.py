@@ -1,6 +1,7 @@
 """The JSON that the service answers with."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -202,6 +203,49 @@ class ComparisonAnswer(BatchAnswer):
 
     order: list[int] = Field(description="Places of the pictures that have scores, the best first.", examples=[[1, 0]])
     pairs: list[PairAnswer] = Field(description="Each of those with each.")
+
+
+class WorseAnswer(BaseModel):
+    """A defect that a picture has more of than the best of its group."""
+
+    defect: str = Field(examples=["motion_blur"])
+    by: float = Field(description="By how much more severe it is.", examples=[0.45])
+
+
+class MemberAnswer(BaseModel):
+    """A picture of a group."""
+
+    index: int = Field(description="Its place in the request, from 0.", examples=[2])
+    preferred: float | None = Field(
+        description="Probability that people prefer the winner to it; null for the winner, and in a sequence.",
+        examples=[0.93],
+    )
+    worse: list[WorseAnswer] = Field(description="What it has more of than the winner, the greatest difference first.")
+    same_file_as: int | None = Field(description="Place of an earlier picture of the same bytes.", examples=[0])
+
+
+class GroupAnswer(BaseModel):
+    """Pictures of one scene."""
+
+    kind: Literal["alike", "single", "bracket", "focus_stack", "panorama"] = Field(
+        description="`alike`: nearly equal pictures. `single`: a picture like no other. The others are sequences, "
+        "which belong together and are kept whole.",
+        examples=["alike"],
+    )
+    winner: int | None = Field(description="Place of the best picture; null in a sequence.", examples=[0])
+    runner_up: int | None = Field(description="Place of the second best that is not the same file.", examples=[2])
+    reasons: list[str] = Field(
+        description="Codes of what speaks for the winner. `eyes_not_judged`: there are faces, and nobody looked at "
+        "their eyes.",
+        examples=[["sharpest_in_group", "least_noise"]],
+    )
+    members: list[MemberAnswer] = Field(description="The best first; of a sequence, in the order of taking.")
+
+
+class PickAnswer(BatchAnswer):
+    """The best of each group of nearly equal pictures."""
+
+    groups: list[GroupAnswer] = Field(description="The groups of the pictures that have scores, by their first one.")
 
 
 class ModelList(BaseModel):

@@ -163,6 +163,7 @@ class Pipeline:
                     request.crops,
                     preview=request.needs_preview,
                     map_crops=request.needs_map_crops,
+                    look=request.pick,
                     reserved=reservation is not None,
                     owner=request.owner,
                     priority=request.priority,
@@ -204,8 +205,8 @@ class Pipeline:
         self._report(picture, score, timing, len(score.crops) + (map_crops.count if map_crops is not None else 0))
         if decision is not None:
             self._metrics.decided(decision.policy, decision.outcome, {reason.code for reason in decision.reasons})
-        preview = decoded.preview if decoded is not None else None
-        return ScoreResult(score, timing, picture.known is not None, preview, score_map, decision)
+        preview, look = (None, None) if decoded is None else (decoded.preview, decoded.look)
+        return ScoreResult(score, timing, picture.known is not None, preview, score_map, decision, look)
 
     async def activity(self, picture: PreparedPicture) -> Callable[[], bytes]:
         """Compute the activity of a stage over a prepared picture.

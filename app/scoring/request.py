@@ -14,6 +14,7 @@ from model import crop_rounds
 from model.crop_rounds import Crops
 from model.maps import map_crops
 from model.maps.map_crops import ScoreMap
+from model.picking.look import Look
 from model.policies import ENGLISH, Decision, Policy
 from model.score import QualityScore
 
@@ -30,6 +31,7 @@ class ScoreRequest:
         crops: Number of crops; None for the contract's count, ``auto`` for as many of those as the picture needs.
         detail: Extra output besides the score.
         overlay: Whether the answer is the picture, tinted by the weights of the stages.
+        pick: Whether the answer names the best of the request's pictures.
         stage: If given, the answer is the picture, coloured by the activity of this stage; it is not scored.
         priority: Class of the request.
         owner: Name of the key that the request came with; "" without keys.
@@ -43,6 +45,7 @@ class ScoreRequest:
     detail: Detail | None = None
     overlay: bool = False
     stage: int | None = None
+    pick: bool = False
     priority: Priority = Priority.INTERACTIVE
     owner: str = ""
     policy: Policy | None = None
@@ -67,7 +70,7 @@ class ScoreRequest:
     @property
     def needs_preview(self) -> bool:
         """Whether a small copy of the picture is needed."""
-        return self.overlay or not self.needs_score
+        return self.overlay or self.pick or not self.needs_score
 
     @property
     def max_crops(self) -> int:
@@ -121,6 +124,7 @@ class ScoreResult(NamedTuple):
         preview: A small copy of the picture, if requested.
         score_map: The map of the picture's quality, if requested.
         decision: What the request's policy decides, if it has one.
+        look: What picking needs of the picture, if requested.
     """
 
     score: QualityScore
@@ -129,6 +133,7 @@ class ScoreResult(NamedTuple):
     preview: Image.Image | None
     score_map: ScoreMap | None
     decision: Decision | None
+    look: Look | None = None
 
     def to_dict(self, detail: Detail | None) -> dict[str, Any]:
         """The JSON object of an answer with a score."""

@@ -140,12 +140,7 @@ class Run:
             enough = (2 * faces.SIDE, 2 * faces.SIDE)
             if faces.found(images.decode(data, enough=lambda *_, side=enough: side).image):
                 shown.add(name)
-        return [
-            replace(group, reasons=(*group.reasons, faces.EYES_NOT_JUDGED))
-            if group.winner is not None and group.winner.name in shown
-            else group
-            for group in groups
-        ]
+        return faces.told(groups, lambda member: member.name in shown)
 
     def _deliver(self, groups: "Sequence[Group]") -> None:
         outputs.show(groups)

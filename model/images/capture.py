@@ -3,6 +3,7 @@
 import contextlib
 import io
 import math
+import re
 from calendar import timegm
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +15,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 CHARACTERS = 100
 """Longest name of a camera; the rest is left out."""
 _AUTO_BRACKET = 2
-_TAKEN = "%Y:%m:%d %H:%M:%S"
+_TAKEN = re.compile(r"(\d{4}):(\d\d):(\d\d) (\d\d):(\d\d):(\d\d)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +59,8 @@ def read(data: bytes) -> Capture:
 
 def _exif(data: bytes) -> Image.Exif:
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.getexif()
+        # Left open: of a TIFF, parts of the EXIF are read when they are asked for.
+        return Image.open(io.BytesIO(data)).getexif()
     except UnidentifiedImageError:
         exif = Image.Exif()
         exif.load(pi_heif.open_heif(data).info.get("exif") or b"")
@@ -67,10 +68,13 @@ def _exif(data: bytes) -> Image.Exif:
 
 
 def _taken(about: dict[int, Any]) -> float | None:
+    match = _TAKEN.match(str(about.get(ExifTags.Base.DateTimeOriginal, "")))
+    if match is None:
+        return None
     try:
-        text = str(about[ExifTags.Base.DateTimeOriginal]).strip("\0 ")
-        whole = timegm(datetime.strptime(text, _TAKEN).timetuple())
-    except (KeyError, ValueError):
+        year, month, day, hour, minute, second = map(int, match.groups())
+        whole = timegm(datetime(year, month, day, hour, minute, second).timetuple())
+    except ValueError:
         return None
     part = "".join(filter(str.isdigit, str(about.get(ExifTags.Base.SubsecTimeOriginal, ""))))
     return whole + (float(f"0.{part}") if part else 0.0)

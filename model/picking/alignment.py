@@ -34,7 +34,7 @@ class Alignment:
         agreement: Correlation of their structures where they lie over each other, -1 to 1.
         across: How far the second one lies to the right, as a share of the width.
         down: How far it lies down, as a share of the height.
-        scale: How much larger the second one is.
+        scale: By what the second one is scaled to lie over the first.
     """
 
     agreement: float

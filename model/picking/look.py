@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.images import Picture
+from model.images import Picture, capture
+from model.images.capture import Capture
 from model.images.facts import Box
 
 SIDE = 64
@@ -34,6 +35,7 @@ class Look:
     """A picture in small.
 
     Attributes:
+        capture: How it was taken.
         luma_HW: Its brightness, (SIDE, SIDE) uint8, whatever its aspect.
         colours_HWC: Its colours, (COLOURS, COLOURS, 3) uint8 RGB.
         acuity_HW: How sharp the sharpest edges of each cell are, (CELLS, CELLS) uint8: the share of a cell's contrast
@@ -41,14 +43,19 @@ class Look:
         contrast_HW: The contrast of each cell, (CELLS, CELLS) uint8.
     """
 
+    capture: Capture
     luma_HW: NDArray[np.uint8]
     colours_HWC: NDArray[np.uint8]
     acuity_HW: NDArray[np.uint8]
     contrast_HW: NDArray[np.uint8]
 
     @classmethod
-    def at(cls, picture: Picture) -> "Look":
+    def at(cls, picture: Picture, data: bytes = b"") -> "Look":
         """Look at a picture.
+
+        Args:
+            picture: The picture.
+            data: The file that it was decoded from, if there is one: it tells how the picture was taken.
 
         Raises:
             ImageError: It cannot be decoded at full size.
@@ -56,16 +63,20 @@ class Look:
         small = picture.image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
         acuity_HW, contrast_HW = _sharpness(picture)
         colours_HWC = np.asarray(small.resize((COLOURS, COLOURS), Image.Resampling.BOX))
-        return cls(np.asarray(small.convert("L")), colours_HWC, acuity_HW, contrast_HW)
+        return cls(capture.read(data), np.asarray(small.convert("L")), colours_HWC, acuity_HW, contrast_HW)
 
     def to_bytes(self) -> bytes:
-        """The look as ``BYTES`` bytes."""
+        """The pixels as ``BYTES`` bytes."""
         parts = self.luma_HW, self.colours_HWC, self.acuity_HW, self.contrast_HW
         return b"".join(part.tobytes() for part in parts)
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "Look":
-        """The look of ``to_bytes``.
+    def from_bytes(cls, data: bytes, taken: Capture) -> "Look":
+        """The look of ``to_bytes`` at a picture.
+
+        Args:
+            data: The bytes.
+            taken: How the picture was taken.
 
         Raises:
             ValueError: It is not as long.
@@ -75,7 +86,7 @@ class Look:
             raise ValueError(f"a look has {BYTES} bytes, not {len(values)}")
         shapes = (SIDE, SIDE), (COLOURS, COLOURS, 3), (CELLS, CELLS), (CELLS, CELLS)
         parts = np.split(values, np.cumsum([math.prod(shape) for shape in shapes])[:-1])
-        return cls(*(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)))
+        return cls(taken, *(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)))
 
 
 def _sharpness(picture: Picture) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

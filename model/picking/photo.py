@@ -22,8 +22,7 @@ class Photo:
         width: In pixels.
         height: In pixels.
         sha256: Hash of its bytes.
-        capture: How it was taken.
-        look: A small copy of it.
+        look: A small copy of it, and how it was taken.
     """
 
     name: str
@@ -33,11 +32,10 @@ class Photo:
     width: int
     height: int
     sha256: str
-    capture: Capture
     look: Look
 
     @classmethod
-    def of(cls, name: str, score: QualityScore, capture: Capture, look: Look) -> "Photo":
+    def of(cls, name: str, score: QualityScore, look: Look) -> "Photo":
         """A photo with its score.
 
         Raises:
@@ -53,13 +51,18 @@ class Photo:
             width=score.width,
             height=score.height,
             sha256=score.sha256,
-            capture=capture,
             look=look,
         )
 
+    @property
+    def capture(self) -> Capture:
+        """How it was taken."""
+        return self.look.capture
+
     def to_dict(self) -> dict[str, Any]:
         """The photo as a JSON object."""
-        return {**vars(self), "capture": asdict(self.capture), "look": base64.b85encode(self.look.to_bytes()).decode()}
+        look = base64.b85encode(self.look.to_bytes()).decode()
+        return {**vars(self), "capture": asdict(self.capture), "look": look}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Photo":
@@ -68,6 +71,6 @@ class Photo:
         Raises:
             ValueError, TypeError, KeyError: It is none.
         """
-        look = Look.from_bytes(base64.b85decode(values["look"]))
         own = {**values, "description": tuple(values["description"])}
-        return cls(**{**own, "capture": Capture(**values["capture"]), "look": look})
+        taken = Capture(**own.pop("capture"))
+        return cls(**{**own, "look": Look.from_bytes(base64.b85decode(own["look"]), taken)})

@@ -36,7 +36,7 @@ SHARPNESS = 1.6
 """Weight of the sharpness of the subject, for each doubling."""
 TONES = (1.4, 2.6, 1.5, 1.2)
 """Weight of a stop by which brightness, balance of colours, saturation and contrast are off the group's median."""
-CENTRE = 0.3
+CENTRE = 0.2
 """How far from the middle the main subject is looked for, as a share of the side."""
 CLEAR = 0.2
 """Severity by which another photo has more of a defect, at least, for less of it to be a reason."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from PIL import Image
+from PIL import ExifTags, Image
 
 from app.decode import sandbox
 from app.decode.decoder import CallerGone, Decoded, Decoder
@@ -28,6 +28,8 @@ from app.settings import Settings
 from model import images
 from model.contract import Contract
 from model.images import Limits, UndecodableImage
+from model.images.capture import Capture
+from model.picking.look import BYTES
 from model.scale import Scale
 from tests.app.conftest import wait_ready
 from tests.app.test_pictures import BAD_PICTURES, metric, post, problem
@@ -81,9 +83,10 @@ class Pool:
         *,
         preview: bool = False,
         map_crops: bool = False,
+        look: bool = False,
     ) -> sandbox.Resized:
         sha256 = hashlib.sha256(data).hexdigest()
-        request = sandbox.DecodeRequest(sha256, self.contract, Limits(), preview, map_crops)
+        request = sandbox.DecodeRequest(sha256, self.contract, Limits(), preview, map_crops, look=look)
         return self.sandbox.decode(data, request, admit)
 
     def works(self) -> None:
@@ -167,14 +170,14 @@ CONTRACTS = {
 def test_processes_and_threads_give_the_same_bits(kind: str) -> None:
     fields: dict[str, Any] = CONTRACTS[kind]
     contract = Contract(scale=Scale(dataset="made-up", min=0.0, max=1.0), **fields)
-    pictures = {**SEEDS, **turned(), **large()}
+    pictures = {**SEEDS, **turned(), **large(), "with EXIF": with_exif()}
     map_crops = contract.view == "crops"
 
     async def every(decoder: Decoder) -> list[Decoded | str]:
         results: list[Decoded | str] = []
         for data in pictures.values():
             try:
-                decoded = await decoder.decode(data, "", contract, None, preview=True, map_crops=map_crops)
+                decoded = await decoder.decode(data, "", contract, None, preview=True, map_crops=map_crops, look=True)
                 results.append(decoded)
             except images.ImageError as error:
                 results.append(f"{type(error).__name__}: {error}")
@@ -209,11 +212,22 @@ def test_processes_and_threads_give_the_same_bits(kind: str) -> None:
         assert there.preview is not None
         assert here.preview.size == there.preview.size, name
         assert here.preview.tobytes() == there.preview.tobytes(), name
+        assert here.look is not None
+        assert there.look is not None
+        assert here.look.to_bytes() == there.look.to_bytes(), name
+        assert here.look.capture == there.look.capture, name
         if map_crops:
             assert here.map_crops is not None
             assert there.map_crops is not None
             assert here.map_crops.layout == there.map_crops.layout, name
             assert np.array_equal(here.map_crops.items, there.map_crops.items), name
+
+
+def with_exif() -> bytes:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "A Camera"
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2026:11:30 10:20:30"
+    return encode(photo(900, 700), exif=exif)
 
 
 def test_the_service_answers_the_same(checkpoint_folder: Path, jpeg: bytes) -> None:
@@ -405,6 +419,46 @@ def test_nonsense_costs_one_upload(pools: Callable[..., Pool], monkeypatch: pyte
     assert process.poll() is not None
     assert pool.decode(b"say " + SOUND, preview=True).facts.width == 512
     assert pool.replaced("nonsense") == 1
+
+
+CAPTURE: dict[str, Any] = {
+    "taken": 1.5,
+    "camera": "A Camera",
+    "exposure": None,
+    "bias": 0,
+    "bracketed": False,
+    "distance": 2.0,
+}
+LYING: dict[str, Any] = {
+    "none": None,
+    "a field more": {**CAPTURE, "place": 1},
+    "a number that is text": {**CAPTURE, "taken": "1"},
+    "a number that is a truth": {**CAPTURE, "bias": True},
+    "a number without end": {**CAPTURE, "distance": float("inf")},
+    "a truth that is a number": {**CAPTURE, "bracketed": 1},
+    "a camera that is a list": {**CAPTURE, "camera": ["A"]},
+    "a camera that is not to be shown": {**CAPTURE, "camera": "A\r\n"},
+    "a camera too long": {**CAPTURE, "camera": "A" * 101},
+}
+
+
+def test_how_a_picture_was_taken_is_checked(pools: Callable[..., Pool], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "PROGRAM", ("-c", ECHO))
+    pool = pools()
+
+    def says(capture: Any, look: int = BYTES) -> bytes:
+        pixels = bytes(3 * 512 * 512) + b"\7" * look
+        return b"say " + LET_IN + frame(FACTS, {**FACTS_TOLD, "preview": None, "capture": capture}, pixels)
+
+    got = pool.decode(says(CAPTURE), look=True).look
+    assert got is not None
+    assert got.capture == Capture(**CAPTURE)
+    assert got.to_bytes() == b"\7" * BYTES
+    refused = [says(capture) for capture in LYING.values()] + [says(CAPTURE, 0), says(CAPTURE, BYTES + 1)]
+    for lying in refused:
+        with pytest.raises(UndecodableImage, match="time and memory"):
+            pool.decode(lying, look=True)
+    assert pool.replaced("nonsense") == len(refused)
 
 
 def test_the_copy_for_spots_is_as_large_as_it_must_be(

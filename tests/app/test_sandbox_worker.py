@@ -51,6 +51,7 @@ class Service:
             "preview": preview,
             "map_crops": map_crops,
             "crops": crops,
+            "look": False,
         }
         asked["sha256"] = ""
         text = json.dumps(asked).encode()
@@ -121,6 +122,7 @@ def test_pictures_come_resized(service: Service, contract: Contract) -> None:
             "warnings": [],
             "preview": list(small.size) if preview else None,
             "boxes": [],
+            "capture": None,
         }
 
 

@@ -49,6 +49,7 @@ REQUEST = {
     "map_not_supported": NotSupported,
     "policy_not_supported": NotSupported,
     "comparison_not_supported": NotSupported,
+    "picking_not_supported": NotSupported,
     "stages_not_supported": NotSupported,
 }
 NEVER_HERE = {"reload_failed", "too_many_files", "client_disconnected"}

@@ -98,6 +98,7 @@ export const PROBLEMS = {
   attention_not_supported: "The model cannot tell how it weighed its stages.",
   body_too_large: "The file is larger than this service takes. A smaller copy would do.",
   comparison_not_supported: "The model cannot tell how sure a comparison is.",
+  picking_not_supported: "The model or the service cannot tell which pictures are alike.",
   deadline_exceeded: "The service did not answer in time. It has a lot to do; try again later.",
   device_lost: "The service has lost its processor and must be restarted by whoever runs it.",
   draining: "The service is about to stop and takes no new pictures.",
