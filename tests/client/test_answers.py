@@ -11,7 +11,20 @@ import pytest
 from pydantic import BaseModel
 
 from app.http import schemas
-from smart_iqa_client import Attention, BadAnswer, Client, CropScore, Defect, Interval, Model, Score, ScoreMap
+from smart_iqa_client import (
+    Attention,
+    BadAnswer,
+    Client,
+    Comparison,
+    CropScore,
+    Defect,
+    Interval,
+    Model,
+    Picks,
+    PictureProblem,
+    Score,
+    ScoreMap,
+)
 from tests.client.fakes import SCORE, Scene, good
 
 ATTENTION = {**SCORE, "stage_weights": [0.1, 0.2, 0.3, 0.4], "stages": ["stage1", "stage2", "stage3", "stage4"]}
@@ -93,6 +106,39 @@ def test_attention_and_overlays(scene: Scene) -> None:
         {"overlay": "png", "stage": "3"},
     ]
     assert {request.url.path for request in scene.requests} == {"/attention"}
+
+
+TWO = [
+    {"index": 0, "status": 200, "result": SCORE},
+    {"index": 1, "status": 415, "problem": {"status": 415, "code": "unsupported_format", "title": "t", "detail": "d"}},
+]
+"""What became of two pictures."""
+
+
+def test_a_comparison_is_typed(scene: Scene) -> None:
+    pair = {"first": 0, "second": 2, "preferred": 1, "duplicate": False, "because": []}
+    scene.answers = [httpx2.Response(200, json={"order": [0, 2], "pairs": [pair], "results": TWO})]
+    found = scene.ask("compare", [b"one", b"two"])
+    assert (type(found), found.order, found.pairs[0].preferred) == (Comparison, (0, 2), 1.0)
+    assert isinstance(found.results[0], Score)
+    assert isinstance(found.results[1], PictureProblem)
+
+
+def test_picks_are_typed(scene: Scene) -> None:
+    member: dict[str, Any] = {"index": 0, "preferred": None, "worse": [], "same_file_as": None}
+    other = {"index": 2, "preferred": 0.75, "worse": [{"defect": "noise", "by": 0.5}], "same_file_as": 0}
+    group = {"kind": "alike", "winner": 0, "runner_up": None, "reasons": ["least_noise"], "members": [member, other]}
+    scene.answers = [httpx2.Response(200, json={"groups": [group], "results": TWO})]
+    found = scene.ask("pick", [b"one", b"two"])
+    assert type(found) is Picks
+    assert (found.groups[0].winner, found.groups[0].reasons) == (0, ("least_noise",))
+    assert found.groups[0].members[1].worse[0].by == 0.5
+    assert isinstance(found.results[1], PictureProblem)
+    (request,) = scene.requests
+    assert (request.url.path, request.content.count(b"Content-Disposition")) == ("/pick", 2)
+    scene.answers = [httpx2.Response(200, json={"groups": [{**group, "winner": "0"}], "results": TWO})]
+    with pytest.raises(BadAnswer, match="winner"):
+        scene.ask("pick", [b"one", b"two"])
 
 
 def test_models_and_readiness(scene: Scene) -> None:

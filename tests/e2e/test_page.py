@@ -341,6 +341,43 @@ def test_two_photos_side_by_side(visit: Visit) -> None:
     expect(page.get_by_role("heading", name="photo 0.jpg")).to_be_focused()
 
 
+def shots() -> list[Any]:
+    """Three nearly equal photos, of which the second is sharp."""
+    astronaut = Image.open(ROOT / "examples" / "astronaut.jpg")
+    made = []
+    for at, sigma in enumerate((4, 0, 2)):
+        shot = astronaut.crop((at, at, 480 + at, 480 + at)).filter(ImageFilter.GaussianBlur(sigma))
+        made.append(file(f"shot {at}.jpg", encode(shot, quality=92)))
+    return made
+
+
+def test_the_best_of_nearly_equal_photos(visit: Visit) -> None:
+    page = visit()
+    choose(page, *shots(), example("rocket"))
+    all_done(page)
+    page.get_by_role("button", name="Pick the best").click()
+    expect(page.get_by_role("heading", name="The best of each")).to_be_focused()
+    group = page.get_by_role("group", name="3 nearly equal photos")
+    expect(group.get_by_role("radio")).to_have_count(3)
+    expect(page.locator(".picks img")).to_have_count(3)
+    best = group.get_by_role("radio", name=re.compile("^shot 1.jpg"))
+    expect(best).to_be_checked()
+    sees(page, re.compile("Picked because .*nobody looked whether eyes are open"))
+    expect(group.get_by_text(re.compile("This one has more: .*focus", re.IGNORECASE))).to_have_count(2)
+    # The keyboard overrules, and the file tells what was chosen.
+    best.focus()
+    page.keyboard.press("ArrowDown")
+    expect(best).not_to_be_checked()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download CSV").click()
+    rows = csv.DictReader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8-sig")))
+    picked = {row["file"]: row["picked"] for row in rows}
+    assert sorted(picked.values()) == ["false", "false", "true", "true"]
+    assert (picked["shot 1.jpg"], picked["rocket.jpg"]) == ("false", "true")
+    page.get_by_role("button", name="Close").click()
+    expect(page.locator(".picks")).to_have_count(0)
+
+
 def test_a_policy_decides_and_says_what_would_have_to_change(visit: Visit) -> None:
     page = visit()
     blurred = Image.open(ROOT / "examples" / "astronaut.jpg").filter(ImageFilter.GaussianBlur(5))
@@ -513,6 +550,11 @@ def test_axe_finds_nothing_serious(visit: Visit, scheme: str) -> None:
     assert serious(page) == []
     page.get_by_role("button", name="Compare two").click()
     expect(page.locator(".comparison")).to_be_visible()
+    assert serious(page) == []
+    choose(page, *shots())
+    all_done(page)
+    page.get_by_role("button", name="Pick the best").click()
+    expect(page.get_by_role("heading", name="The best of each")).to_be_focused()
     assert serious(page) == []
 
 

@@ -20,6 +20,7 @@ const COLUMNS = {
   warnings: (photo) => photo.answer?.warnings.join(" "),
   decision: (photo) => photo.answer?.decision?.outcome,
   reasons: (photo) => photo.answer?.decision?.reasons.map(({ code }) => code).join(" "),
+  picked: (photo) => photo.picked,
   policy: (photo) => photo.answer?.decision && `${photo.answer.decision.policy} ${photo.answer.decision.version}`,
   sha256: (photo) => photo.answer?.image.sha256,
   model: (photo) => photo.answer?.model.name,

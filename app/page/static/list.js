@@ -45,9 +45,14 @@ export class List {
 
   /** The photos to compare: the ticked ones, or the only two that are scored. */
   get pair() {
-    const scored = [...this.#rows.keys()].filter(({ state }) => state === "done");
+    const { scored } = this;
     const ticked = scored.filter((photo) => this.#rows.get(photo).tick.checked);
     return ticked.length === 0 && scored.length === 2 ? scored : ticked;
+  }
+
+  /** The photos that have a score, as they came. */
+  get scored() {
+    return [...this.#rows.keys()].filter(({ state }) => state === "done");
   }
 
   add(photo) {

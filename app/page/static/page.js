@@ -5,6 +5,7 @@ import { download, table } from "./csv.js";
 import { element } from "./elements.js";
 import { List } from "./list.js";
 import { Photo } from "./photo.js";
+import { picks } from "./picks.js";
 import { Queue } from "./queue.js";
 import { report } from "./report.js";
 import { Problem, Service } from "./service.js";
@@ -14,6 +15,8 @@ import { count, ofProblem, preference } from "./words.js";
 const AT_ONCE = 3;
 /** More photos than this step back behind those of others, and get their maps only when they are looked at. */
 const A_FEW = 3;
+/** Photos that the service picks from at a time. */
+const PICKED_FROM = 32;
 
 /** Problems that a request without a map may not have. */
 const WITHOUT_MAP = new Set(["map_not_supported", "engine_failed", "internal_error", "deadline_exceeded"]);
@@ -145,7 +148,7 @@ function changed(photo) {
 }
 
 function show(photo) {
-  if (shown !== photo) shown?.release();
+  list.photos.filter((other) => other !== photo).forEach((other) => other.release());
   shown = photo;
   list.current = photo;
   if (photo.state === "done" && photo.map === undefined) chart(photo).then(() => photo === shown && changed(photo));
@@ -181,6 +184,40 @@ function ticked() {
   const enough = list.pair.length === 2;
   byId("compare").disabled = !enough;
   byId("hint").hidden = enough;
+  const waiting = list.photos.some(({ state }) => state === "waiting" || state === "scoring");
+  byId("pick").disabled = waiting || list.scored.length < 2;
+}
+
+/** Show something of several photos in the place of one. */
+function showInstead(page) {
+  shown?.release();
+  shown = null;
+  list.current = null;
+  byId("result").replaceChildren(page);
+  goTo(page.querySelector("h2"));
+}
+
+async function pick() {
+  const photos = list.scored;
+  if (photos.length > PICKED_FROM) {
+    announce(`The best is picked from ${PICKED_FROM} photos at most here; smart-iqa pick takes any number.`);
+    return;
+  }
+  const { signal } = leaving;
+  const onWait = (problem, seconds) => announce(`${ofProblem(problem)} Trying again in ${Math.ceil(seconds)} s.`);
+  byId("pick").disabled = true;
+  announce(`Looking for the best of ${count(photos.length, "photo")}…`);
+  try {
+    const found = await service.pick(photos.map(({ file }) => file), modelOf(photos[0]).name, { signal, onWait });
+    announce("");
+    showInstead(picks(found, photos, () => open(photos[0])));
+  } catch (problem) {
+    if (signal.aborted) return;
+    if (!(problem instanceof Problem)) throw problem;
+    announce(ofProblem(problem));
+  } finally {
+    ticked();
+  }
 }
 
 async function compare() {
@@ -190,12 +227,8 @@ async function compare() {
   if (signal.aborted || pair.some(({ state }) => state !== "done")) return;
   const found = modelOf(pair[0]);
   const close = () => open(pair[0]);
-  shown?.release();
-  shown = null;
-  list.current = null;
   const page = comparison(pair, found, errorOf(found), close);
-  byId("result").replaceChildren(page);
-  goTo(page.querySelector("h2"));
+  showInstead(page);
   if (!found.contract.interval) return;
   // The service knows how sure it is; until it has answered, or if it does not, the scores speak for themselves.
   const compared = await service.compare(pair.map(({ file }) => file), found.name, signal).catch(() => null);
@@ -292,6 +325,7 @@ for (const [button, field] of [
 }
 byId("csv").addEventListener("click", () => download(table(list.photos), "scores.csv"));
 byId("compare").addEventListener("click", compare);
+byId("pick").addEventListener("click", pick);
 byId("clear").addEventListener("click", clear);
 byId("model").addEventListener("change", scoreAllAgain);
 byId("policy").addEventListener("change", scoreAllAgain);

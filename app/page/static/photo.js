@@ -22,6 +22,8 @@ export class Photo {
   /** Milliseconds from the first byte sent to the answer. */
   roundTrip = 0;
   thumbnail = null;
+  /** Whether it is the best of its group, or somebody chose it; null until that was asked. */
+  picked = null;
   #url = "";
 
   /** @param {File} file @param {string} name What to call it. */
@@ -50,7 +52,7 @@ export class Photo {
 
   /** Forget what is known, before it is scored again. */
   reset() {
-    Object.assign(this, { state: "waiting", answer: null, problem: null, map: undefined, charting: null, delay: "" });
+    Object.assign(this, { state: "waiting", answer: null, problem: null, map: undefined, charting: null, delay: "", picked: null });
   }
 
   /** Make the small picture for the table; a browser that cannot read the format leaves none. */

@@ -80,9 +80,24 @@ export class Service {
    * @throws {Problem}
    */
   compare(files, model, signal) {
+    return this.#together("compare", files, model, { signal, once: true });
+  }
+
+  /**
+   * Group files by what they show, and name the best of each group.
+   * @param {File[]} files
+   * @param {string} model Its name.
+   * @param {Object} call As for `score`.
+   * @throws {Problem}
+   */
+  pick(files, model, call) {
+    return this.#together("pick", files, model, call);
+  }
+
+  #together(path, files, model, call) {
     const body = new FormData();
     files.forEach((file, place) => body.append("file", file, String(place)));
-    return this.#ask(`compare?${new URLSearchParams({ model })}`, { method: "POST", body }, { signal, once: true });
+    return this.#ask(`${path}?${new URLSearchParams({ model })}`, { method: "POST", body }, call);
   }
 
   async #ask(path, options, { signal, onWait, once = false }) {

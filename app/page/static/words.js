@@ -198,6 +198,38 @@ export function preference(left, right, { preferred, duplicate, because }) {
   return differences.length ? `${told} They differ in this: ${differences.join(", ")}.` : told;
 }
 
+/** Sequences of photos, which are kept whole. */
+export const KINDS = { bracket: "an exposure bracket", focus_stack: "a focus stack", panorama: "a panorama" };
+
+/** What speaks for the best photo of a group, by the service's codes. */
+export const REASONS = {
+  sharpest_in_group: "its subject is the sharpest",
+  least_motion_blur: "it is the least blurred by motion",
+  least_noise: "it has the least noise",
+  least_compression: "it is the least compressed",
+  best_exposed: "it is exposed best",
+  best_contrast: "it has the best contrast",
+  truest_colours: "its colours are the truest",
+  highest_score: "it scores highest",
+  most_pixels: "it has the most pixels",
+  nearly_equal: "all are nearly equal",
+  eyes_not_judged: "nobody looked whether eyes are open",
+};
+
+/** Why a photo was picked. */
+export function becauseOf(reasons) {
+  const speaking = reasons.filter((code) => code !== "eyes_not_judged").map((code) => REASONS[code] ?? code.replaceAll("_", " "));
+  const caution = reasons.includes("eyes_not_judged") ? " There are faces, and nobody looked whether eyes are open." : "";
+  return `Picked because ${speaking.join(", ")}.${caution}`;
+}
+
+/** In what a photo is worse than the one that was picked, and how sure it is that people prefer that one. */
+export function worseIn({ worse, preferred }) {
+  const defects = worse.map(({ defect }) => (DEFECTS[defect]?.name ?? capital(defect.replaceAll("_", " "))).toLowerCase());
+  const sure = `The picked one is better with a probability of ${Math.min(Math.round(100 * preferred), 99)} %.`;
+  return defects.length ? `${sure} This one has more: ${defects.join(", ")}.` : sure;
+}
+
 /**
  * Which of two photos is the better one, and how sure that is.
  * @param {Object} left  Name and score.

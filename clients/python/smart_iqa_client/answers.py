@@ -276,6 +276,71 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
+class More:
+    """A defect that a picture has more of than the best of its group.
+
+    Attributes:
+        defect: Its name.
+        by: By how much more severe it is.
+    """
+
+    defect: str
+    by: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A picture of a group.
+
+    Attributes:
+        index: Its place, from 0.
+        preferred: Probability that people prefer the winner to it; None for the winner, and in a sequence.
+        worse: What it has more of than the winner, the greatest difference first.
+        same_file_as: Place of an earlier picture of the same bytes.
+    """
+
+    index: int
+    preferred: float | None
+    worse: tuple[More, ...]
+    same_file_as: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Pictures of one scene.
+
+    Attributes:
+        kind: ``alike`` for nearly equal pictures, ``single`` for one like no other; ``bracket``, ``focus_stack`` and
+            ``panorama`` for sequences, which are kept whole.
+        winner: Place of the best picture; None in a sequence.
+        runner_up: Place of the second best that is not the same file.
+        reasons: Codes of what speaks for the winner.
+        members: The best first; of a sequence, in the order of taking.
+    """
+
+    kind: str
+    winner: int | None
+    runner_up: int | None
+    reasons: tuple[str, ...]
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picks:
+    """The best of each group of nearly equal pictures.
+
+    Attributes:
+        groups: The groups of the pictures that have scores, by their first one.
+        results: For each picture its score, or its problem.
+        json: The answer as it came.
+    """
+
+    groups: tuple[Group, ...]
+    results: tuple[Score | Problem, ...] = ()
+    json: Mapping[str, Any] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Model:
     """A loaded checkpoint.
 

@@ -11,7 +11,7 @@ from typing import TypeVar, Unpack
 import httpx2
 
 from smart_iqa_client import calls, common
-from smart_iqa_client.answers import Attention, Comparison, Model, Policy, Score
+from smart_iqa_client.answers import Attention, Comparison, Model, Picks, Policy, Score
 from smart_iqa_client.calls import Call, Options, ScoreOptions, Source
 from smart_iqa_client.common import Common, Outcome
 from smart_iqa_client.errors import SmartIQAError, Unavailable, Unreachable
@@ -81,6 +81,10 @@ class AsyncClient(Common):
     async def compare(self, sources: Iterable[Source], **options: Unpack[ScoreOptions]) -> Comparison:
         """Tell which of several pictures people prefer; as ``Client.compare``."""
         return await self._run(calls.compare([await _load(source) for source in sources], **options))
+
+    async def pick(self, sources: Iterable[Source], **options: Unpack[ScoreOptions]) -> Picks:
+        """Name the best of nearly equal pictures; as ``Client.pick``."""
+        return await self._run(calls.pick([await _load(source) for source in sources], **options))
 
     def score_many(
         self,

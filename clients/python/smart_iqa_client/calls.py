@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar, Unpack
 import httpx2
 
 from smart_iqa_client import parsing
-from smart_iqa_client.answers import Attention, Comparison, Model, Policy, Score
+from smart_iqa_client.answers import Attention, Comparison, Model, Picks, Policy, Score
 from smart_iqa_client.errors import BadAnswer
 
 T = TypeVar("T")
@@ -137,9 +137,18 @@ def attention(data: bytes, **options: Unpack[ScoreOptions]) -> Call[Attention]:
 
 def compare(pictures: Sequence[bytes], **options: Unpack[ScoreOptions]) -> Call[Comparison]:
     """Ask which of several pictures people prefer."""
-    return _pictures(
-        "/compare", options, lambda response: parsing.parse_comparison(_json(response)), {}, files=pictures
-    )
+    return _together("/compare", Comparison, pictures, **options)
+
+
+def pick(pictures: Sequence[bytes], **options: Unpack[ScoreOptions]) -> Call[Picks]:
+    """Ask for the best of nearly equal pictures."""
+    return _together("/pick", Picks, pictures, **options)
+
+
+def _together(
+    path: str, kind: type[parsing.Together], pictures: Sequence[bytes], **options: Unpack[ScoreOptions]
+) -> Call[parsing.Together]:
+    return _pictures(path, options, lambda response: parsing.parse_together(kind, _json(response)), {}, files=pictures)
 
 
 def overlay(data: bytes, stage: int | None, **options: Unpack[Options]) -> Call[bytes]:

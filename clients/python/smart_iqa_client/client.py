@@ -12,7 +12,7 @@ from typing import TypeVar, Unpack
 import httpx2
 
 from smart_iqa_client import calls, common
-from smart_iqa_client.answers import Attention, Comparison, Model, Policy, Score
+from smart_iqa_client.answers import Attention, Comparison, Model, Picks, Policy, Score
 from smart_iqa_client.calls import Call, Options, ScoreOptions, Source
 from smart_iqa_client.common import Common, Outcome
 from smart_iqa_client.errors import SmartIQAError, Unavailable, Unreachable
@@ -127,6 +127,19 @@ class Client(Common):
             OSError: A file cannot be read.
         """
         return self._run(calls.compare([calls.load(source) for source in sources], **options))
+
+    def pick(self, sources: Iterable[Source], **options: Unpack[ScoreOptions]) -> Picks:
+        """Group two to thirty-two pictures by what they show, and name the best of each group.
+
+        Args:
+            sources: As for ``score``, each.
+            options: As for ``score``.
+
+        Raises:
+            SmartIQAError: There is no answer, also after retries. A picture's own problem is among the results.
+            OSError: A file cannot be read.
+        """
+        return self._run(calls.pick([calls.load(source) for source in sources], **options))
 
     def score_many(
         self,

@@ -9,7 +9,7 @@ SmartIQAError
     |   |-- KeyRefused    401, 403: missing_key, invalid_key, admin_key_required
     |   |-- UnknownModel    404: unknown_model
     |   |-- UnknownPolicy   404: unknown_policy
-    |   `-- NotSupported    409: attention_, comparison_, map_, policy_, stages_not_supported
+    |   `-- NotSupported    409: attention_, comparison_, map_, picking_, policy_, stages_not_supported
     |-- PictureProblem    this picture cannot be scored; others can
     `-- ServiceProblem    500, 408: another time it may work
         |-- Overloaded    429: queue_full, rate_limited

@@ -6,10 +6,11 @@ import types
 from collections.abc import Mapping
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from smart_iqa_client.answers import Comparison, Score
+from smart_iqa_client.answers import Comparison, Picks, Score
 from smart_iqa_client.errors import BadAnswer, Problem, problem_class
 
 T = TypeVar("T")
+Together = TypeVar("Together", Comparison, Picks)
 
 
 def parse(kind: type[T], data: object) -> T:
@@ -26,17 +27,21 @@ def parse(kind: type[T], data: object) -> T:
     return made
 
 
-def parse_comparison(data: object) -> Comparison:
-    """Read the answer of ``/compare``.
+def parse_together(kind: type[Together], data: object) -> Together:
+    """Read an answer about several pictures together, in which each has a score or a problem of its own.
+
+    Args:
+        kind: Its class.
+        data: Decoded JSON.
 
     Raises:
         BadAnswer: A field is missing or of another type.
     """
-    told = dict(_expect(dict, data, "Comparison"))
-    items = _expect(list, told.pop("results", None), "Comparison.results")
-    made = parse(Comparison, told)
-    results = tuple(_result(item, f"Comparison.results.{place}") for place, item in enumerate(items))
-    return dataclasses.replace(made, results=results, json=_expect(dict, data, "Comparison"))
+    told = dict(_expect(dict, data, kind.__name__))
+    items = _expect(list, told.pop("results", None), f"{kind.__name__}.results")
+    made = parse(kind, told)
+    results = tuple(_result(item, f"{kind.__name__}.results.{place}") for place, item in enumerate(items))
+    return dataclasses.replace(made, results=results, json=_expect(dict, data, kind.__name__))
 
 
 def _result(item: Any, place: str) -> Score | Problem:
