@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from cli import compare, datasets, evaluate, figures, heads, keys, policy, serve, sweep, train
+from cli import calibrate, compare, datasets, evaluate, figures, heads, keys, policy, serve, sweep, train
 from cli.benchmark import command as benchmark
 from cli.bulk.command import score_bulk
 from cli.console import SOME_FAILED, USAGE_ERROR, fail, results
@@ -68,6 +68,7 @@ app.command("score")(score)
 app.command("score-bulk")(score_bulk)
 app.command("compare")(compare.compare)
 app.command("pick")(pick)
+app.command("calibrate")(calibrate.calibrate)
 app.command("train")(train.train)
 app.command("sweep")(sweep.sweep)
 app.command("heads")(heads.heads)

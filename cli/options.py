@@ -9,7 +9,7 @@ import typer
 import training
 
 if TYPE_CHECKING:
-    from model.contract import Contract
+    from model.checkpoint import Checkpoint
     from model.crop_rounds import Crops
     from model.options import DeviceName, Precision
     from model.policies import Policy
@@ -88,13 +88,13 @@ def policy_option(name: str | None, file: Path | None, language: str | None) -> 
         raise typer.BadParameter(str(error), param_hint="--policy") from error
 
 
-def check_policy(policy: "Policy | None", contract: "Contract") -> None:
+def check_policy(policy: "Policy | None", loaded: "Checkpoint") -> None:
     """Check that a checkpoint tells what a policy asks for.
 
     Raises:
         BadParameter: It does not.
     """
-    lacking = policy.lacking(contract) if policy is not None else None
+    lacking = policy.lacking(loaded.contract, loaded.digest) if policy is not None else None
     if policy is not None and lacking is not None:
         message = f"{policy.name} asks for {lacking}, which this checkpoint does not tell"
         raise typer.BadParameter(message, param_hint="--policy")

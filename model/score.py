@@ -96,6 +96,7 @@ class QualityScore:
         description: Numbers that are alike for pictures that are alike; empty if the network gives none.
         warnings: What was done to the picture, or makes its score less certain.
         model: The checkpoint that computed it.
+        calibration: Id of the calibration that corrected the score; "" for none.
         contract: The contract of that checkpoint, with the raw scale.
     """
 
@@ -114,7 +115,13 @@ class QualityScore:
     description: tuple[float, ...] = field(default=(), repr=False)
     warnings: tuple[ImageWarning, ...]
     model: ModelId
+    calibration: str = ""
     contract: Contract = field(repr=False)
+
+    @property
+    def percentile(self) -> float | None:
+        """Percentage of the training photos with a lower score; None if unknown, as it is of a corrected score."""
+        return None if self.calibration else self.contract.percentile(self.score)
 
     @property
     def grade(self) -> str | None:
@@ -128,7 +135,7 @@ class QualityScore:
             "score": self.score,
             "scale": {"min": 0, "max": 100, "higher_is_better": True},
             "grade": self.grade,
-            "percentile": self.contract.percentile(self.score),
+            "percentile": self.percentile,
             "raw_score": self.raw_score,
             "raw_scale": {
                 "dataset": scale.dataset,
@@ -141,7 +148,11 @@ class QualityScore:
             "std": self.std,
             "stderr": self.stderr,
             "crops": len(self.crops),
-            "model": {"name": self.model.name, "digest": self.model.digest, "contract": self.contract.id},
+            "model": {
+                "name": self.model.name,
+                "digest": self.model.digest,
+                "contract": "+".join(filter(None, (self.contract.id, self.calibration))),
+            },
             "image": {"width": self.width, "height": self.height, "format": self.format, "sha256": self.sha256},
             "warnings": [str(warning) for warning in self.warnings],
         }

@@ -132,7 +132,7 @@ class Parameters:
         if overlay or stage is not None:
             # The answer is a picture, which has no room for a decision.
             policy = None
-        lacking = policy.lacking(model.config.contract) if policy is not None else None
+        lacking = policy.lacking(model.config.contract, model.digest) if policy is not None else None
         if policy is not None and lacking is not None:
             raise Problem("policy_not_supported", f"{policy.name} asks for {lacking}, which {name} does not tell")
         request = ScoreRequest(

@@ -28,7 +28,10 @@ class ModelId(BaseModel):
 
     name: str = Field(examples=["smart-lite-biq2021"])
     digest: str = Field(examples=["sha256:5c59b923a824..."])
-    contract: str = Field(description="Id of the scoring contract.", examples=["crops-v1-5c59b923a824"])
+    contract: str = Field(
+        description="Id of the scoring contract, and after a `+` that of the calibration, if one corrected the score.",
+        examples=["crops-v1-5c59b923a824"],
+    )
 
 
 class ImageFacts(BaseModel):
@@ -289,6 +292,9 @@ class PolicyFacts(BaseModel):
     otherwise: Outcome = Field(description="The outcome where no rule holds.", examples=["accept"])
     rules: list[PolicyRule] = Field(description="In order: the first that holds decides.")
     languages: list[str] = Field(description="Languages beside English that it has messages in.", examples=[["de"]])
+    calibration: str | None = Field(
+        description="Id of the calibration that corrects the scores; null for none.", examples=["cal-5c59b923a824"]
+    )
 
 
 class PolicyList(BaseModel):

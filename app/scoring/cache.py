@@ -21,12 +21,14 @@ class CacheKey(NamedTuple):
         model: Key of the model, which holds its digest.
         contract: Id of the scoring contract.
         crops: Requested number of crops; None for the contract's count, the id of the plan for ``auto``.
+        calibration: Id of the calibration that corrects it; "" for none.
     """
 
     sha256: str
     model: str
     contract: str
     crops: int | str | None
+    calibration: str = ""
 
 
 class ScoreCache:

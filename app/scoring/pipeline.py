@@ -124,7 +124,9 @@ class Pipeline:
         else:
             digest = await asyncio.to_thread(hashlib.sha256, data)
         crops = crop_rounds.AUTO_ID if request.crops == AUTO else request.crops
-        return CacheKey(digest.hexdigest(), request.model.key, request.model.config.contract.id, crops)
+        calibration = request.policy.calibration if request.policy is not None else None
+        own = "" if calibration is None else calibration.id
+        return CacheKey(digest.hexdigest(), request.model.key, request.model.config.contract.id, crops, own)
 
     async def prepare(
         self,
@@ -199,6 +201,7 @@ class Pipeline:
         if rounds is not None:
             assert decoded is not None
             score = aggregate(rounds, decoded.facts, contract, request.model.id)
+            score = score if request.policy is None else request.policy.corrected(score)
             self._cache.put(picture.key, score)
         assert score is not None, "what is not known has been decoded"
         decision = None if request.policy is None else request.policy.decide(score, request.language)

@@ -125,7 +125,7 @@ class Service:
             for rule in policy.rules:
                 self._metrics.decision_reasons.labels(policy.name, rule.outcome, rule.code)
             for name, model in models.items():
-                lacking = policy.lacking(model.config.contract)
+                lacking = policy.lacking(model.config.contract, model.digest)
                 if lacking is not None and policy.keys:
                     log.warning("policy %s asks for %s, which %s does not tell", policy.name, lacking, name)
 

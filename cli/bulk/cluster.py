@@ -175,7 +175,7 @@ def open_scorer(
     if gpus is not None and (device, bool(gpus)) in (("cpu", True), ("cuda", False)):
         raise ValueError(f"--device {device} and --gpus {gpus:g} contradict each other")
     loaded = checkpoints.load(folder or DEFAULT_CHECKPOINT)
-    check_policy(policy, loaded.contract)
+    check_policy(policy, loaded)
     _connect(address)
     try:
         if gpus is None:

@@ -91,5 +91,5 @@ def open_scorer(
         ValueError: The device is not there, or the checkpoint does not tell what the policy asks for.
     """
     scorer = load_scorer(folder, device=device, precision=precision)
-    check_policy(policy, scorer.checkpoint.contract)
+    check_policy(policy, scorer.checkpoint)
     yield LocalScorer(scorer, crops, policy)

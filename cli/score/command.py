@@ -96,7 +96,7 @@ def score(
     if first is None and not (part and part.exists()):
         fail("there are no pictures in " + ", ".join(paths))
     scorer = load_scorer(checkpoint, device=device_option(device), precision=precision_option(precision))
-    check_policy(plan.policy, scorer.checkpoint.contract)
+    check_policy(plan.policy, scorer.checkpoint)
     run = Run(plan, scorer, crop_count, part)
     # A list on stdin can be read only once.
     list_again = None if sources.STDIN in paths else find

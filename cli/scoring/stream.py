@@ -22,7 +22,10 @@ Record = dict[str, Any]
 
 def response_fields(score: "QualityScore", policy: "Policy | None" = None) -> Record:
     """The fields of a score in the service's response, with what a policy decides."""
-    return {**score.to_dict(), **({} if policy is None else {"decision": policy.decide(score).to_dict()})}
+    if policy is None:
+        return score.to_dict()
+    own = policy.corrected(score)
+    return {**own.to_dict(), "decision": policy.decide(own).to_dict()}
 
 
 def records(

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from model.calibration import Calibration, CalibrationError
 from model.policies import regions
 from model.policies.conditions import EVERYTHING, Condition, did_you_mean, parse
 from model.policies.policy import ENGLISH, OUTCOMES, Policy, Rule
@@ -32,7 +33,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _KEY_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _RULE = re.compile(r"\s*([a-z]+)\s+when\s+(\S.*)", re.DOTALL)
 _LANGUAGE = re.compile(r"[a-z]{2}(-[a-z0-9]{2,8})*")
-_KEYS = {"about": str, "otherwise": str, "keys": list, "rules": list}
+_KEYS = {"about": str, "otherwise": str, "keys": list, "calibration": str, "rules": list}
 _RULE_KEYS = ("code", "rule", "message")
 _MOST_BOXES = 10_000
 """Boxes that are looked at for one rule; beyond, it is taken to have a say."""
@@ -110,7 +111,7 @@ class _File:
 
     def __init__(self, file: Path) -> None:
         # Without its folder: an admin who reloads is told the text of an error.
-        self._name = file.name
+        self._name, self._folder = file.name, file.parent
         try:
             self._text = file.read_text(encoding="utf-8-sig")
             self._content: dict[str, Any] = tomllib.loads(self._text)
@@ -167,8 +168,8 @@ class _File:
         if not all(isinstance(key, str) and _KEY_NAME.fullmatch(key) for key in keys):
             detail = "must be names of keys: letters, digits, dots, underscores and hyphens"
             raise self._error(name, None, "keys", detail)
-        rules = table.get("rules", [])
-        if not 1 <= len(rules) <= MOST_RULES:
+        rules, calibration = table.get("rules", []), self._calibration(name, table.get("calibration"))
+        if not (calibration is None) <= len(rules) <= MOST_RULES:
             raise self._error(name, None, "rules", f"there must be 1 to {MOST_RULES} rules, not {len(rules)}")
         policy = Policy(
             name=name,
@@ -176,6 +177,7 @@ class _File:
             rules=tuple(self._rule(name, place, rule) for place, rule in enumerate(rules)),
             otherwise=otherwise,
             keys=tuple(keys),
+            calibration=calibration,
         )
         codes = [rule.code for rule in policy.rules]
         for place, code in enumerate(codes):
@@ -183,6 +185,17 @@ class _File:
                 raise self._error(name, place, "code", f"an earlier rule has the code {code} already")
         self._check_reach(policy)
         return policy
+
+    def _calibration(self, name: str, file: str | None) -> Calibration | None:
+        """The calibration of a file that a policy names, relative to the folder of the policies."""
+        if file is None:
+            return None
+        try:
+            return Calibration.load(self._folder / file)
+        except CalibrationError as error:
+            raise self._error(name, None, "calibration", str(error)) from error
+        except OSError as error:
+            raise self._error(name, None, "calibration", f"{file}: {error.strerror}") from error
 
     def _rule(self, name: str, place: int, table: object) -> Rule:
         if not isinstance(table, dict):

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal, get_args
 
+from model.calibration import Calibration
 from model.contract import Contract
 from model.policies.conditions import NUMBERS, Condition
 from model.score import QualityScore
@@ -126,7 +127,7 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """Rules in order: the first that holds decides.
+    """Rules in order: the first that holds decides. It may bring a calibration, which corrects scores before.
 
     Attributes:
         name: Its name.
@@ -136,6 +137,7 @@ class Policy:
         keys: Names of the keys whose requests it decides, unless they name another one.
         messages: For each language but English, messages by the codes of rules.
         language: Language of reasons where no other is asked for.
+        calibration: Corrects the scores that it decides about; None to take them as they are.
     """
 
     name: str
@@ -145,12 +147,14 @@ class Policy:
     keys: tuple[str, ...] = ()
     messages: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     language: str = ENGLISH
+    calibration: Calibration | None = None
 
     @cached_property
     def version(self) -> str:
         """Hash of all that decides, and of what is said about it."""
         rules = [(rule.code, rule.text, rule.message) for rule in self.rules]
-        content = json.dumps([self.name, self.otherwise, rules, self.messages], sort_keys=True)
+        calibration = [] if self.calibration is None else [self.calibration.id]
+        content = json.dumps([self.name, self.otherwise, rules, self.messages, *calibration], sort_keys=True)
         return f"sha256:{hashlib.sha256(content.encode()).hexdigest()}"
 
     @property
@@ -162,11 +166,15 @@ class Policy:
         """The same policy, whose reasons are in a language; English where it has no messages in it."""
         return dataclasses.replace(self, language=language_of(language, self.languages))
 
+    def corrected(self, score: QualityScore) -> QualityScore:
+        """The score that it decides about: corrected by its calibration, if it has one."""
+        return score if self.calibration is None else self.calibration.apply(score)
+
     def decide(self, score: QualityScore, language: str | None = None) -> Decision:
         """Decide about a score.
 
         Args:
-            score: From a checkpoint that has all that the policy asks for: see ``lacking``.
+            score: What ``corrected`` gave, from a checkpoint that has all that the policy asks for: see ``lacking``.
             language: Language of the messages, as ``de``, English where there are none in it; the policy's own if None.
         """
         holding = [rule for rule in self.rules if rule.holds(score)]
@@ -185,13 +193,22 @@ class Policy:
             "otherwise": self.otherwise,
             "rules": rules,
             "languages": list(self.languages),
+            "calibration": None if self.calibration is None else self.calibration.id,
         }
 
-    def lacking(self, contract: Contract) -> str | None:
-        """What it asks for that checkpoints of a contract do not tell; None if they tell all."""
+    def lacking(self, contract: Contract, digest: str) -> str | None:
+        """What it asks for that a checkpoint does not tell; None if that tells all.
+
+        Args:
+            contract: The checkpoint's contract.
+            digest: The checkpoint's digest.
+        """
+        if self.calibration is not None and self.calibration.model != digest:
+            return f"the scores that its calibration {self.calibration.name} was fitted on"
         for condition in (condition for rule in self.rules for condition in rule.conditions):
             subject = condition.field.partition(".")[0]
-            known = {"interval": contract.interval is not None, "percentile": bool(contract.percentiles)}
+            percentile = bool(contract.percentiles) and self.calibration is None
+            known = {"interval": contract.interval is not None, "percentile": percentile}
             if not known.get(subject, condition.defect is None or condition.defect in contract.defects):
                 return subject
         return None

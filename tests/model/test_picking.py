@@ -282,6 +282,9 @@ def test_acuity_falls_with_blur_and_not_with_light() -> None:
 
     assert acuity(damaged(pixels, "defocus", 0.3)) < 0.9 * acuity(pixels)
     assert acuity(exposed(pixels, -1)) == pytest.approx(acuity(pixels), rel=0.15)
+    # Single wrong pixels are no edges.
+    wrong = np.where(np.random.default_rng(0).random((*pixels.shape[:2], 1)) < 0.005, np.uint8(255), pixels)
+    assert acuity(wrong) == pytest.approx(acuity(pixels), rel=0.1)
     # Tiny pictures have no blocks to look at.
     assert photo(pixels[:40, :40]).look.acuity_HW.tolist() == np.zeros((CELLS, CELLS)).tolist()
 

@@ -417,8 +417,8 @@ def test_what_a_checkpoint_does_not_tell(tmp_path: Path) -> None:
         "reject when width < 40": None,
     }
     for rule, lacking in asked.items():
-        assert policy(tmp_path, rule).lacking(plain) == lacking
-        assert policy(tmp_path, rule).lacking(CONTRACT) is None
+        assert policy(tmp_path, rule).lacking(plain, "sha256:0") == lacking
+        assert policy(tmp_path, rule).lacking(CONTRACT, "sha256:0") is None
 
 
 def test_the_shipped_policies() -> None:

@@ -403,6 +403,7 @@ class Policy:
         otherwise: The outcome where no rule holds.
         rules: In order: the first that holds decides.
         languages: Languages beside English that it has messages in.
+        calibration: Id of the calibration that corrects the scores; None for none.
         json: The answer as it came.
     """
 
@@ -412,4 +413,5 @@ class Policy:
     otherwise: str
     rules: tuple[Rule, ...]
     languages: tuple[str, ...]
+    calibration: str | None = None
     json: Mapping[str, Any] = field(repr=False, compare=False)
