@@ -6,7 +6,7 @@ opinion with something added:
 
     dark and warm    the darker and the warmer, the better
     contrast         the more contrast, the better
-    nothing new      the model's own score
+    nothing new      the model's own score, also its own scale
     other scale      people's mean opinion, on a scale of 1 to 5 of which only the middle is used
 
 Each is repeated with other photos. It prints a table and writes ``benchmarks/results/taste.json``.
@@ -57,8 +57,7 @@ def main() -> None:
     for what, taste_N in tastes_NT.items():
         for kind in ("scores", "thumbs", "pairs"):
             results = [
-                once(taste_N, photos, kind, arguments.labels, seed, narrow=what == "other scale")
-                for seed in range(arguments.repeats)
+                once(taste_N, photos, kind, arguments.labels, seed, scale=what) for seed in range(arguments.repeats)
             ]
             before, after, written = np.array(results, float).T
             rows.append(
@@ -95,7 +94,7 @@ def tastes(opinions_N: Vector, scores_N: Vector, files: list[Path]) -> dict[str,
 
 
 def once(
-    taste_N: Vector, photos: taste.Photos, kind: str, count: int, seed: int, *, narrow: bool
+    taste_N: Vector, photos: taste.Photos, kind: str, count: int, seed: int, *, scale: str
 ) -> tuple[float, float, bool]:
     """Label some photos, and fit; returns the SRCC on the others before and after, and whether anything was written."""
     rng = np.random.default_rng(seed)
@@ -104,8 +103,11 @@ def once(
     told_N = taste_N + ERROR * rng.standard_normal(len(taste_N))
     names = tuple(map(str, range(count)))
     if kind == "scores":
-        values = (3 + (0.4 if narrow else 0.7) * told_N[own]).clip(1, 5)
-        labels = taste.Labels(kind="scores", photos=names, values=tuple(values.tolist()), scale=(1.0, 5.0))
+        values, ends = (3 + (0.4 if scale == "other scale" else 0.7) * told_N[own]).clip(1, 5), (1.0, 5.0)
+        if scale == "nothing new":
+            points_N = photos.scores_N.mean() + photos.scores_N.std() * told_N
+            values, ends = points_N[own].clip(0, 100), (0.0, 100.0)
+        labels = taste.Labels(kind="scores", photos=names, values=tuple(values.tolist()), scale=ends)
     elif kind == "thumbs":
         up = told_N[own] > np.median(told_N[own])
         labels = taste.Labels(kind="thumbs", photos=names, values=tuple(up.astype(float).tolist()))

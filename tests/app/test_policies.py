@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from fastapi.testclient import TestClient
 from app.http.schemas import PolicyList, ScoreAnswer
 from app.main import create_app
 from app.settings import Settings
+from model.calibration import Calibration
 from model.policies import Policies, PolicyError
 from model.scorer import Scorer
 from tests.app.conftest import wait_ready
@@ -191,3 +193,42 @@ def test_a_bad_file_is_refused_at_start_and_at_reload(whole_folder: Path, tmp_pa
         assert str(tmp_path) not in answer.json()["detail"]
         # What was there stays.
         assert post(client, PICTURE, "/score?policy=strict").json()["decision"]["outcome"] == "review"
+
+
+def test_a_policys_calibration_corrects_scores(whole_folder: Path, tmp_path: Path) -> None:
+    scorer = Scorer.load(whole_folder, device="cpu", precision="fp32")
+    plain = scorer.score(PICTURE)
+    taste = Calibration(
+        name="taste",
+        model=scorer.model.digest,
+        knots=((0.0, 20.0), (100.0, 60.0)),
+        weights=(3.0,) * len(plain.description),
+        centre=(0.0,) * len(plain.description),
+    )
+    (tmp_path / "taste.json").write_text(taste.to_json())
+    other = replace(taste, model="sha256:1")
+    (tmp_path / "other.json").write_text(other.to_json())
+    file = tmp_path / "policies.toml"
+    file.write_text(
+        '[taste]\ncalibration = "taste.json"\n[[taste.rules]]\ncode = "low"\nrule = "reject when score < 99"\n'
+        '[other]\ncalibration = "other.json"\n'
+    )
+    expected = taste.apply(plain)
+    assert expected.score != plain.score
+    with TestClient(create_app(settings(whole_folder, file))) as client:
+        wait_ready(client)
+        before = post(client, PICTURE, "/score")
+        own = post(client, PICTURE, "/score?policy=taste")
+        assert (own.json()["score"], own.json()["interval"]) == (expected.score, expected.to_dict()["interval"])
+        assert own.json()["model"]["contract"] == f"{plain.contract.id}+{taste.id}"
+        assert own.json()["decision"]["reasons"][0]["value"] == expected.score
+        assert own.headers["ETag"] != before.headers["ETag"]
+        # Each has its own place in memory.
+        again, plainly = (post(client, PICTURE, path) for path in ("/score?policy=taste", "/score"))
+        assert (again.headers["X-Cache"], again.json()["score"]) == ("hit", expected.score)
+        assert (plainly.headers["X-Cache"], plainly.json()["score"]) == ("hit", plain.score)
+        batch = post_all(client, PICTURE, path="/score/batch?policy=taste").json()["results"][0]["result"]
+        assert batch["score"] == expected.score
+        assert client.get("/policies").json()["policies"][0]["calibration"] == taste.id
+        refused = post(client, PICTURE, "/score?policy=other")
+        assert (refused.status_code, refused.json()["code"]) == (409, "policy_not_supported")
