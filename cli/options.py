@@ -100,6 +100,16 @@ def check_policy(policy: "Policy | None", loaded: "Checkpoint") -> None:
         raise typer.BadParameter(message, param_hint="--policy")
 
 
+def check_photos(wanted: bool, loaded: "Checkpoint") -> None:
+    """Check that a checkpoint tells what picking needs, if that is wanted.
+
+    Raises:
+        ValueError: It does not.
+    """
+    if wanted and not (loaded.contract.description and loaded.contract.defects):
+        raise ValueError(f"{loaded.config.name} does not describe pictures, so it cannot tell which are alike")
+
+
 def decoders_option(value: int | None) -> int:
     """The number of processes that decode for a training: by default one for each core but one, at most eight."""
     return min(max((os.cpu_count() or 1) - 1, 1), 8) if value is None else value

@@ -103,12 +103,13 @@ class Scorer:
             yield source, outcome if isinstance(outcome, Exception) else outcome[1]
 
     def photos(
-        self, sources: Iterable[S], *, decoders: int = 2
+        self, sources: Iterable[S], crops: Crops | None = None, *, decoders: int = 2
     ) -> Iterator[tuple[S, Photo | images.ImageError | OSError]]:
         """Score many photos, and keep what ``model.picking`` needs of each.
 
         Args:
             sources: As for ``score``; consumed as the results are read.
+            crops: As for ``score``.
             decoders: Number of threads that decode.
 
         Yields:
@@ -117,14 +118,21 @@ class Scorer:
         Raises:
             ValueError: The network finds no defects, or describes no pictures.
         """
-        for source, outcome in self._many(sources, self._prepare_photo, decoders):
+        for source, outcome in self.score_and_look(sources, crops, decoders=decoders):
+            name = str(source) if isinstance(source, (str, Path)) else ""
+            yield source, outcome if isinstance(outcome, Exception) else Photo.of(name, *outcome)
+
+    def score_and_look(
+        self, sources: Iterable[S], crops: Crops | None = None, *, decoders: int = 2
+    ) -> Iterator[tuple[S, tuple[QualityScore, Look] | images.ImageError | OSError]]:
+        """As ``photos``, but yields scores and looks."""
+        for source, outcome in self._many(sources, lambda source: self._prepare_photo(source, crops), decoders):
             if isinstance(outcome, Exception):
                 yield source, outcome
                 continue
             prepared, score = outcome
             assert prepared.look is not None
-            name = str(source) if isinstance(source, (str, Path)) else ""
-            yield source, Photo.of(name, score, prepared.look)
+            yield source, (score, prepared.look)
 
     def _many(
         self, sources: Iterable[S], prepare: Callable[[S], _Prepared], decoders: int
@@ -233,11 +241,11 @@ class Scorer:
         picture = open_picture(source, self.checkpoint.contract, self.limits)
         return _Prepared(picture.facts, self._rounds(picture, crops))
 
-    def _prepare_photo(self, source: PictureSource) -> _Prepared:
+    def _prepare_photo(self, source: PictureSource, crops: Crops | None) -> _Prepared:
         encoded = Path(source).read_bytes() if isinstance(source, (str, Path)) else source
         picture = open_picture(encoded, self.checkpoint.contract, self.limits)
         look = Look.at(picture, encoded if isinstance(encoded, bytes) else b"")
-        return _Prepared(picture.facts, self._rounds(picture, None), look)
+        return _Prepared(picture.facts, self._rounds(picture, crops), look)
 
     def _rounds(self, picture: images.Picture, crops: Crops | None) -> CropRounds:
         contract = self.checkpoint.contract

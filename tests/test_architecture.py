@@ -86,7 +86,7 @@ PACKAGES: dict[str, dict[str, set[str]]] = {
         "policy": {"score", "console", "options"},
         "compare": {"scoring", "console", "options"},
         "calibrate": {"scoring", "console", "options"},
-        "pick": {"score", "scoring", "pictures", "console", "options"},
+        "pick": {"bulk", "score", "scoring", "pictures", "console", "options"},
         "serve": {"console"},
         "main": {
             *(

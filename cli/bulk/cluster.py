@@ -11,7 +11,7 @@ from cli.bulk import ray_workers
 from cli.bulk.collect import Collector
 from cli.bulk.job import Job
 from cli.bulk.ray_workers import Piece
-from cli.options import check_policy
+from cli.options import check_photos, check_policy
 from cli.scoring.scorer import score_settings
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class ClusterScorer:
         engines: Number of engines; None for as many as the cluster has cores or GPUs for.
         gpus: GPUs of each engine, or a fraction of one; 0 for a core.
         separate_decoding: Whether decoding has processes of its own; None: if engines have GPUs.
+        photos: Whether to keep what picking needs.
 
     Raises:
         ValueError: The cluster has no room for an engine.
@@ -54,6 +55,7 @@ class ClusterScorer:
         engines: int | None = None,
         gpus: float = 0,
         separate_decoding: bool | None = None,
+        photos: bool = False,
     ) -> None:
         import ray
 
@@ -77,8 +79,10 @@ class ClusterScorer:
         resolve = ray.remote(_precision).options(**self._resources)
         self._precision: Precision = ray.get(resolve.remote(precision, self._device, checkpoint.network))
         model = ModelId(name=checkpoint.config.name, digest=checkpoint.digest)
-        self._policy = policy
-        self.settings = score_settings(model, checkpoint.contract, self._crops, self._device, self._precision, policy)
+        self._policy, self._photos = policy, photos
+        self.settings = score_settings(
+            model, checkpoint.contract, self._crops, self._device, self._precision, policy, photos=photos
+        )
 
     def tables(
         self, job: Job, missing: Iterable[int], advance: Callable[[int, int], None]
@@ -105,14 +109,14 @@ class ClusterScorer:
             "batch_format": "pyarrow",
             **self._resources,
         }
-        settings = (self._crops, self._device, self._precision, self._policy)
+        settings = (self._crops, self._device, self._precision, self._policy, self._photos)
         if not self._separate_decoding:
             return dataset.map_batches(
                 ray_workers.DecodeAndScore, fn_constructor_args=(self._checkpoint_ref, job, *settings), **engines
             )
         decoded = dataset.map_batches(
             ray_workers.decode,
-            fn_args=(job, self._checkpoint.contract, self._crops),
+            fn_args=(job, self._checkpoint.contract, self._crops, self._photos),
             batch_size=None,
             batch_format="pyarrow",
         )
@@ -148,6 +152,7 @@ def open_scorer(
     address: str | None,
     engines: int | None,
     gpus: float | None,
+    photos: bool,
 ) -> Iterator[ClusterScorer]:
     """Load a checkpoint, and connect to a Ray cluster or start one.
 
@@ -160,6 +165,7 @@ def open_scorer(
         address: Address of the cluster's head; None for that of ``RAY_ADDRESS``, or else a cluster on this machine.
         engines: As for ``ClusterScorer``.
         gpus: As for ``ClusterScorer``; None for 1 if ``device`` allows it and the cluster has any.
+        photos: Whether to keep what picking needs.
 
     Raises:
         CheckpointError: The folder is not a usable checkpoint.
@@ -176,11 +182,12 @@ def open_scorer(
         raise ValueError(f"--device {device} and --gpus {gpus:g} contradict each other")
     loaded = checkpoints.load(folder or DEFAULT_CHECKPOINT)
     check_policy(policy, loaded)
+    check_photos(photos, loaded)
     _connect(address)
     try:
         if gpus is None:
             gpus = 0 if device == "cpu" else float(device == "cuda" or ray.cluster_resources().get("GPU", 0) >= 1)
-        yield ClusterScorer(loaded, crops, policy, precision=precision, engines=engines, gpus=gpus)
+        yield ClusterScorer(loaded, crops, policy, precision=precision, engines=engines, gpus=gpus, photos=photos)
     finally:
         ray.shutdown()
 

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from cli.bulk import rows
-
 
 class Collector:
     """Collects rows until their units are complete.
@@ -62,4 +60,4 @@ class _Unit:
 
         unit = pa.concat_tables(self._parts).sort_by("index")
         assert unit["index"].to_pylist() == list(range(len(unit)))
-        return unit.select(rows.COLUMNS)
+        return unit.drop_columns(["unit", "index", "count"])

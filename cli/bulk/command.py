@@ -39,6 +39,9 @@ def score_bulk(
     ] = None,
     policy: PolicyOption = None,
     policies: PoliciesOption = None,
+    photos: Annotated[
+        bool, typer.Option("--photos", help="Also keep what smart-iqa pick --scores needs, some 5 kB a picture.")
+    ] = False,
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder; the default model if left out.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or int8.")] = "auto",
@@ -89,9 +92,12 @@ def score_bulk(
             address=address,
             engines=engines,
             gpus=gpus,
+            photos=photos,
         )
     else:
-        unit_scorer = local.open_scorer(checkpoint, crop_count, chosen, device=device_name, precision=precision_name)
+        unit_scorer = local.open_scorer(
+            checkpoint, crop_count, chosen, device=device_name, precision=precision_name, photos=photos
+        )
     with jobs.locked(store), unit_scorer as scorer:
         settings = {
             "inputs": [name if is_uri(name) else os.path.abspath(name) for name in inputs],

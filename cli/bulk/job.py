@@ -28,7 +28,8 @@ FILE_UNITS = 1000
 GROUP_UNITS = 16
 """Units in each row group of those files, which is what a lookup reads."""
 _FORMAT = {"smart-iqa score-bulk": 1}
-_FILE = re.compile(r"scores-(\d{12})\.parquet")
+SCORES = re.compile(r"scores-(\d{12})\.parquet")
+"""Name of the file of a unit's rows."""
 _READERS = 16
 
 
@@ -107,7 +108,7 @@ def done(job: Job) -> Done:
 
     units = bytearray(job.units)
     pictures = errors = 0
-    existing = (int(match[1]) for name in job.store.files() if (match := _FILE.fullmatch(name)))
+    existing = (int(match[1]) for name in job.store.files() if (match := SCORES.fullmatch(name)))
     with ThreadPoolExecutor(_READERS) as pool:
         known = (number for number in existing if number < job.units)
         while numbers := list(islice(known, 1000)):
@@ -138,7 +139,7 @@ def resume(store: Store, settings: Mapping[str, Any]) -> Job | None:
         if not _FORMAT.items() <= about.items():
             raise ValueError
     except FileNotFoundError:
-        if any(_FILE.fullmatch(name) for name in store.files()):
+        if any(SCORES.fullmatch(name) for name in store.files()):
             raise ValueError(f"{store.name} holds scores, but not the list of a job; name another folder") from None
         return None
     except (ValueError, AttributeError):

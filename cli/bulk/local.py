@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cli.bulk import rows
 from cli.bulk.job import Job
 from cli.bulk.units import contents
-from cli.options import check_policy
+from cli.options import check_photos, check_policy
 from cli.pictures.picture_ref import PictureRef
 from cli.scoring import stream
 from cli.scoring.scorer import load_scorer, score_settings
@@ -29,15 +29,25 @@ class LocalScorer:
         scorer: What scores their pictures.
         crops: As for ``Scorer.score``.
         policy: What decides about them, if anything does.
+        photos: Whether to keep what picking needs.
     """
 
-    def __init__(self, scorer: "Scorer", crops: "Crops | None", policy: "Policy | None" = None) -> None:
+    def __init__(
+        self, scorer: "Scorer", crops: "Crops | None", policy: "Policy | None" = None, *, photos: bool = False
+    ) -> None:
         self._scorer = scorer
         self._policy = policy
+        self._photos = photos
         self._crops = crops or scorer.checkpoint.contract.crops
         engine = scorer.engine
         self.settings = score_settings(
-            scorer.model, scorer.checkpoint.contract, self._crops, engine.device, engine.precision, policy
+            scorer.model,
+            scorer.checkpoint.contract,
+            self._crops,
+            engine.device,
+            engine.precision,
+            policy,
+            photos=photos,
         )
 
     def tables(
@@ -55,17 +65,18 @@ class LocalScorer:
         records: list[Record] = []
         current = -1
         # Closed as soon as the run is stopped, not when it is collected: threads are decoding.
-        with closing(stream.records(pictures(), self._scorer, self._crops, self._policy, rows.fields)) as fresh:
+        options = (self._scorer, self._crops, self._policy, rows.fields)
+        with closing(stream.records(pictures(), *options, photos=self._photos)) as fresh:
             for record in fresh:
                 unit = units_of_pictures.popleft()
                 if unit != current and records:
-                    yield current, rows.table(records)
+                    yield current, rows.table(records, photos=self._photos)
                     records = []
                 current = unit
                 records.append(record)
                 advance(1, int("error" in record))
             if records:
-                yield current, rows.table(records)
+                yield current, rows.table(records, photos=self._photos)
 
 
 @contextmanager
@@ -76,6 +87,7 @@ def open_scorer(
     *,
     device: "DeviceName",
     precision: "Precision",
+    photos: bool,
 ) -> Iterator[LocalScorer]:
     """Load a checkpoint into this process.
 
@@ -85,11 +97,13 @@ def open_scorer(
         policy: What decides about pictures, if anything does.
         device: Where to compute.
         precision: What to compute in.
+        photos: Whether to keep what picking needs.
 
     Raises:
         CheckpointError: The folder is not a usable checkpoint.
-        ValueError: The device is not there, or the checkpoint does not tell what the policy asks for.
+        ValueError: The device is not there, or the checkpoint does not tell what is asked for.
     """
     scorer = load_scorer(folder, device=device, precision=precision)
     check_policy(policy, scorer.checkpoint)
-    yield LocalScorer(scorer, crops, policy)
+    check_photos(photos, scorer.checkpoint)
+    yield LocalScorer(scorer, crops, policy, photos=photos)

@@ -7,6 +7,7 @@ Input and output are Arrow tables. A row of scores has the columns of ``rows`` a
     count  number of pictures in the unit; null until the last picture of an unlisted archive
 """
 
+import json
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from model.images import Facts
     from model.options import DeviceName, Precision
     from model.policies import Policy
+    from model.score import QualityScore
     from model.scorer import Scorer
 
 BLOCK_PICTURES = 16
@@ -123,6 +125,7 @@ class DecodeAndScore:
         device: Where it computes.
         precision: What it computes in.
         policy: What decides about the pictures, if anything does.
+        photos: Whether to keep what picking needs.
     """
 
     def __init__(
@@ -133,8 +136,10 @@ class DecodeAndScore:
         device: "DeviceName",
         precision: "Precision",
         policy: "Policy | None" = None,
+        photos: bool = False,
     ) -> None:
         self._scorer = load(checkpoint, device, precision)
+        self._photos = photos
         self._job = job
         self._crops = crops
         self._policy = policy
@@ -148,19 +153,21 @@ class DecodeAndScore:
                 positions.append(position)
                 yield picture
 
-        records = stream.records(refs(), self._scorer, self._crops, self._policy, rows.fields)
+        options = (self._scorer, self._crops, self._policy, rows.fields)
+        records = stream.records(refs(), *options, photos=self._photos)
         while group := list(islice(records, ROWS)):
-            yield _with_positions(rows.table(group), [positions.popleft() for _ in group])
+            table = rows.table(group, photos=self._photos)
+            yield _with_positions(table, [positions.popleft() for _ in group])
 
 
-def decode(batch: Any, job: Job, contract: "Contract", crops: "Crops") -> Iterator[Any]:
+def decode(batch: Any, job: Job, contract: "Contract", crops: "Crops", photos: bool = False) -> Iterator[Any]:
     """Turn a table of pieces into blocks of crops."""
     import pyarrow as pa
 
     block: list[dict[str, Any]] = []
     size = 0
     for picture, position in pictures(job, batch):
-        row = {**position, **_decoded(picture, contract, crops)}
+        row = {**position, **_decoded(picture, contract, crops, photos)}
         size += len(row.get("items", b""))
         block.append(row)
         if len(block) == BLOCK_PICTURES or size >= BLOCK_BYTES:
@@ -179,6 +186,7 @@ class ScoreDecoded:
         device: Where it computes.
         precision: What it computes in.
         policy: What decides about the pictures, if anything does.
+        photos: Whether to keep what picking needs.
     """
 
     def __init__(
@@ -188,8 +196,10 @@ class ScoreDecoded:
         device: "DeviceName",
         precision: "Precision",
         policy: "Policy | None" = None,
+        photos: bool = False,
     ) -> None:
         self._scorer = load(checkpoint, device, precision)
+        self._photos = photos
         self._crops = crops
         self._policy = policy
 
@@ -204,13 +214,20 @@ class ScoreDecoded:
         ]
         scores = dict(zip(good, self._scorer.score_prepared(prepared), strict=True))
         records = [
-            {
-                "path": row["path"],
-                **(rows.fields(scores[index], self._policy) if index in scores else {"error": row["error"]}),
-            }
+            {"path": row["path"], **(self._fields(row, scores[index]) if index in scores else {"error": row["error"]})}
             for index, row in enumerate(decoded)
         ]
-        return _with_positions(rows.table(records), positions)
+        return _with_positions(rows.table(records, photos=self._photos), positions)
+
+    def _fields(self, row: dict[str, Any], score: "QualityScore") -> stream.Record:
+        from model.images.capture import Capture
+        from model.picking.look import Look
+
+        fields = rows.fields(score, self._policy)
+        if not self._photos:
+            return fields
+        look = Look.from_bytes(row["look"], Capture(**json.loads(row["capture"])))
+        return {**fields, rows.PHOTO: stream.photo(row["path"], score, look)}
 
 
 def _with_positions(table: Any, positions: list[Position]) -> Any:
@@ -229,13 +246,14 @@ def _schema() -> Any:
     types = {**dict.fromkeys(POSITION, pa.int64()), "path": text, "error": text, "width": integer, "height": integer}
     types |= {"format": text, "sha256": text, "warnings": pa.list_(text), "cut_warnings": pa.list_(text)}
     types |= {"boxes": pa.list_(pa.list_(integer)), "shape": pa.list_(integer), "items": pa.large_binary()}
-    types |= {"details": pa.large_binary()}
+    types |= {"details": pa.large_binary(), "look": pa.binary(), "capture": text}
     return pa.schema(list(types.items()))
 
 
-def _decoded(picture: PictureRef, contract: "Contract", crops: "Crops") -> dict[str, Any]:
+def _decoded(picture: PictureRef, contract: "Contract", crops: "Crops", photos: bool) -> dict[str, Any]:
     from model import crop_rounds
     from model.images import ImageError, Limits
+    from model.picking.look import Look
     from model.picture_source import open_picture
 
     name, content = picture
@@ -243,7 +261,9 @@ def _decoded(picture: PictureRef, contract: "Contract", crops: "Crops") -> dict[
     try:
         if isinstance(content, Exception):
             raise content
-        opened = open_picture(content if isinstance(content, Path) else content(), contract, Limits())
+        data = content.read_bytes() if isinstance(content, Path) else content()
+        opened = open_picture(data, contract, Limits())
+        look = Look.at(opened, data) if photos else None
         views = contract.views(opened, crop_rounds.max_crops(crops, contract))
     except (ArchiveError, ImageError, OSError) as error:
         return {**row, "error": stream.explain(error)}
@@ -255,6 +275,8 @@ def _decoded(picture: PictureRef, contract: "Contract", crops: "Crops") -> dict[
         "shape": views.items.shape,
         "items": views.items.tobytes(),
         "details": None if views.details is None else views.details.tobytes(),
+        "look": None if look is None else look.to_bytes(),
+        "capture": None if look is None else json.dumps(asdict(look.capture)),
     }
 
 

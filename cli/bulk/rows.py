@@ -34,6 +34,8 @@ COLUMNS = (
     "policy",
     "error",
 )
+PHOTO = "photo"
+"""Column of what picking needs of each photo, as JSON: see ``model.picking.photo``."""
 
 
 def fields(score: "QualityScore", policy: "Policy | None" = None) -> Record:
@@ -42,9 +44,9 @@ def fields(score: "QualityScore", policy: "Policy | None" = None) -> Record:
     return {**stream.response_fields(score, policy), "stage_weights": None if weights is None else list(weights)}
 
 
-def table(records: Sequence[Record]) -> Any:
-    """Records as an Arrow table of ``COLUMNS``."""
-    return parquet.table(records, COLUMNS)
+def table(records: Sequence[Record], *, photos: bool = False) -> Any:
+    """Records as an Arrow table of ``COLUMNS``, and of ``PHOTO`` where there are photos to pick from."""
+    return parquet.table(records, (*COLUMNS, PHOTO) if photos else COLUMNS)
 
 
 def to_parquet(rows: Any) -> Any:
@@ -52,7 +54,7 @@ def to_parquet(rows: Any) -> Any:
     import pyarrow as pa
 
     buffer = pa.BufferOutputStream()
-    with parquet.writer(buffer, COLUMNS, compression="zstd") as writer:
+    with parquet.writer(buffer, rows.column_names, compression="zstd") as writer:
         # Pages of the file follow the chunks of the table, which depend on how it was put together.
         writer.write_table(rows.combine_chunks())
     return buffer.getvalue()

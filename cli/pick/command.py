@@ -8,11 +8,15 @@ import typer
 
 def pick(
     paths: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             help="Photos, folders of them, zip and tar archives, quoted globs; - reads a list of paths from stdin."
         ),
-    ],
+    ] = None,
+    scores: Annotated[
+        str | None,
+        typer.Option(help="Instead of photos, what smart-iqa score-bulk --photos wrote: its folder or URI."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -45,7 +49,7 @@ def pick(
     import imagehash  # noqa: F401 -- its absence shows before anything is scored
 
     from cli.console import fail
-    from cli.options import device_option, precision_option
+    from cli.options import check_photos, device_option, precision_option
     from cli.pick import outputs
     from cli.pick.run import Plan, Run
     from cli.pictures import sources
@@ -63,13 +67,17 @@ def pick(
             fail(f"{out} exists and is complete; name another file, or add --overwrite")
     if html is not None:
         gallery.check(html)
+    plan = Plan(out=out, html=html, folder=move_to)
+    if scores is not None and not paths:
+        raise typer.Exit(Run(plan, part).of_scores(scores))
+    if not paths or scores is not None:
+        fail("name photos, or with --scores what score-bulk --photos wrote")
     photos = sources.find(paths, null=null, exclude=move_to)
     first = next(photos, None)
     if first is None and not (part and part.exists()):
         fail("there are no pictures in " + ", ".join(paths))
     scorer = load_scorer(checkpoint, device=device_option(device), precision=precision_option(precision))
-    if not (scorer.checkpoint.contract.description and scorer.checkpoint.contract.defects):
-        fail(f"{scorer.model.name} does not describe pictures, so it cannot tell which are alike")
-    run = Run(Plan(out=out, html=html, folder=move_to), scorer, part)
+    check_photos(True, scorer.checkpoint)
     list_again = None if sources.STDIN in paths else lambda: sources.find(paths, null=null, exclude=move_to)
-    raise typer.Exit(run(itertools.chain(() if first is None else (first,), photos), list_again))
+    all_photos = itertools.chain(() if first is None else (first,), photos)
+    raise typer.Exit(Run(plan, part).of_photos(scorer, all_photos, list_again))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli.console import SOME_FAILED, notes, printable
 from cli.pick import outputs, report
-from cli.pick.shots import Shots
+from cli.pick.shots import Shots, scored_photos
 from cli.pictures.picture_ref import PictureRef
 from cli.score import selection
 from cli.score.gallery import contents
@@ -46,18 +46,23 @@ class Run:
 
     Args:
         plan: What to make of the groups.
-        scorer: What scores the photos.
         part: File of the journal, from which the next run can go on; None if none can.
     """
 
-    def __init__(self, plan: Plan, scorer: "Scorer", part: Path | None) -> None:
-        self._plan, self._scorer, self._part = plan, scorer, part
+    def __init__(self, plan: Plan, part: Path | None) -> None:
+        self._plan, self._part = plan, part
         self._failed: list[tuple[str, str]] = []
 
-    def __call__(self, photos: Iterator[PictureRef], list_again: Callable[[], Iterator[PictureRef]] | None) -> int:
-        """Score, group, deliver.
+    def of_photos(
+        self,
+        scorer: "Scorer",
+        photos: Iterator[PictureRef],
+        list_again: Callable[[], Iterator[PictureRef]] | None,
+    ) -> int:
+        """Score photos, group them, deliver.
 
         Args:
+            scorer: What scores the photos.
             photos: The photos.
             list_again: Lists them once more, to count them for the progress bar; None if they can be listed only once.
 
@@ -68,18 +73,46 @@ class Run:
             ValueError: The journal is of another run.
             OSError: Results cannot be written.
         """
-        engine, contract = self._scorer.engine, self._scorer.checkpoint.contract
-        settings = score_settings(self._scorer.model, contract, contract.crops, engine.device, engine.precision)
-        with Journal.open(self._part, {**settings, "pick": 1}) as journal:
+        engine, contract = scorer.engine, scorer.checkpoint.contract
+        settings = score_settings(scorer.model, contract, contract.crops, engine.device, engine.precision, photos=True)
+        with Journal.open(self._part, settings) as journal:
             try:
                 with stoppable():
-                    indices = self._score(photos, list_again, journal)
+                    indices = self._score(scorer, photos, list_again, journal)
             except Stopped as stop:
                 _print(self._how_to_go_on(len(journal.scores)))
                 return stop.status
-            groups = self._pick(Shots(journal, indices))
-            self._deliver(groups)
-            journal.remove()
+            return self._finish(journal, indices, scorer.model.name)
+
+    def of_scores(self, scores: str) -> int:
+        """Group photos that ``smart-iqa score-bulk --photos`` has scored, and deliver.
+
+        Args:
+            scores: Its folder or URI.
+
+        Returns:
+            The exit status.
+
+        Raises:
+            ValueError: There are no such files, or they were written without ``--photos``.
+            OSError: They cannot be read, or results cannot be written.
+        """
+        settings = {"scores": scores}
+        indices = []
+        with Journal.open(None, settings) as journal:
+            for count, record in enumerate(scored_photos(scores)):
+                journal.add(record)
+                if "error" in record:
+                    self._failed.append((record["path"], record["error"]))
+                else:
+                    indices.append(count)
+            return self._finish(journal, indices, scores)
+
+    def _finish(self, journal: Journal, indices: Sequence[int], model: str) -> int:
+        """Group the scored photos of a journal, deliver, list what failed; returns the exit status."""
+        groups = self._pick(Shots(journal, indices))
+        self._deliver(groups, model)
+        journal.remove()
         for name, error in self._failed[:LISTED_FAILURES]:
             _print(f"{printable(name)}: {error}")
         if self._failed:
@@ -88,6 +121,7 @@ class Run:
 
     def _score(
         self,
+        scorer: "Scorer",
         photos: Iterator[PictureRef],
         list_again: Callable[[], Iterator[PictureRef]] | None,
         journal: Journal,
@@ -109,7 +143,7 @@ class Run:
                 count += 1
             photos = (photo for photo in photos if journal.takes(photo.name))
         # Closed as soon as the run is stopped, not when it is collected: threads are decoding.
-        outcomes = closing(stream.outcomes(photos, lambda readable: self._scorer.photos(readable)))
+        outcomes = closing(stream.outcomes(photos, scorer.photos))
         with progress(list_again, done=count, results=False) as advance, outcomes as fresh:
             for name, photo in fresh:
                 if isinstance(photo, Exception):
@@ -142,7 +176,7 @@ class Run:
                 shown.add(name)
         return faces.told(groups, lambda member: member.name in shown)
 
-    def _deliver(self, groups: "Sequence[Group]") -> None:
+    def _deliver(self, groups: "Sequence[Group]", model: str) -> None:
         outputs.show(groups)
         several = [group for group in groups if group.kind != "single"]
         alike = [group for group in several if group.kind == "alike"]
@@ -155,7 +189,7 @@ class Run:
         )
         if self._plan.html is not None:
             with notes.status(f"writing {self._plan.html} ..."):
-                report.write(self._plan.html, several, photos=photos, model=self._scorer.model.name)
+                report.write(self._plan.html, several, photos=photos, model=model)
             _print(f"the report is {self._plan.html}")
         if self._plan.out is not None:
             outputs.to_file(self._plan.out, outputs.rows(groups, self._failed))

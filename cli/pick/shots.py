@@ -1,8 +1,9 @@
 """The photos of a run, read back from its journal one by one: memory holds few of them."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from cli.score.journal import Journal
 
@@ -47,3 +48,36 @@ class Shots(Sequence["Photo"]):
 
         (record,) = self._journal.records([self._indices[place]])
         return Photo.from_dict(record["photo"])
+
+
+def scored_photos(scores: str) -> Iterator[dict[str, Any]]:
+    """Read what ``smart-iqa score-bulk --photos`` wrote: records as of a journal, in the order of its files.
+
+    Args:
+        scores: Its folder or URI.
+
+    Raises:
+        ValueError: There are no such files, or they were written without ``--photos``.
+        OSError: They cannot be read.
+    """
+    import pyarrow.parquet as pq
+
+    from cli.bulk import rows
+    from cli.bulk.job import SCORES
+    from cli.bulk.stores import Store
+
+    store = Store(scores)
+    files = sorted(name for name in store.files() if SCORES.fullmatch(name))
+    if not files:
+        raise ValueError(f"{scores} holds no files of smart-iqa score-bulk")
+    for name in files:
+        with store.open(name) as opened:
+            file = pq.ParquetFile(opened)
+            if rows.PHOTO not in file.schema_arrow.names:
+                raise ValueError(f"{scores} was written without --photos, so there is nothing to pick from")
+            for batch in file.iter_batches(columns=["path", "score", "error", rows.PHOTO]):
+                for row in batch.to_pylist():
+                    if row["error"] is None:
+                        yield {"path": row["path"], "score": row["score"], "photo": json.loads(row[rows.PHOTO])}
+                    else:
+                        yield {"path": row["path"], "error": row["error"]}

@@ -50,6 +50,8 @@ def score_settings(
     device: str,
     precision: str,
     policy: "Policy | None" = None,
+    *,
+    photos: bool = False,
 ) -> dict[str, Any]:
     """The settings that decide scores, as journals and jobs keep them: a run resumes only with the same ones.
 
@@ -60,6 +62,7 @@ def score_settings(
         device: Device of the engine; which one of several GPUs does not matter.
         precision: Precision of the engine.
         policy: What decides about pictures, if anything does.
+        photos: Whether what picking needs is kept.
     """
     return {
         "model": f"{model.name} {model.digest}",
@@ -68,4 +71,5 @@ def score_settings(
         "precision": precision,
         "device": device.partition(":")[0],
         **({} if policy is None else {"policy": f"{policy.name} {policy.version}"}),
+        **({"photos": True} if photos else {}),
     }

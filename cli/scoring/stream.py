@@ -1,5 +1,6 @@
 """From pictures to records of their results, in order."""
 
+import json
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from cli.pictures.picture_ref import PictureRef
 
 if TYPE_CHECKING:
     from model.crop_rounds import Crops
+    from model.picking.look import Look
     from model.policies import Policy
     from model.score import QualityScore
     from model.scorer import Scorer
@@ -34,6 +36,8 @@ def records(
     crops: "Crops | None",
     policy: "Policy | None" = None,
     fields: "Callable[[QualityScore, Policy | None], Record]" = response_fields,
+    *,
+    photos: bool = False,
 ) -> Generator[Record, None, None]:
     """Score pictures; they are decoded ahead in threads.
 
@@ -43,12 +47,27 @@ def records(
         crops: As for ``Scorer.score``.
         policy: What decides about them, if anything does.
         fields: Which fields of a score become a record.
+        photos: Whether to add what picking needs, as ``photo``.
 
     Yields:
         A record for each picture, in their order.
     """
+    if photos:
+        for name, looked in outcomes(pictures, lambda readable: scorer.score_and_look(readable, crops)):
+            if isinstance(looked, Exception):
+                yield error_record(name, looked)
+            else:
+                yield {"path": name, **fields(looked[0], policy), "photo": photo(name, *looked)}
+        return
     for name, result in outcomes(pictures, lambda readable: scorer.score_many(readable, crops)):
         yield error_record(name, result) if isinstance(result, Exception) else {"path": name, **fields(result, policy)}
+
+
+def photo(name: str, score: "QualityScore", look: "Look") -> str:
+    """What picking needs of a photo, as JSON."""
+    from model.picking.photo import Photo
+
+    return json.dumps(Photo.of(name, score, look).to_dict())
 
 
 def outcomes(

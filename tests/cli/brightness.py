@@ -32,7 +32,7 @@ class Brightness:
     """
 
     model = MODEL
-    checkpoint = SimpleNamespace(contract=CONTRACT)
+    checkpoint = SimpleNamespace(contract=CONTRACT, digest=MODEL.digest)
 
     def __init__(self, after: int = -1, dies: Callable[[], object] = lambda: None) -> None:
         self._after = after

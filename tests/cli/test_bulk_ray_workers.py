@@ -34,6 +34,12 @@ def whole_pictures(tmp_path_factory: pytest.TempPathFactory) -> Scorer:
     return Scorer.load(folder, device="cpu", precision="fp32")
 
 
+@pytest.fixture(scope="module")
+def whole_views(whole_folder: Path) -> Scorer:
+    """It describes pictures, so photos can be picked from."""
+    return Scorer.load(whole_folder, device="cpu", precision="fp32")
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
@@ -46,7 +52,9 @@ def photos(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("way", ["together", "apart"])
-@pytest.mark.parametrize(("fixture", "crops"), [("scorer", 3), ("scorer", "auto"), ("whole_pictures", 1)])
+@pytest.mark.parametrize(
+    ("fixture", "crops"), [("scorer", 3), ("scorer", "auto"), ("whole_pictures", 1), ("whole_views", 3)]
+)
 def test_rows_are_those_of_one_process(
     fixture: str,
     crops: Crops,
@@ -60,16 +68,18 @@ def test_rows_are_those_of_one_process(
     monkeypatch.setattr(ray_workers, "load", lambda *_: scorer)
     monkeypatch.setattr(ray_workers, "BLOCK_PICTURES", 2)
     job = jobs.begin(Store(str(tmp_path / "out")), {"inputs": [str(photos)]}, listing.units([str(photos)], 4))
-    expected = dict(LocalScorer(scorer, crops).tables(job, range(job.units), lambda *_: None))
+    keep = fixture == "whole_views"
+    expected = dict(LocalScorer(scorer, crops, photos=keep).tables(job, range(job.units), lambda *_: None))
+    assert ("photo" in expected[0].column_names) == keep
     pieces = [(1, 0, 2), (0, 1, 4), (0, 0, 1)]
     batch = pa.Table.from_pylist([{"unit": unit, "first": first, "last": last} for unit, first, last in pieces])
     blocks: list[Any]
     if way == "together":
-        blocks = list(ray_workers.DecodeAndScore(None, job, crops, "cpu", "fp32")(batch))
+        blocks = list(ray_workers.DecodeAndScore(None, job, crops, "cpu", "fp32", None, keep)(batch))
     else:
-        decoded = list(ray_workers.decode(batch, job, scorer.checkpoint.contract, crops))
+        decoded = list(ray_workers.decode(batch, job, scorer.checkpoint.contract, crops, keep))
         assert [len(block) for block in decoded] == [2, 2, 2]
-        engine = ray_workers.ScoreDecoded(None, crops, "cpu", "fp32")
+        engine = ray_workers.ScoreDecoded(None, crops, "cpu", "fp32", None, keep)
         blocks = [engine(block) for block in decoded]
     collector = Collector(job.units, lambda *_: None)
     assert {number: table for block in blocks for number, table in collector.add(block)} == expected

@@ -22,9 +22,9 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def pick(whole_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: object, checkpoint: Path = whole_folder) -> tuple[int, str, str]:
+    def run(*arguments: object, checkpoint: Path = whole_folder, command: str = "pick") -> tuple[int, str, str]:
         options = ("--checkpoint", checkpoint, "--device", "cpu", "--precision", "fp32")
-        monkeypatch.setattr("sys.argv", ["smart-iqa", "pick", *map(str, (*arguments, *options))])
+        monkeypatch.setattr("sys.argv", ["smart-iqa", command, *map(str, (*arguments, *options))])
         with pytest.raises(SystemExit) as end:
             main()
         captured = capsys.readouterr()
@@ -125,6 +125,28 @@ def test_a_stopped_run_goes_on(pick: Run, photos: Path, monkeypatch: pytest.Monk
     pick(photos, "-o", "whole.csv")
     assert Path("picked.csv").read_text() == Path("whole.csv").read_text()
     assert not Path("picked.csv.part").exists()
+
+
+def test_what_the_bulk_command_scored_is_picked_from(pick: Run, photos: Path) -> None:
+    (photos / "e.jpg").write_bytes(b"no picture")
+    assert pick("photos", "scores", "--photos", "--unit", 4, command="score-bulk")[0] == 1
+    status, told, notes = pick("--scores", "scores", "-o", "scores.csv", "--html", "scores.html")
+    assert status == 1
+    assert "e.jpg: not a picture" in notes
+    _, directly, _ = pick(photos, "-o", "photos.csv")
+    assert told == directly
+    assert Path("scores.csv").read_text() == Path("photos.csv").read_text()
+    assert Path("scores.html").read_text().count("<img") == 7
+
+
+def test_scores_that_cannot_be_picked_from(pick: Run, photos: Path, checkpoint_folder: Path) -> None:
+    assert pick("photos", "plain", command="score-bulk")[0] == 0
+    assert "plain was written without --photos" in pick("--scores", "plain")[2]
+    assert "nowhere holds no files of smart-iqa score-bulk" in pick("--scores", "nowhere")[2]
+    assert "name photos, or with --scores" in pick()[2]
+    assert "name photos, or with --scores" in pick(photos, "--scores", "plain")[2]
+    refused = pick("photos", "other", "--photos", command="score-bulk", checkpoint=checkpoint_folder)
+    assert "does not describe pictures" in refused[2]
 
 
 def test_few_photos_are_kept_in_memory(pick: Run, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
