@@ -3,7 +3,7 @@
 #   docker build -t smart-iqa .                                    runs on CUDA, and on the CPU with SMARTIQA_DEVICE=cpu
 #   docker build -t smart-iqa --build-arg DEVICE=cpu \
 #       --build-arg TORCH_INDEX=<index of PyTorch's CPU builds> .  a much smaller image for the CPU alone
-#   docker build -t smart-iqa:0.1.0-ray --build-arg EXTRAS=ray,train .   with extras of pyproject.toml, as deploy/ray wants
+#   docker build -t smart-iqa:0.1.0-ray --build-arg EXTRAS=pick,ray,train .   with extras of pyproject.toml, as deploy/ray wants
 ARG PYTHON=3.11
 FROM python:${PYTHON}-slim-bookworm
 
@@ -15,7 +15,7 @@ COPY constraints.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip install -c constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch torchvision
 COPY . .
-ARG EXTRAS=
+ARG EXTRAS=pick
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip install -c constraints.txt ".${EXTRAS:+[$EXTRAS]}" \
     && useradd --system --no-create-home smartiqa

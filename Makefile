@@ -82,7 +82,7 @@ prometheusrule: $(VENV)/dev.stamp
 $(VENV)/serve.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e .
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[pick]'
 	touch $@
 
 $(VENV)/dev.stamp: $(VENV)/serve.stamp

@@ -4,7 +4,6 @@ Parameters that several routes share are declared here, once.
 """
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Annotated, Literal
 
 from fastapi import Depends, Header, Query, Request
@@ -207,11 +206,8 @@ async def _compare_request(parameters: ParametersDep, priority: PriorityHeader =
 
 async def _pick_request(parameters: ParametersDep, priority: PriorityHeader = "interactive") -> ScoreRequest:
     request = parameters.request(priority, pick=True)
-    name, contract = request.model.config.name, request.model.config.contract
-    if not (contract.description and contract.defects):
-        raise Problem("picking_not_supported", f"{name} does not describe pictures, so it cannot tell which are alike")
-    if find_spec("imagehash") is None or find_spec("skimage") is None:
-        raise Problem("picking_not_supported", "the service runs without the packages for it: smart-iqa[pick]")
+    if request.model.cannot_pick:
+        raise Problem("picking_not_supported", request.model.cannot_pick)
     return request
 
 

@@ -266,6 +266,7 @@ class ModelFacts(BaseModel):
     network: dict[str, object]
     parameters: int
     stage_attention: bool
+    picks: bool = Field(description="Whether `/pick` works with it.")
     trained_on: str
     licence: str
     figures: dict[str, dict[str, float]]

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from model.scorer import Scorer
 
 log = logging.getLogger("smart_iqa.models")
 
+PICKING = ("imagehash", "scipy", "skimage")
+"""Packages of the extra ``pick``."""
 LANES = {"cpu": 1, "cuda": 2}
 """Lanes (worker threads) of one device: on a GPU, copies of one overlap with computation of the other."""
 
@@ -75,6 +78,15 @@ class ServedModel:
         """Its name and digest, as in answers."""
         return ModelId(name=self.config.name, digest=self.digest)
 
+    @cached_property
+    def cannot_pick(self) -> str:
+        """Why ``/pick`` does not work with it; "" if it does."""
+        if not (self.config.contract.description and self.config.contract.defects):
+            return f"{self.config.name} does not describe pictures, so it cannot tell which are alike"
+        if any(find_spec(name) is None for name in PICKING):
+            return "the service runs without the packages for it: smart-iqa[pick]"
+        return ""
+
     def describe(self) -> dict[str, Any]:
         """Its description in ``GET /models``."""
         return {
@@ -84,6 +96,7 @@ class ServedModel:
             "network": dict(self.config.network),
             "parameters": self.parameters,
             "stage_attention": self.stage_attention,
+            "picks": not self.cannot_pick,
             "trained_on": self.config.trained_on,
             "licence": self.config.licence,
             "figures": {split: dict(figures) for split, figures in self.config.figures.items()},

@@ -49,7 +49,7 @@ class Alignment:
 
 
 class Structure:
-    """The structures of a small copy, ready to be compared.
+    """The structures of a small copy, ready to be compared. Takes 140 kB.
 
     Args:
         luma_HW: Its brightness, (SIDE, SIDE).
@@ -57,18 +57,18 @@ class Structure:
 
     def __init__(self, luma_HW: NDArray[np.uint8]) -> None:
         self._luma_HW = luma_HW
-        self._spectra: dict[float, _Spectra] = {}
+        self._own = self._at(1.0)
 
     def at(self, scale: float) -> "_Spectra":
         """Spectra of its structures at another size, cut off or surrounded by nothing."""
-        if scale not in self._spectra:
-            reach = min(SIDE / scale, SIDE) / 2
-            box = (SIDE / 2 - reach, SIDE / 2 - reach, SIDE / 2 + reach, SIDE / 2 + reach)
-            side = min(round(SIDE * scale / 2) * 2, SIDE)
-            image = Image.fromarray(self._luma_HW).convert("F")
-            pixels_HW = np.asarray(image.resize((side, side), Image.Resampling.BILINEAR, box=box))
-            self._spectra[scale] = _spectra(pixels_HW)
-        return self._spectra[scale]
+        return self._own if scale == 1 else self._at(scale)
+
+    def _at(self, scale: float) -> "_Spectra":
+        reach = min(SIDE / scale, SIDE) / 2
+        box = (SIDE / 2 - reach, SIDE / 2 - reach, SIDE / 2 + reach, SIDE / 2 + reach)
+        side = min(round(SIDE * scale / 2) * 2, SIDE)
+        image = Image.fromarray(self._luma_HW).convert("F")
+        return _spectra(np.asarray(image.resize((side, side), Image.Resampling.BILINEAR, box=box)))
 
 
 class _Spectra(NamedTuple):

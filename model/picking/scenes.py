@@ -13,7 +13,7 @@ from model.picking.alignment import Structure, align
 from model.picking.candidates import layout
 from model.picking.photo import Photo
 
-FARTHEST = 30
+FARTHEST = 27
 """Bits, of 64, in which perceptual hashes of pictures of the same scene differ at most."""
 OVERLAP = 0.65
 """Least share of the area that two pictures of the same scene have in common."""
@@ -22,8 +22,8 @@ AGREEMENT, AGREEMENT_SOON = 0.52, 0.4
 SOON = 3.0
 ASKED = 3
 """Photos of each of two groups that are compared before the groups become one."""
-KEPT = 4096
-"""Photos whose structures are kept at a time."""
+KEPT = 512
+"""Photos whose structures are kept at a time, 140 kB each."""
 
 
 def group(photos: Sequence[Photo]) -> list[list[int]]:

@@ -54,6 +54,10 @@ def test_a_bad_picture_leaves_the_others_to_pick_from(service: TestClient) -> No
     assert (single["kind"], single["winner"]) == ("single", 2)
 
 
+def test_models_tell_whether_they_pick(service: TestClient) -> None:
+    assert service.get("/models").json()["models"][0]["picks"] is True
+
+
 def test_faces_are_told(service: TestClient) -> None:
     (group,) = post_all(service, FACE, FACE, path="/pick").json()["groups"]
     assert group["reasons"][-1] == "eyes_not_judged"
@@ -73,8 +77,11 @@ def test_a_model_without_descriptions_picks_nothing(checkpoint_folder: Path) -> 
     assert (answer.status_code, answer.json()["code"]) == (409, "picking_not_supported")
 
 
-def test_a_service_without_the_packages_says_so(service: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.http.deps.find_spec", lambda name: None if name == "imagehash" else name)
-    answer = post_all(service, *FILES[:2], path="/pick")
+def test_a_service_without_the_packages_says_so(whole_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.models.loading.PICKING", ("scipy", "no_such_package"))
+    with TestClient(create_app(Settings(checkpoints=(whole_folder,), device="cpu", precision="fp32"))) as client:
+        wait_ready(client)
+        answer = post_all(client, *FILES[:2], path="/pick")
+        assert client.get("/models").json()["models"][0]["picks"] is False
     assert (answer.status_code, answer.json()["code"]) == (409, "picking_not_supported")
     assert "smart-iqa[pick]" in answer.json()["detail"]

@@ -185,6 +185,7 @@ function ticked() {
   byId("compare").disabled = !enough;
   byId("hint").hidden = enough;
   const waiting = list.photos.some(({ state }) => state === "waiting" || state === "scoring");
+  byId("pick").hidden = !model()?.picks;
   byId("pick").disabled = waiting || list.scored.length < 2;
 }
 

@@ -351,6 +351,7 @@ class Model:
         network: What it is built of.
         parameters: How many it has.
         stage_attention: Whether ``attention`` works with it.
+        picks: Whether ``pick`` works with it.
         trained_on: Its data set.
         licence: Terms of its weights.
         figures: How good it is: measures by test set.
@@ -374,6 +375,7 @@ class Model:
     precision: str
     batch_shapes: tuple[int, ...]
     reproducible: bool
+    picks: bool = False
     json: Mapping[str, Any] = field(repr=False, compare=False)
 
 
