@@ -63,13 +63,14 @@ def _group(number: int, group: "Group", thumbnails: gallery.Thumbnails) -> dict[
 
 
 def _card(member: "Member", group: "Group", thumbnail: tuple[str, tuple[int, int]] | None) -> dict[str, Any]:
-    told = [f"more {words(defect)}" for defect, _ in member.worse]
+    worse = ", ".join(words(defect) for defect, _ in member.worse)
+    copied = member.same_file_as is not None
     return {
         "name": printable(member.name),
         "score": f"{member.score:.1f}",
         "picked": member is group.winner,
-        "certain": certain(member.preferred),
-        "worse": ", ".join(["the same file", *told] if member.same_file_as is not None else told),
+        "certain": "" if copied else certain(member.preferred),
+        "worse": "the same file" if copied else worse and f"worse: {worse}",
         "thumbnail": thumbnail and thumbnail[0],
         "size": thumbnail and thumbnail[1],
     }

@@ -13,8 +13,8 @@ from model.picking.look import SIDE
 
 SCALES = (1.0, 0.93, 1.07, 0.86, 1.16)
 """Sizes of one picture beside the other that are tried, the likeliest first."""
-SURE = 0.8
-"""Agreement from which no other size is tried."""
+SURE, HOPELESS = 0.8, 0.2
+"""Agreement from which no other size is tried, and below which none is."""
 _FINE, _COARSE = 0.7, 5.0
 """Deviations of the Gaussians between which structures are compared, in pixels of the small copy."""
 _DARK = 6.0
@@ -107,7 +107,7 @@ def align(one: Structure, other: Structure, *, overlap: float, scales: Sequence[
         agreement, down, across = _best_shift(one.at(1), other.at(scale), overlap)
         if agreement > best.agreement:
             best = Alignment(agreement, across, down, scale)
-        if best.agreement >= SURE:
+        if not HOPELESS <= best.agreement < SURE:
             break
     return best
 

@@ -133,7 +133,8 @@ _LEAST: Mapping[str, tuple[str, ...]] = {
 
 
 def _reasons(photos: Sequence[Photo], best: int) -> tuple[str, ...]:
-    others = [place for place in range(len(photos)) if place != best]
+    # A copy of the best one is no other.
+    others = [place for place, photo in enumerate(photos) if photo.sha256 != photos[best].sha256]
     if not others:
         return ()
     sharpness_N = sharpness(photos)

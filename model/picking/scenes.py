@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import imagehash
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from model.images.capture import Capture
@@ -38,12 +40,16 @@ def group(photos: Sequence[Photo]) -> list[list[int]]:
     count = len(photos)
     if count < 2:
         return [[place] for place in range(count)]
-    features = [(layout(photo.look), np.array(photo.description, np.float32), photo.capture) for photo in photos]
-    layouts, descriptions, captures = zip(*features, strict=True)
-    alike = _Alike(photos, captures)
+    sketches = [_sketch(photo) for photo in photos]
+    alike = _Alike(photos, sketches)
+    layouts, descriptions, captures = (
+        np.stack([one.layout for one in sketches]),
+        np.stack([one.description for one in sketches]),
+        [one.capture for one in sketches],
+    )
     found = [
         (agreement, one, other)
-        for one, other in candidates.pairs(np.stack(layouts), np.stack(descriptions), captures)
+        for one, other in candidates.pairs(layouts, descriptions, captures)
         if (agreement := alike.agreement(one, other)) is not None
     ]
     members = {place: [place] for place in range(count)}
@@ -60,26 +66,42 @@ def group(photos: Sequence[Photo]) -> list[list[int]]:
     return [sorted(own) for _, own in sorted(members.items())]
 
 
+class _Sketch(NamedTuple):
+    """What is kept of each photo: half a kilobyte."""
+
+    layout: NDArray[np.float32]
+    description: NDArray[np.float32]
+    capture: Capture
+    hash_64: NDArray[np.bool_]
+    sha256: str
+
+
+def _sketch(photo: Photo) -> _Sketch:
+    luma = Image.fromarray(photo.look.luma_HW)
+    hash_64 = imagehash.phash(luma).hash.ravel()
+    return _Sketch(layout(photo.look), np.array(photo.description, np.float32), photo.capture, hash_64, photo.sha256)
+
+
 class _Alike:
     """Tells whether photos show the same scene.
 
     Args:
         photos: The photos.
-        captures: How they were taken.
+        sketches: What is kept of each.
     """
 
-    def __init__(self, photos: Sequence[Photo], captures: Sequence[Capture]) -> None:
-        self._photos, self._captures = photos, captures
-        self._seen = lru_cache(maxsize=KEPT)(self._see)
+    def __init__(self, photos: Sequence[Photo], sketches: Sequence[_Sketch]) -> None:
+        self._sketches = sketches
+        self._structure = lru_cache(maxsize=KEPT)(lambda place: Structure(photos[place].look.luma_HW))
 
     def agreement(self, one: int, other: int) -> float | None:
         """How well the structures of two photos agree; None if they do not show the same scene."""
-        (hash_64, structure, digest), (other_64, other_structure, other_digest) = self._seen(one), self._seen(other)
-        if digest == other_digest:
+        first, second = self._sketches[one], self._sketches[other]
+        if first.sha256 == second.sha256:
             return 1.0
-        if np.count_nonzero(hash_64 != other_64) > FARTHEST:
+        if np.count_nonzero(first.hash_64 != second.hash_64) > FARTHEST:
             return None
-        agreement = align(structure, other_structure, overlap=OVERLAP).agreement
+        agreement = align(self._structure(one), self._structure(other), overlap=OVERLAP).agreement
         return agreement if agreement >= (AGREEMENT_SOON if self._soon(one, other) else AGREEMENT) else None
 
     def groups(self, first: Sequence[int], second: Sequence[int]) -> bool:
@@ -88,18 +110,10 @@ class _Alike:
         return 2 * sum(answers) >= len(answers)
 
     def _soon(self, one: int, other: int) -> bool:
-        first, second = self._captures[one], self._captures[other]
+        first, second = self._sketches[one].capture, self._sketches[other].capture
         if first.taken is None or second.taken is None or first.camera != second.camera:
             return False
         return abs(first.taken - second.taken) <= SOON
-
-    def _see(self, place: int) -> tuple[np.ndarray, Structure, str]:
-        photo = self._photos[place]
-        return (
-            imagehash.phash(Image.fromarray(photo.look.luma_HW)).hash.ravel(),
-            Structure(photo.look.luma_HW),
-            photo.sha256,
-        )
 
 
 def _some(group: Sequence[int]) -> list[int]:
