@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 
 from app.batching.submission import Priority
-from app.decode.decoder import Decoded, Decoder, _decode_here
-from app.decode.sandbox import DecodeRequest
+from app.decode.decoder import Decoded, Decoder
+from app.decode.sandbox import DecodeRequest, decode_here
 from app.observability.metrics import Metrics
 from model.contract import Contract
 from model.images import Limits
@@ -19,7 +19,7 @@ class Bench:
     def __init__(self, contract: Contract, *, threads: int = 1, slots: int = 100, pixels: int = 1000) -> None:
         self.clock, self.metrics = Clock(), Metrics()
         request = DecodeRequest("", contract, Limits())
-        self.sandbox = FakeSandbox(_decode_here(encode(photo(100, 100)), request, lambda _: None), self.clock)
+        self.sandbox = FakeSandbox(decode_here(encode(photo(100, 100)), request, lambda _: None), self.clock)
         self.decoder = Decoder(
             Limits(),
             threads=threads,
