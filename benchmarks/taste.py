@@ -26,6 +26,7 @@ from scipy import stats
 from model.score import QualityScore
 from model.scorer import Scorer
 from training import datasets, splits, taste
+from training.labels import Labels
 from training.run import SPLIT
 
 RESULTS = Path(__file__).parent / "results" / "taste.json"
@@ -107,16 +108,16 @@ def once(
         if scale == "nothing new":
             points_N = photos.scores_N.mean() + photos.scores_N.std() * told_N
             values, ends = points_N[own].clip(0, 100), (0.0, 100.0)
-        labels = taste.Labels(kind="scores", photos=names, values=tuple(values.tolist()), scale=ends)
+        labels = Labels(kind="scores", photos=names, values=tuple(values.tolist()), scale=ends)
     elif kind == "thumbs":
         up = told_N[own] > np.median(told_N[own])
-        labels = taste.Labels(kind="thumbs", photos=names, values=tuple(up.astype(float).tolist()))
+        labels = Labels(kind="thumbs", photos=names, values=tuple(up.astype(float).tolist()))
     else:
         # As many photos, each in two pairs.
         twice = np.concatenate([rng.permutation(count), rng.permutation(count)]).reshape(-1, 2)
         pairs = [(int(a), int(b)) for a, b in twice if a != b]
         ordered = tuple((a, b) if told_N[own[a]] > told_N[own[b]] else (b, a) for a, b in pairs)
-        labels = taste.Labels(kind="pairs", photos=names, pairs=ordered)
+        labels = Labels(kind="pairs", photos=names, pairs=ordered)
     labelled = taste.Photos(scores_N=photos.scores_N[own], descriptions_NK=photos.descriptions_NK[own])
     made, _ = taste.fit(labels, labelled, name="taste", model="", seed=seed)
     before_N = photos.scores_N[others]

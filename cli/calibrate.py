@@ -48,11 +48,12 @@ def calibrate(
     from cli.options import device_option, precision_option
     from cli.scoring import stream
     from cli.scoring.scorer import load_scorer
+    from training import labels as reading
     from training import taste
 
     if out.suffix.lower() != ".json" or not out.parent.is_dir():
         fail(f"{out}: the name must end in .json, and its folder must be there")
-    told = taste.read(labels, scale)
+    told = reading.read(labels, scale)
     scorer = load_scorer(checkpoint, device=device_option(device), precision=precision_option(precision))
     if not scorer.checkpoint.contract.description:
         fail(f"{scorer.model.name} does not describe pictures, which a calibration reads")

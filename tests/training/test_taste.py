@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from training import labels as reading
 from training import taste
-from training.taste import LabelError, Labels, Photos, Vector
+from training.labels import LabelError, Labels
+from training.taste import Photos, Vector
 
 
 def seen(count: int, seed: int = 0) -> Photos:
@@ -104,7 +106,7 @@ def rows(count: int, line: str) -> str:
 def test_labels_are_read(tmp_path: Path) -> None:
     file = tmp_path / "labels.csv"
     file.write_text("path,score\n" + rows(20, "{0}.jpg,{0}"))
-    told = taste.read(file)
+    told = reading.read(file)
     assert (told.kind, told.photos[3], told.values[3], told.scale, len(told)) == (
         "scores",
         "3.jpg",
@@ -112,12 +114,12 @@ def test_labels_are_read(tmp_path: Path) -> None:
         (0.0, 100.0),
         20,
     )
-    assert taste.read(file, (0.0, 20.0)).scale == (0.0, 20.0)
+    assert reading.read(file, (0.0, 20.0)).scale == (0.0, 20.0)
     file.write_text("\ufeffPath, Thumb\n" + rows(10, "{0}.jpg,Up") + rows(10, "b{0}.jpg,0"), encoding="utf-8")
-    told = taste.read(file)
+    told = reading.read(file)
     assert (told.kind, sum(told.values)) == ("thumbs", 10)
     file.write_text("better,worse,who\n" + rows(20, "{0}.jpg,a.jpg,me"))
-    told = taste.read(file)
+    told = reading.read(file)
     assert (told.kind, told.pairs[1], len(told), len(told.photos)) == ("pairs", (2, 1), 20, 21)
 
 
@@ -142,11 +144,11 @@ def test_labels_that_cannot_be_used(tmp_path: Path, text: str, words: str) -> No
     file = tmp_path / "labels.csv"
     file.write_text(text)
     with pytest.raises(LabelError, match=words):
-        taste.read(file)
+        reading.read(file)
 
 
 def test_scores_beyond_their_scale(tmp_path: Path) -> None:
     file = tmp_path / "labels.csv"
     file.write_text("path,score\n" + rows(20, "{0}.jpg,{0}"))
     with pytest.raises(LabelError, match="scores lie from 0 to 19, not within 1 to 5"):
-        taste.read(file, (1.0, 5.0))
+        reading.read(file, (1.0, 5.0))
