@@ -52,6 +52,7 @@ def main() -> None:
     photos = taste.Photos(
         scores_N=np.array([one.score for one in found if isinstance(one, QualityScore)]),
         descriptions_NK=np.array([one.description for one in found if isinstance(one, QualityScore)]),
+        scenes_N=np.arange(len(found)),
     )
     tastes_NT = tastes(np.array([sample.mos for sample in tested]), photos.scores_N, [one.path for one in tested])
     rows = []
@@ -118,7 +119,9 @@ def once(
         pairs = [(int(a), int(b)) for a, b in twice if a != b]
         ordered = tuple((a, b) if told_N[own[a]] > told_N[own[b]] else (b, a) for a, b in pairs)
         labels = Labels(kind="pairs", photos=names, pairs=ordered)
-    labelled = taste.Photos(scores_N=photos.scores_N[own], descriptions_NK=photos.descriptions_NK[own])
+    labelled = taste.Photos(
+        scores_N=photos.scores_N[own], descriptions_NK=photos.descriptions_NK[own], scenes_N=photos.scenes_N[own]
+    )
     made, _ = taste.fit(labels, labelled, name="taste", model="", seed=seed)
     before_N = photos.scores_N[others]
     after_N = before_N if made is None else made.corrected(before_N, photos.descriptions_NK[others])

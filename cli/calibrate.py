@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from model.picking.photo import Photo
     from training.taste import Trial
 
 NOTHING_NEW = 3
@@ -45,9 +46,10 @@ def calibrate(
     from rich.table import Table
 
     from cli.console import fail, notes, printable, results
-    from cli.options import device_option, precision_option
+    from cli.options import check_photos, device_option, precision_option
     from cli.scoring import stream
     from cli.scoring.scorer import load_scorer
+    from model.picking import scenes
     from training import labels as reading
     from training import taste
 
@@ -55,19 +57,24 @@ def calibrate(
         fail(f"{out}: the name must end in .json, and its folder must be there")
     told = reading.read(labels, scale)
     scorer = load_scorer(checkpoint, device=device_option(device), precision=precision_option(precision))
-    if not scorer.checkpoint.contract.description:
-        fail(f"{scorer.model.name} does not describe pictures, which a calibration reads")
+    check_photos(True, scorer.checkpoint)
     folder = labels.parent if root is None else root
-    scores, descriptions = [], []
+    seen: list[Photo] = []
     with notes.status("scoring ...") as status:
-        for path, found in scorer.score_many(folder / photo for photo in told.photos):
+        for path, found in scorer.photos(folder / photo for photo in told.photos):
             if isinstance(found, Exception):
                 fail(f"{printable(str(path))}: {stream.explain(found)}")
-            scores.append(found.score)
-            descriptions.append(found.description)
-            status.update(f"scoring: {len(scores):,} of {len(told.photos):,}")
+            seen.append(found)
+            status.update(f"scoring: {len(seen):,} of {len(told.photos):,}")
         status.update("fitting ...")
-        photos = taste.Photos(scores_N=np.array(scores), descriptions_NK=np.array(descriptions))
+        scenes_N = np.empty(len(seen), np.intp)
+        for number, places in enumerate(scenes.group(seen)):
+            scenes_N[places] = number
+        photos = taste.Photos(
+            scores_N=np.array([photo.score for photo in seen]),
+            descriptions_NK=np.array([photo.description for photo in seen]),
+            scenes_N=scenes_N,
+        )
         made, trials = taste.fit(told, photos, name=name or out.stem, model=scorer.model.digest)
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("tried", "measure", "before", "after", "gain, 95 %", ""):
@@ -76,6 +83,9 @@ def calibrate(
         table.add_row(*_cells(trial))
     results.print(table, markup=False)
     counted = f"{len(told)} {told.kind}"
+    if told.kind == "scores":
+        low, high = told.scale
+        notes.print(f"the scores are taken as {low:g} (worst) to {high:g} (best); --scale changes that")
     if made is None:
         notes.print(
             f"{counted} say nothing that {scorer.model.name} does not: nothing is written, scores stay as they are"

@@ -17,11 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.images import ImageWarning
 from model.score import QualityScore, ScoreInterval
 
 FORMAT = 1
 MOST_BYTES = 2**20
 """Longest file that is read."""
+COVERAGE, DEVIATIONS = 0.9, 1.645
+"""Share of the labels within ``width``, and how many deviations of a normal distribution hold as many on each side."""
 _KNOTS = 2
 """Fewest points of a line from scores to scores."""
 
@@ -37,7 +40,7 @@ class Calibration:
     Attributes:
         name: Its name.
         model: Digest of the checkpoint that it was fitted for.
-        knots: Points of a line from the model's scores to these, both rising; scores beyond it go on at its ends.
+        knots: Points of a line from the model's scores to these, both rising; scores beyond it get what its end has.
         weights: Points for each number of the description; empty for none.
         centre: The description that they add nothing for.
         width: Half of the width of the interval that holds 90 % of the labels, in points; None to move the model's own.
@@ -93,27 +96,32 @@ class Calibration:
         """Correct the score of a picture, and its interval with it. ``raw_score`` stays what the network said.
 
         Raises:
-            ValueError: The score is of another checkpoint.
+            ValueError: The score is of another checkpoint, or has been corrected.
         """
+        if score.calibration:
+            raise ValueError(f"the score has been corrected by {score.calibration}")
         if score.model.digest != self.model:
             raise ValueError(f"the calibration {self.name} was fitted for another checkpoint than {score.model.name}")
         found = float(self.corrected(np.array([score.score]), np.array([score.description]))[0])
         return dataclasses.replace(
             score,
             score=round(found, 4),
-            interval=None if score.interval is None else self._interval(score.interval, score.score, found),
+            interval=None if score.interval is None else self._interval(score, score.interval, found),
             calibration=self.id,
         )
 
-    def _interval(self, interval: ScoreInterval, before: float, after: float) -> ScoreInterval:
+    def _interval(self, score: QualityScore, interval: ScoreInterval, after: float) -> ScoreInterval:
+        before, outside = score.score, ImageWarning.OUT_OF_DOMAIN in score.warnings
         below, above = before - interval.low, interval.high - before
-        deviation = interval.deviation
+        deviation, coverage = interval.deviation, interval.coverage
         if self.width is not None:
-            below = above = self.width
-            # As wide as a normal distribution's, of which the width holds 90 %.
-            deviation = self.width / 1.645
+            # Of a picture unlike those of the training, labels tell no more than the model does.
+            below, above = (max(below, self.width), max(above, self.width)) if outside else (self.width, self.width)
+            # As wide as a normal distribution's, of which the width holds as many.
+            deviation = max(self.width / DEVIATIONS, deviation if outside else 0.0)
+            coverage = COVERAGE
         low, high = (round(min(max(end, 0.0), 100.0), 2) for end in (after - below, after + above))
-        return dataclasses.replace(interval, low=low, high=high, deviation=deviation)
+        return ScoreInterval(low=low, high=high, coverage=coverage, deviation=deviation)
 
     def to_json(self) -> str:
         """The calibration as the text of a file."""
@@ -136,6 +144,6 @@ class Calibration:
             lists: dict[str, Sequence[Any]] = {name: tuple(values[name]) for name in ("weights", "centre")}
             knots = tuple((float(start), float(end)) for start, end in values["knots"])
             return cls(**{**values, **lists, "knots": knots})
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
             reason = str(error) if isinstance(error, CalibrationError) else "make it with smart-iqa calibrate"
             raise CalibrationError(f"{file.name} is no calibration: {reason}") from error

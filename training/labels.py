@@ -14,6 +14,8 @@ LEAST, MOST = 20, 500
 """Labels that are needed, and that are taken."""
 SCALES = ((0.0, 1.0), (1.0, 5.0), (0.0, 10.0), (0.0, 100.0))
 """Ranges of labels that are known, the smallest first."""
+LARGEST = 1e6
+"""Largest score."""
 THUMBS = {"up": 1.0, "good": 1.0, "yes": 1.0, "1": 1.0, "down": 0.0, "bad": 0.0, "no": 0.0, "0": 0.0}
 
 
@@ -54,20 +56,18 @@ def read(file: Path, scale: tuple[float, float] | None = None) -> Labels:
         LabelError: They cannot be used.
         OSError: The file cannot be read.
     """
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        columns = [name.strip().lower() for name in reader.fieldnames or ()]
-        lines = [
-            (reader.line_num, dict(zip(columns, (value or "" for value in line.values()), strict=False)))
-            for line in reader
-        ]
+    columns, lines = _lines(file)
     kind: Kind | None = next((kind for kind, names in _COLUMNS.items() if {*names} <= {*columns}), None)
     if kind is None:
         raise LabelError(f"{file.name}: its columns must be path,score or path,thumb or better,worse")
     if not LEAST <= len(lines) <= MOST:
         raise LabelError(f"{file.name} has {len(lines)} labels; {LEAST} to {MOST} are needed")
     first, second = _COLUMNS[kind]
-    rows = [(number, line[first].strip(), line[second].strip()) for number, line in lines]
+    wanted = [columns.index(name) for name in (first, second)]
+    rows = []
+    for number, cells in lines:
+        one, other = (cells[at].strip() if at < len(cells) else "" for at in wanted)
+        rows.append((number, one, other))
     for number, one, other in rows:
         if not one or not other:
             raise LabelError(f"{file.name}, line {number}: a value is missing")
@@ -82,6 +82,8 @@ def read(file: Path, scale: tuple[float, float] | None = None) -> Labels:
         raise LabelError(f"{file.name}: all labels are {rows[0][2]}; there must be photos of both kinds")
     least, most = min(values), max(values)
     known = scale or next((ends for ends in SCALES if ends[0] <= least and most <= ends[1]), (least, most))
+    if not np.isfinite(known).all() or max(map(abs, known)) > LARGEST:
+        raise LabelError(f"{file.name}: the scale {known[0]:g} to {known[1]:g} is too large")
     if not known[0] <= least <= most <= known[1]:
         raise LabelError(f"{file.name}: scores lie from {least:g} to {most:g}, not within {known[0]:g} to {known[1]:g}")
     return Labels(kind=kind, photos=tuple(photos), values=tuple(values), scale=known)
@@ -94,13 +96,31 @@ _COLUMNS: dict[Kind, tuple[str, str]] = {
 }
 
 
+def _lines(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The names of the columns of a CSV file, in small letters, and its lines with their numbers."""
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.reader(stream)
+            columns = [name.strip().lower() for name in next(reader, [])]
+            return columns, [(reader.line_num, cells) for cells in reader if any(cells)]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise LabelError(f"{file.name} is no CSV file: {error}") from error
+
+
 def _pairs(name: str, rows: Sequence[tuple[int, str, str]]) -> Labels:
-    photos = tuple(dict.fromkeys(photo for _, *pair in rows for photo in pair))
-    places = {photo: place for place, photo in enumerate(photos)}
+    wins: dict[frozenset[str], dict[str, int]] = {}
     for number, better, worse in rows:
         if better == worse:
             raise LabelError(f"{name}, line {number}: a photo cannot be better than itself")
-    return Labels(kind="pairs", photos=photos, pairs=tuple((places[one], places[other]) for _, one, other in rows))
+        won = wins.setdefault(frozenset((better, worse)), {better: 0, worse: 0})
+        won[better] += 1
+    # A pair counts once, however often it was judged; judged both ways as often, it says nothing.
+    clear = [sorted(won, key=lambda photo: -won[photo]) for won in wins.values() if len({*won.values()}) == 2]
+    if len(clear) < LEAST:
+        raise LabelError(f"{name} has {len(clear)} different pairs that are clear; {LEAST} to {MOST} are needed")
+    photos = tuple(dict.fromkeys(photo for pair in clear for photo in pair))
+    places = {photo: place for place, photo in enumerate(photos)}
+    return Labels(kind="pairs", photos=photos, pairs=tuple((places[one], places[other]) for one, other in clear))
 
 
 def _value(name: str, number: int, kind: Kind, text: str) -> float:
@@ -112,6 +132,6 @@ def _value(name: str, number: int, kind: Kind, text: str) -> float:
         value = float(text)
     except ValueError:
         value = np.nan
-    if not np.isfinite(value):
+    if not abs(value) <= LARGEST:
         raise LabelError(f"{name}, line {number}: {text!r} is no number")
     return value

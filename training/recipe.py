@@ -19,6 +19,8 @@ Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(ge=0)]
 
+LEAST_BINS = 8
+"""Fewest bins of a distribution: with fewer, a label lies between two of them."""
 SHIPPED = Path(__file__).parent / "recipes"
 
 
@@ -159,8 +161,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if {*self.options} & HEADS:
             raise ValueError("heads beside the score are trained after it: smart-iqa heads")
-        if self.loss == "bins" and (self.options.get("bins", 1) == 1 or self.ranking_weight):
-            raise ValueError("loss = bins needs options = {bins = 20} or so, and no ranking_weight")
+        if self.loss == "bins" and (self.options.get("bins", 1) in range(LEAST_BINS) or self.ranking_weight):
+            raise ValueError(f"loss = bins needs options = {{bins = {LEAST_BINS}}} or more, and no ranking_weight")
         if self.batch_pictures % self.accumulate:
             raise ValueError("batch_pictures must be a multiple of accumulate")
         if self.split == "folds" and self.fold >= self.folds:

@@ -5,17 +5,16 @@ which changes no order; and points for each number of the description, kept smal
 simpler, in cross-validation and by a paired test, or it is not taken.
 """
 
-import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from model.calibration import Calibration
-from training.labels import LEAST, Labels
+from model.calibration import COVERAGE, Calibration
+from training.labels import LEAST, LabelError, Labels
 
 Vector = NDArray[np.float64]
 
@@ -24,10 +23,15 @@ RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
 """Strengths of the ridge that are tried, for each label."""
 KNOTS = 5
 """Points of the line, at most."""
+STRAIGHT, LEAST_SLOPE = 0.1, 0.02
+"""Share of a straight line in it, and its least slope: different scores must stay different."""
+MOST_ROWS = 4000
+"""Pairs of a good and a bad photo that are learned from, at most."""
+FARTHER = 1.02
+"""How many times farther off scores may be for a better order."""
 RESAMPLES = 1000
 SURE = 0.025
 """Share of the resamples in which the correction may be no better."""
-COVERAGE = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +71,12 @@ class Photos:
     Attributes:
         scores_N: Its scores.
         descriptions_NK: Its descriptions.
+        scenes_N: Which photos show the same: they must not be learned from and tested at once.
     """
 
     scores_N: Vector
     descriptions_NK: NDArray[np.float64]
+    scenes_N: NDArray[np.intp]
 
 
 def fit(
@@ -87,19 +93,28 @@ def fit(
 
     Returns:
         The calibration, or None where the labels say nothing new; and what was tried.
+
+    Raises:
+        LabelError: The photos show too few scenes.
     """
+    scenes = len(np.unique(photos.scenes_N))
+    if scenes < LEAST // 2:
+        raise LabelError(f"the labelled photos show only {scenes} scenes; label photos that differ")
     rng = np.random.default_rng(seed)
     targets_N = _targets(labels)
-    fitted, trials = _plain(photos), []
-    outside_N = photos.scores_N
-    for what, make in (("a line from score to score", _line), ("points for what the photo is like", _head)):
-        if what.startswith("a line") and labels.kind != "scores":
-            continue  # Thumbs and pairs have no scale.
-        found_N = _cross_validated(labels, photos, targets_N, make, rng)
-        trial = _compare(what, labels, targets_N, outside_N, found_N, rng)
+    fitted, outside_N = _PLAIN, photos.scores_N
+    trials: list[Trial] = []
+    makes: list[tuple[str, _Make]] = [("points for what the photo is like", _head)]
+    if labels.kind == "scores":  # Thumbs and pairs have no scale.
+        makes.insert(0, ("a line from score to score", _line))
+    for what, make in makes:
+        # What helped stays below what is tried next.
+        base = make if not any(trial.helps for trial in trials) else _on(_line, make)
+        found_N = _cross_validated(labels, photos, targets_N, base, rng)
+        trial = _compare(what, labels, photos, targets_N, (outside_N, found_N), rng)
         trials.append(trial)
         if trial.helps:
-            fitted, outside_N = make(labels, photos, targets_N, np.arange(len(labels))), found_N
+            fitted, outside_N = base(labels, photos, targets_N, np.arange(len(labels))), found_N
     if not any(trial.helps for trial in trials):
         return None, trials
     width = None
@@ -107,7 +122,13 @@ def fit(
         errors_N = np.sort(np.abs(targets_N - outside_N))
         place = min(int(np.ceil((len(errors_N) + 1) * COVERAGE)), len(errors_N)) - 1
         width = round(float(errors_N[place]), 2)
-    about = {"labels": labels.kind, "count": len(labels), "trials": [trial.to_dict() for trial in trials]}
+    scale = list(labels.scale) if labels.kind == "scores" else None
+    about = {
+        "labels": labels.kind,
+        "count": len(labels),
+        "scale": scale,
+        "trials": [trial.to_dict() for trial in trials],
+    }
     made = Calibration(
         name=name,
         model=model,
@@ -135,8 +156,22 @@ _Make = Callable[[Labels, Photos, Vector, NDArray[np.intp]], _Correction]
 """Fits a correction to the labels at some places."""
 
 
-def _plain(_: Photos) -> _Correction:
-    return _Correction(knots=((0.0, 0.0), (100.0, 100.0)))
+_PLAIN = _Correction(knots=((0.0, 0.0), (100.0, 100.0)))
+
+
+def _on(first: _Make, then: _Make) -> _Make:
+    """A correction of what another one, a line, has corrected; both are fitted to the same labels."""
+
+    def make(labels: Labels, photos: Photos, targets_N: Vector, places: NDArray[np.intp]) -> _Correction:
+        line = first(labels, photos, targets_N, places)
+        above = then(labels, replace(photos, scores_N=line(photos)), targets_N, places)
+        starts, ends = np.array(line.knots).T
+        edges, points = np.array(above.knots).T
+        moved = np.interp(ends.clip(edges[0], edges[-1]), edges, points)
+        knots = tuple((float(start), round(float(end), 4)) for start, end in zip(starts, moved, strict=True))
+        return replace(above, knots=knots)
+
+    return make
 
 
 def _targets(labels: Labels) -> Vector:
@@ -149,22 +184,24 @@ def _targets(labels: Labels) -> Vector:
 
 def _line(_: Labels, photos: Photos, targets_N: Vector, places: NDArray[np.intp]) -> _Correction:
     """A rising line through means of the labels at a few places of the score."""
-    scores, targets = photos.scores_N[places], targets_N[places]
+    scores, targets = photos.scores_N[places].round(2), targets_N[places]
     order = np.argsort(scores, kind="stable")
-    parts = np.array_split(order, min(KNOTS, len(order) // 4))
-    starts = np.array([scores[part].mean() for part in parts])
-    ends = optimize.isotonic_regression(
-        [targets[part].mean() for part in parts], weights=[len(part) for part in parts]
-    ).x
-    # Beyond the outermost means the line goes on with the slope of all.
-    slope = max(float(stats.linregress(starts, ends).slope), 0.0) if len({*starts}) > 1 else 0.0
-    points = {
-        0.0: ends[0] - slope * starts[0],
-        **dict(zip(starts, ends, strict=True)),
-        100.0: ends[-1] + slope * (100 - starts[-1]),
-    }
-    rising = np.maximum.accumulate([points[start] for start in sorted(points)])
-    knots = zip(sorted(points), rising, strict=True)
+    firsts = [part[0] for part in np.array_split(order, min(KNOTS, len(order) // 4))]
+    part_N = np.searchsorted(np.unique(scores[firsts]), scores, "right")
+    parts = [np.flatnonzero(part_N == part) for part in np.unique(part_N)]
+    starts = np.array([scores[part].mean() for part in parts]).round(3)
+    if len({*starts}) < 2:
+        return _PLAIN
+    means, weights = [targets[part].mean() for part in parts], [len(part) for part in parts]
+    rising = optimize.isotonic_regression(means, weights=weights).x
+    straight = stats.linregress(scores, targets)
+    slope = max(float(straight.slope), LEAST_SLOPE)
+    # A little of the straight line, so that different scores stay different.
+    centre = float(targets.mean()) + slope * (starts - float(scores.mean()))
+    ends = (1 - STRAIGHT) * rising + STRAIGHT * centre
+    inside = [(start, end) for start, end in zip(starts, ends, strict=True) if 0 < start < 100]
+    first, last = (starts[0], ends[0]), (starts[-1], ends[-1])
+    knots = [(0.0, first[1] - slope * first[0]), *inside, (100.0, last[1] + slope * (100 - last[0]))]
     return _Correction(knots=tuple((round(float(start), 4), round(float(end), 4)) for start, end in knots))
 
 
@@ -180,6 +217,8 @@ def _head(labels: Labels, photos: Photos, targets_N: Vector, places: NDArray[np.
         # As pairs of each good photo with each bad one: what a thumb is worth is their order.
         good, bad = (np.flatnonzero(targets_N[places] == end) for end in (100.0, 0.0))
         rows_LF = (rows_LF[good][:, None] - rows_LF[bad][None]).reshape(-1, rows_LF.shape[1])
+        if len(rows_LF) > MOST_ROWS:
+            rows_LF = rows_LF[np.random.default_rng(0).choice(len(rows_LF), MOST_ROWS, replace=False)]
         answers = np.ones(len(rows_LF))
     strength = _best_ridge(learn, rows_LF, answers)
     slopes_F, offset = learn(rows_LF, answers, strength)
@@ -259,61 +298,74 @@ def _best_ridge(
 def _cross_validated(
     labels: Labels, photos: Photos, targets_N: Vector, make: _Make, rng: np.random.Generator
 ) -> Vector:
-    """Corrected scores of all photos by corrections that were not fitted on them, the mean of several repeats."""
-    count = len(photos.scores_N)
-    total_N = np.zeros(count)
+    """Corrected scores of all photos by corrections that were not fitted on their scenes, the mean of some repeats."""
+    _, scene_N = np.unique(photos.scenes_N, return_inverse=True)
+    total_N = np.zeros(len(scene_N))
     for _ in range(REPEATS):
-        fold_N = rng.permutation(np.arange(count) % FOLDS)
+        fold_N = rng.permutation(np.arange(scene_N.max() + 1) % FOLDS)[scene_N]
         for fold in range(FOLDS):
-            places = np.arange(len(labels))
             own = fold_N == fold
             held = own[np.array(labels.pairs)].any(axis=1) if labels.kind == "pairs" else own
-            learned = places[~held]
+            learned = np.flatnonzero(~held)
             usable = len(learned) >= LEAST // 2 and (labels.kind != "thumbs" or len({*targets_N[learned]}) == 2)
-            correction = make(labels, photos, targets_N, learned) if usable else _plain(photos)
+            correction = make(labels, photos, targets_N, learned) if usable else _PLAIN
             total_N[own] += correction(photos)[own]
     return total_N / REPEATS
 
 
 def _compare(
-    what: str, labels: Labels, targets_N: Vector, before_N: Vector, after_N: Vector, rng: np.random.Generator
+    what: str,
+    labels: Labels,
+    photos: Photos,
+    targets_N: Vector,
+    before_and_after: tuple[Vector, Vector],
+    rng: np.random.Generator,
 ) -> Trial:
-    """Compare two series of scores by the labels, pairwise, by the bootstrap over labels."""
-    if labels.kind == "pairs":
-        better, worse = np.array(labels.pairs).T
-        name = "share of pairs in the right order"
-
-        def measure(scores_N: Vector, drawn: NDArray[np.intp]) -> float:
-            lead = scores_N[better[drawn]] - scores_N[worse[drawn]]
-            return float((np.sign(lead) / 2 + 0.5).mean())
-
-    elif labels.kind == "thumbs":
-        name = "share of good and bad photos in the right order"
-
-        def measure(scores_N: Vector, drawn: NDArray[np.intp]) -> float:
-            good, bad = (scores_N[drawn[targets_N[drawn] == end]] for end in (100.0, 0.0))
-            if not len(good) or not len(bad):
-                return 0.5
-            return float((np.sign(good[:, None] - bad[None]) / 2 + 0.5).mean())
-
-    elif what.startswith("a line"):
-        name = "points off, on average"
-
-        def measure(scores_N: Vector, drawn: NDArray[np.intp]) -> float:
-            return -float(np.abs(scores_N[drawn] - targets_N[drawn]).mean())
-
-    else:
-        name = "rank correlation"
-
-        def measure(scores_N: Vector, drawn: NDArray[np.intp]) -> float:
-            ranks = [stats.rankdata(values[drawn]) for values in (scores_N, targets_N)]
-            return float(np.corrcoef(*ranks)[0, 1]) if min(one.std() for one in ranks) > 0 else 0.0
-
+    """Compare two series of scores by the labels, pairwise, by the bootstrap over scenes, or over pairs of them."""
+    places = np.array(labels.pairs) if labels.kind == "pairs" else np.arange(len(labels))[:, None]
+    scenes = np.sort(photos.scenes_N[places], axis=1)
+    _, unit_L = np.unique(scenes, axis=0, return_inverse=True)
+    units = [np.flatnonzero(unit_L == unit) for unit in range(int(unit_L.max()) + 1)]
+    line = what.startswith("a line")
+    name, measure = _MEASURES["line" if line else labels.kind]
     everything = np.arange(len(labels))
     gains = []
-    for _ in itertools.repeat(None, RESAMPLES):
-        drawn = rng.integers(len(labels), size=len(labels))
-        gains.append(measure(after_N, drawn) - measure(before_N, drawn))
+    for _ in range(RESAMPLES):
+        drawn = np.concatenate([units[unit] for unit in rng.integers(len(units), size=len(units))])
+        before, after = (measure(labels, targets_N, scores_N, drawn) for scores_N in before_and_after)
+        gains.append(after - before)
     low, high = np.quantile(gains, [SURE, 1 - SURE])
-    before, after = (abs(measure(scores_N, everything)) for scores_N in (before_N, after_N))
+    before, after = (abs(measure(labels, targets_N, scores_N, everything)) for scores_N in before_and_after)
+    if labels.kind == "scores" and not line:
+        # An order that is a little better is not worth scores that are farther off.
+        off = [-_points_off(labels, targets_N, scores_N, everything) for scores_N in before_and_after]
+        low = low if off[1] <= FARTHER * off[0] else min(float(low), 0.0)
     return Trial(what=what, measure=name, before=before, after=after, low=float(low), high=float(high))
+
+
+def _points_off(_: Labels, targets_N: Vector, scores_N: Vector, drawn: NDArray[np.intp]) -> float:
+    return -float(np.abs(scores_N[drawn] - targets_N[drawn]).mean())
+
+
+def _ranked(_: Labels, targets_N: Vector, scores_N: Vector, drawn: NDArray[np.intp]) -> float:
+    ranks = [stats.rankdata(values[drawn]) for values in (scores_N, targets_N)]
+    return float(np.corrcoef(*ranks)[0, 1]) if min(one.std() for one in ranks) > 0 else 0.0
+
+
+def _good_before_bad(_: Labels, targets_N: Vector, scores_N: Vector, drawn: NDArray[np.intp]) -> float:
+    good, bad = (scores_N[drawn[targets_N[drawn] == end]] for end in (100.0, 0.0))
+    return float((np.sign(good[:, None] - bad[None]) / 2 + 0.5).mean()) if len(good) and len(bad) else 0.5
+
+
+def _better_before_worse(labels: Labels, _: Vector, scores_N: Vector, drawn: NDArray[np.intp]) -> float:
+    better, worse = np.array(labels.pairs)[drawn].T
+    return float((np.sign(scores_N[better] - scores_N[worse]) / 2 + 0.5).mean())
+
+
+_MEASURES: dict[str, tuple[str, Callable[[Labels, Vector, Vector, NDArray[np.intp]], float]]] = {
+    "line": ("points off, on average", _points_off),
+    "scores": ("rank correlation", _ranked),
+    "thumbs": ("share of good and bad photos in the right order", _good_before_bad),
+    "pairs": ("share of pairs in the right order", _better_before_worse),
+}
+"""What each correction is measured by, in words, and the measure: the higher the better."""

@@ -272,7 +272,8 @@ class Pipeline:
     def _report(self, picture: PreparedPicture, score: QualityScore, timing: Timing, crops: int) -> None:
         """Record the metrics and the trace of a score, and refund the unused crops to the owner's rate limit."""
         name = picture.request.model.config.name
-        self._metrics.score.labels(name).observe(score.score)
+        # As the model scores, whoever's taste corrects it: it is shown beside the scores of the training photos.
+        self._metrics.score.labels(name).observe(score.contract.scale.to_percent(score.raw_score))
         for warning in score.warnings:
             self._metrics.image_warnings.labels(name, warning).inc()
         if picture.request.crops == AUTO:

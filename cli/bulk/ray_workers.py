@@ -227,7 +227,7 @@ class ScoreDecoded:
         if not self._photos:
             return fields
         look = Look.from_bytes(row["look"], Capture(**json.loads(row["capture"])))
-        return {**fields, rows.PHOTO: stream.photo(row["path"], score, look)}
+        return {**fields, rows.PHOTO: stream.photo(row["path"], score, look, self._policy)}
 
 
 def _with_positions(table: Any, positions: list[Position]) -> Any:

@@ -57,17 +57,17 @@ def records(
             if isinstance(looked, Exception):
                 yield error_record(name, looked)
             else:
-                yield {"path": name, **fields(looked[0], policy), "photo": photo(name, *looked)}
+                yield {"path": name, **fields(looked[0], policy), "photo": photo(name, *looked, policy)}
         return
     for name, result in outcomes(pictures, lambda readable: scorer.score_many(readable, crops)):
         yield error_record(name, result) if isinstance(result, Exception) else {"path": name, **fields(result, policy)}
 
 
-def photo(name: str, score: "QualityScore", look: "Look") -> str:
-    """What picking needs of a photo, as JSON."""
+def photo(name: str, score: "QualityScore", look: "Look", policy: "Policy | None") -> str:
+    """What picking needs of a photo, as JSON; with the score that a policy decides about."""
     from model.picking.photo import Photo
 
-    return json.dumps(Photo.of(name, score, look).to_dict())
+    return json.dumps(Photo.of(name, score if policy is None else policy.corrected(score), look).to_dict())
 
 
 def outcomes(

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from model.defects import DEFECTS
 from model.images.capture import Capture
 from model.picking.look import Look
 from model.score import QualityScore
@@ -46,7 +47,8 @@ class Photo:
         return cls(
             name=name,
             score=score.score,
-            severities={defect: found.severity for defect, found in score.defects.items()},
+            # A defect that the model does not know counts as one that no photo has.
+            severities={**dict.fromkeys(DEFECTS, 0.0), **{name: one.severity for name, one in score.defects.items()}},
             description=score.description,
             width=score.width,
             height=score.height,

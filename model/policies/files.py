@@ -196,6 +196,8 @@ class _File:
             raise self._error(name, None, "calibration", str(error)) from error
         except OSError as error:
             raise self._error(name, None, "calibration", f"{file}: {error.strerror}") from error
+        except ValueError as error:
+            raise self._error(name, None, "calibration", f"{file!r} is no name of a file") from error
 
     def _rule(self, name: str, place: int, table: object) -> Rule:
         if not isinstance(table, dict):

@@ -176,7 +176,12 @@ class Policy:
         Args:
             score: What ``corrected`` gave, from a checkpoint that has all that the policy asks for: see ``lacking``.
             language: Language of the messages, as ``de``, English where there are none in it; the policy's own if None.
+
+        Raises:
+            ValueError: The score is not corrected as the policy does it.
         """
+        if score.calibration != ("" if self.calibration is None else self.calibration.id):
+            raise ValueError(f"the policy {self.name} decides about the scores that its corrected() gives")
         holding = [rule for rule in self.rules if rule.holds(score)]
         outcome = holding[0].outcome if holding else self.otherwise
         messages = self.messages.get(self.language if language is None else language, {})

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from model.calibration import Calibration, CalibrationError
+from model.images import ImageWarning
 from model.policies import Policies, PolicyError
 from model.score import ModelId
 from tests.model.scores import CONTRACT, scored
@@ -41,6 +42,11 @@ def test_a_score_is_corrected_with_its_interval() -> None:
     measured = replace(OWN, width=12.5).apply(replace(score, description=(-3.0, 1.0)))
     assert measured.interval is not None
     assert (measured.score, measured.interval.low, measured.interval.high) == (10.0, 0.0, 22.5)
+    # Of a picture unlike those of the training, labels tell no more than the model.
+    strange = replace(score, warnings=(ImageWarning.OUT_OF_DOMAIN,), description=(0.0, 1.0))
+    wide = replace(OWN, width=12.5).apply(strange)
+    assert wide.interval is not None
+    assert (wide.score, wide.interval.low, wide.interval.high) == (40.0, 27.5, 60.0)
     assert replace(score, interval=None).interval is OWN.apply(replace(score, interval=None)).interval
 
 
@@ -76,6 +82,7 @@ def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
         {"weights": [1.0, float("nan")]},
         {"weights": ["1", "2"]},
         {"width": -1},
+        {"width": 10**400},
         {"more": 1},
         {"name": None, "model": None, "knots": None},
     ],
@@ -109,7 +116,11 @@ def test_policies_bring_calibrations(tmp_path: Path) -> None:
     assert replace(own, calibration=None).decide(score).outcome == "accept"
     assert own.version != replace(own, calibration=None).version
     assert own.describe()["calibration"] == OWN.id
-    assert policies["only"].decide(score).outcome == "accept"
+    assert policies["only"].decide(policies["only"].corrected(score)).outcome == "accept"
+    with pytest.raises(ValueError, match="decides about the scores that its corrected"):
+        own.decide(score)
+    with pytest.raises(ValueError, match="has been corrected by"):
+        own.corrected(own.corrected(score))
     assert own.lacking(CONTRACT, MODEL.digest) is None
     assert "its calibration taste was fitted on" in (own.lacking(CONTRACT, "sha256:1") or "")
 

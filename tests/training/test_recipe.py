@@ -76,6 +76,7 @@ def test_options_of_a_network(tmp_path: Path) -> None:
         ("label_range = [1, 1]", "label_range must rise"),
         ("crops = 65", "crops: "),
         ("loss = 'bins'", "loss = bins needs options"),
+        ("loss = 'bins'\noptions = {bins = 7}", "bins = 8"),
         ("loss = 'bins'\noptions = {bins = 9}\nranking_weight = 1.0", "no ranking_weight"),
         ("epochs = ", "not TOML"),
     ],

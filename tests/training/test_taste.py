@@ -1,5 +1,7 @@
 """Calibrations fitted on a few labels of one's own."""
 
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,8 @@ from training.taste import Photos, Vector
 def seen(count: int, seed: int = 0) -> Photos:
     """Photos whose descriptions have nothing to do with their scores."""
     rng = np.random.default_rng(seed)
-    return Photos(scores_N=rng.uniform(20, 90, count), descriptions_NK=rng.normal(size=(count, 12)) / 3)
+    described_NK = rng.normal(size=(count, 12)) / 3
+    return Photos(scores_N=rng.uniform(20, 90, count), descriptions_NK=described_NK, scenes_N=np.arange(count))
 
 
 def names(count: int) -> tuple[str, ...]:
@@ -91,6 +94,64 @@ def test_scores_on_another_scale_get_a_line_that_rises() -> None:
     assert made.width < 2
 
 
+@pytest.mark.parametrize("kind", ["scores", "thumbs"])
+def test_photos_of_one_scene_are_not_learned_from_and_tested_at_once(kind: str) -> None:
+    taken = 0
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        scenes = seen(20, seed)
+        thrice = np.repeat(np.arange(20), 3)
+        photos = Photos(
+            scores_N=scenes.scores_N[thrice] + rng.normal(size=60),
+            descriptions_NK=scenes.descriptions_NK[thrice] + 0.01 * rng.normal(size=(60, 12)),
+            scenes_N=thrice,
+        )
+        # What somebody adds to each scene has nothing to do with what it is like.
+        liked_N = photos.scores_N + 15 * rng.standard_normal(20)[thrice]
+        told = labels(kind, liked_N, rng)
+        if kind == "scores":
+            values = tuple(liked_N.clip(0, 100).tolist())
+            told = Labels(kind="scores", photos=names(60), values=values, scale=(0.0, 100.0))
+        taken += taste.fit(told, photos, name="", model="")[0] is not None
+    assert taken <= 1
+
+
+def test_few_scenes_are_not_enough() -> None:
+    photos = seen(40)
+    told = labels("scores", photos.scores_N, np.random.default_rng(0))
+    with pytest.raises(LabelError, match="show only 4 scenes"):
+        taste.fit(told, replace(photos, scenes_N=np.arange(40) % 4), name="", model="")
+
+
+def test_a_taste_is_learned_on_top_of_the_line() -> None:
+    photos = seen(120)
+    bent = 90 * (photos.scores_N / 100) ** 3
+    told_N = (bent + 25 * photos.descriptions_NK[:, 0]).clip(0, 100)
+    told = Labels(kind="scores", photos=names(120), values=tuple(told_N.tolist()), scale=(0.0, 100.0))
+    made, (line, head) = taste.fit(told, photos, name="", model="")
+    assert made is not None
+    assert line.helps
+    assert head.helps
+    assert len(made.knots) > 2
+    assert np.abs(made.corrected(photos.scores_N, photos.descriptions_NK) - told_N).mean() < 5
+
+
+def test_equal_scores_get_no_line() -> None:
+    photos = replace(seen(30), scores_N=np.linspace(50, 50.0003, 30))
+    told = Labels(kind="scores", photos=names(30), values=tuple(np.linspace(1, 5, 30).tolist()), scale=(1.0, 5.0))
+    _, (line, _) = taste.fit(told, photos, name="", model="")
+    assert not line.helps
+
+
+def test_a_line_makes_no_ties() -> None:
+    photos = seen(60)
+    told_N = np.random.default_rng(1).permutation(photos.scores_N)
+    told = Labels(kind="scores", photos=names(60), values=tuple(told_N.tolist()), scale=(0.0, 100.0))
+    line = taste._line(told, photos, np.array(told.values), np.arange(60))
+    ends = [end for _, end in line.knots]
+    assert all(one < other for one, other in pairwise(ends))
+
+
 def test_a_fit_is_the_same_again() -> None:
     photos = seen(50)
     wanted = 50 + 40 * photos.descriptions_NK[:, 1]
@@ -121,6 +182,12 @@ def test_labels_are_read(tmp_path: Path) -> None:
     file.write_text("better,worse,who\n" + rows(20, "{0}.jpg,a.jpg,me"))
     told = reading.read(file)
     assert (told.kind, told.pairs[1], len(told), len(told.photos)) == ("pairs", (2, 1), 20, 21)
+    # A pair counts once, and what was judged both ways as often not at all.
+    again = "0.jpg,a.jpg,me\na.jpg,1.jpg,me\nx.jpg,y.jpg,me\ny.jpg,x.jpg,me\n"
+    file.write_text("better,worse,who\n" + rows(21, "{0}.jpg,a.jpg,me") + again)
+    told = reading.read(file)
+    assert len(told) == 20
+    assert not {"1.jpg", "x.jpg"} & {*told.photos}
 
 
 @pytest.mark.parametrize(
@@ -137,6 +204,9 @@ def test_labels_are_read(tmp_path: Path) -> None:
         ("path,score\n" + rows(20, "{0}.jpg,inf"), "line 2: 'inf' is no number"),
         ("path,score\n" + rows(20, "{0}.jpg"), "line 2: a value is missing"),
         ("path,score\n" + rows(19, "{0}.jpg,{0}") + "3.jpg,9\n", "3.jpg has two labels"),
+        ("better,worse\n" + rows(60, "a.jpg,b.jpg"), "has 1 different pairs that are clear"),
+        ("path,score\n" + rows(20, "{0}.jpg,9e99"), "line 2: '9e99' is no number"),
+        ('path,score\n"' + rows(20, "{0}.jpg,3") * 9000, "is no CSV file"),
         ("better,worse\n" + rows(20, "{0}.jpg,3.jpg"), "line 5: a photo cannot be better than itself"),
     ],
 )
@@ -152,3 +222,5 @@ def test_scores_beyond_their_scale(tmp_path: Path) -> None:
     file.write_text("path,score\n" + rows(20, "{0}.jpg,{0}"))
     with pytest.raises(LabelError, match="scores lie from 0 to 19, not within 1 to 5"):
         reading.read(file, (1.0, 5.0))
+    with pytest.raises(LabelError, match="the scale 0 to inf is too large"):
+        reading.read(file, (0.0, float("inf")))
