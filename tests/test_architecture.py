@@ -53,7 +53,7 @@ PACKAGES: dict[str, dict[str, set[str]]] = {
         },
         "comparison": {"images", "score"},
         "picking": {"images", "defects", "score"},
-        "calibration": {"score"},
+        "calibration": {"images", "score"},
         "policies": {"images", "defects", "calibration", "contract", "score"},
         "picture_source": {"images", "contract"},
         "crop_rounds": {"contract", "images", "scale", "views"},

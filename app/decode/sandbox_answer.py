@@ -1,12 +1,11 @@
 """What a decoder process says of a picture, checked: it may be compromised, and say anything."""
 
-import math
 from typing import Any
 
 from app.decode.sandbox_worker import OUT_OF_MEMORY
 from model import images
 from model.images import Facts, ImageWarning, Limits
-from model.images.capture import CHARACTERS, Capture
+from model.images.capture import CHARACTERS, LARGEST, Capture
 from model.images.facts import Box
 from model.maps import overlay
 
@@ -81,10 +80,9 @@ def capture(answer: dict[str, Any]) -> Capture:
     """
     taken = Capture(**answer["capture"])
     numbers = [taken.taken, taken.exposure, taken.bias, taken.distance]
-    if any(
-        number is not None and (type(number) not in (int, float) or not math.isfinite(number)) for number in numbers
-    ):
-        raise ValueError("no capture")
+    for number in numbers:
+        if number is not None and (type(number) not in (int, float) or not abs(number) <= LARGEST):
+            raise ValueError("no capture")
     if type(taken.bracketed) is not bool or type(taken.camera) is not str:
         raise ValueError("no capture")
     if len(taken.camera) > CHARACTERS or not taken.camera.isprintable():

@@ -1,5 +1,7 @@
 """One run of ``smart-iqa pick``: score the photos, group and rank them, deliver what came of it."""
 
+import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -52,6 +54,7 @@ class Run:
     def __init__(self, plan: Plan, part: Path | None) -> None:
         self._plan, self._part = plan, part
         self._failed: list[tuple[str, str]] = []
+        self._not_moved = 0
 
     def of_photos(
         self,
@@ -117,7 +120,7 @@ class Run:
             _print(f"{printable(name)}: {error}")
         if self._failed:
             _print(f"{len(self._failed):,} of {len(indices) + len(self._failed):,} photos could not be scored")
-        return SOME_FAILED if self._failed else 0
+        return SOME_FAILED if self._failed or self._not_moved else 0
 
     def _score(
         self,
@@ -172,8 +175,10 @@ class Run:
         shown = set()
         for name, data in contents(best):
             enough = (2 * faces.SIDE, 2 * faces.SIDE)
-            if faces.found(images.decode(data, enough=lambda *_, side=enough: side).image):
-                shown.add(name)
+            # It may have changed since it was scored.
+            with contextlib.suppress(images.ImageError):
+                if faces.found(images.decode(data, enough=lambda *_, side=enough: side).image):
+                    shown.add(name)
         return faces.told(groups, lambda member: member.name in shown)
 
     def _deliver(self, groups: "Sequence[Group]", model: str) -> None:
@@ -195,16 +200,24 @@ class Run:
             outputs.to_file(self._plan.out, outputs.rows(groups, self._failed))
             _print(f"all photos are in {self._plan.out}")
         if self._plan.folder is not None:
-            self._move([member.name for group in alike for member in group.members[1:]], self._plan.folder)
+            self._move(groups, self._plan.folder)
 
-    def _move(self, names: Sequence[str], folder: Path) -> None:
-        done = 0
-        for name, error in selection.transfer(names, folder, move=True):
-            if error is None:
-                done += 1
-            else:
-                self._failed.append((name, stream.explain(error)))
+    def _move(self, groups: "Sequence[Group]", folder: Path) -> None:
+        """Move what is not the best of its group; never a file that is, or is kept whole, by whatever path."""
+        kept = {
+            os.path.realpath(member.name)
+            for group in groups
+            for member in group.members
+            if group.winner is None or member is group.winner
+        }
+        others = (member.name for group in groups if group.kind == "alike" for member in group.members[1:])
+        names = [name for name in dict.fromkeys(others) if os.path.realpath(name) not in kept]
+        not_moved = [(name, error) for name, error in selection.transfer(names, folder, move=True) if error is not None]
+        for name, error in not_moved[:LISTED_FAILURES]:
+            _print(f"{printable(name)}: {stream.explain(error)}")
+        done = len(names) - len(not_moved)
         _print(f"{done:,} of {len(names):,} photos that are not the best of their group moved to {folder}")
+        self._not_moved = len(not_moved)
 
     def _how_to_go_on(self, scored: int) -> str:
         told = f"stopped after {scored:,} photos"

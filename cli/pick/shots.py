@@ -1,6 +1,7 @@
 """The photos of a run, read back from its journal one by one: memory holds few of them."""
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, overload
@@ -57,19 +58,24 @@ def scored_photos(scores: str) -> Iterator[dict[str, Any]]:
         scores: Its folder or URI.
 
     Raises:
-        ValueError: There are no such files, or they were written without ``--photos``.
+        ValueError: There are no such files, they are not all there, or they were written without ``--photos``.
         OSError: They cannot be read.
     """
     import pyarrow.parquet as pq
 
     from cli.bulk import rows
-    from cli.bulk.job import SCORES
-    from cli.bulk.stores import Store
+    from cli.bulk.job import ABOUT, SCORES, SUCCESS
+    from cli.bulk.stores import Store, is_uri
 
     store = Store(scores)
-    files = sorted(name for name in store.files() if SCORES.fullmatch(name))
+    there = {*store.files()}
+    files = sorted(name for name in there if SCORES.fullmatch(name))
     if not files:
         raise ValueError(f"{scores} holds no files of smart-iqa score-bulk")
+    if SUCCESS not in there:
+        raise ValueError(f"{scores} is not complete: run the same score-bulk command again first")
+    with store.open(ABOUT) as about:
+        folder = json.loads(about.read())["folder"]
     for name in files:
         with store.open(name) as opened:
             file = pq.ParquetFile(opened)
@@ -77,7 +83,10 @@ def scored_photos(scores: str) -> Iterator[dict[str, Any]]:
                 raise ValueError(f"{scores} was written without --photos, so there is nothing to pick from")
             for batch in file.iter_batches(columns=["path", "score", "error", rows.PHOTO]):
                 for row in batch.to_pylist():
+                    # Relative paths are relative to where the command was run.
+                    path = row["path"] if is_uri(row["path"]) else os.path.join(folder, row["path"])
                     if row["error"] is None:
-                        yield {"path": row["path"], "score": row["score"], "photo": json.loads(row[rows.PHOTO])}
+                        photo = {**json.loads(row[rows.PHOTO]), "name": path}
+                        yield {"path": path, "score": row["score"], "photo": photo}
                     else:
-                        yield {"path": row["path"], "error": row["error"]}
+                        yield {"path": path, "error": row["error"]}

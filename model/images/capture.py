@@ -1,6 +1,5 @@
 """When and how a photo was taken, as the camera wrote it into the file (EXIF)."""
 
-import contextlib
 import io
 import math
 import re
@@ -14,6 +13,9 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 CHARACTERS = 100
 """Longest name of a camera; the rest is left out."""
+LARGEST = 1e12
+"""Largest number that is taken for one of a camera."""
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")
 _AUTO_BRACKET = 2
 _TAKEN = re.compile(r"(\d{4}):(\d\d):(\d\d) (\d\d):(\d\d):(\d\d)")
 
@@ -41,7 +43,7 @@ class Capture:
 
 def read(data: bytes) -> Capture:
     """Read how a photo was taken; whatever is missing or broken is left out, also all of it."""
-    with contextlib.suppress(Exception):  # broken metadata must not refuse a picture that decodes
+    try:
         exif = _exif(data)
         about = exif.get_ifd(ExifTags.IFD.Exif)
         names = (exif.get(ExifTags.Base.Make), exif.get(ExifTags.Base.Model), about.get(ExifTags.Base.BodySerialNumber))
@@ -54,13 +56,18 @@ def read(data: bytes) -> Capture:
             bracketed=about.get(ExifTags.Base.ExposureMode) == _AUTO_BRACKET,
             distance=_number(about.get(ExifTags.Base.SubjectDistance)),
         )
-    return Capture()
+    except MemoryError:
+        raise
+    except Exception:  # broken metadata must not refuse a picture that decodes
+        return Capture()
 
 
 def _exif(data: bytes) -> Image.Exif:
     try:
         # Left open: of a TIFF, parts of the EXIF are read when they are asked for.
-        return Image.open(io.BytesIO(data)).getexif()
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        # Pillow decodes a PNG that has no EXIF in front of its pixels to look for some behind them.
+        return image.getexif() if image.format != "PNG" or "exif" in image.info else Image.Exif()
     except UnidentifiedImageError:
         exif = Image.Exif()
         exif.load(pi_heif.open_heif(data).info.get("exif") or b"")
@@ -86,13 +93,13 @@ def _exposure(about: dict[int, Any]) -> float | None:
     iso = _number(sensitivity[0] if isinstance(sensitivity, tuple) else sensitivity)
     if not (seconds and aperture and iso) or min(seconds, aperture, iso) <= 0:
         return None
-    return math.log2(seconds * iso / aperture**2)
+    return _number(math.log2(seconds) + math.log2(iso) - 2 * math.log2(aperture))
 
 
 def _number(value: Any) -> float | None:
     """A number of EXIF; None if it is none, or not finite."""
     try:
         number = float(value)
-    except (TypeError, ValueError, ZeroDivisionError):
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         return None
-    return number if math.isfinite(number) else None
+    return number if abs(number) <= LARGEST else None

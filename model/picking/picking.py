@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from model.picking import ranking, scenes, sequences
 from model.picking.photo import Photo
+from model.picking.scenes import SOON
 from model.picking.sequences import Kind
 
 TOLD = 0.2
@@ -21,7 +22,8 @@ class Member:
         place: Its place among all photos, from 0.
         name: Its name.
         score: Its score, 0 to 100.
-        preferred: Probability that people prefer the best one to it; None where none is the best, and for that itself.
+        preferred: Probability that people prefer the best one to it; None where none is the best, for that itself, and
+            for its copies.
         worse: The defects that it has more of than the best one, and how much more, the greatest difference first.
         same_file_as: The place of an earlier photo of the same bytes; None if there is none.
     """
@@ -109,20 +111,63 @@ def _when(photo: Photo, place: int) -> tuple[str, float, int]:
 
 
 def _of_scene(scene: Sequence[int], photos: Sequence[Photo]) -> Iterator[Group]:
-    """The groups of a scene: its sequences, and what is left."""
+    """The groups of a scene: its sequences, with copies of their photos, and what is left."""
+    first: dict[str, int] = {}
+    for place in scene:
+        first.setdefault(photos[place].sha256, place)
+    different = [place for place in scene if first[photos[place].sha256] == place]
+    taken: set[str] = set()
+    for kind, places in _sequences(different, photos):
+        hashes = {photos[place].sha256 for place in places}
+        taken |= hashes
+        yield _sequence(kind, [place for place in scene if photos[place].sha256 in hashes], photos)
+    if left := [place for place in scene if photos[place].sha256 not in taken]:
+        yield _alike(left, photos)
+
+
+def _sequences(scene: Sequence[int], photos: Sequence[Photo]) -> Iterator[tuple[Kind, list[int]]]:
+    """Brackets and focus stacks among different photos of a scene, in the order of taking.
+
+    They are looked for in all of it, and in each run of photos that were taken one soon after the other.
+    """
     told = [place for place in scene if photos[place].capture.bracketed]
     if len(told) >= 2:
-        yield _sequence("bracket", told, photos)
+        yield "bracket", told
         scene = [place for place in scene if place not in told]
-    if not scene:
-        return
-    own = [photos[place] for place in scene]
-    if len(scene) > 1 and sequences.bracket(own):
-        yield _sequence("bracket", scene, photos)
-    elif len(scene) > 1 and sequences.focus_stack(own):
-        yield _sequence("focus_stack", scene, photos)
-    else:
-        yield _alike(scene, photos)
+    runs = _runs(scene, photos)
+    for run in [list(scene)] if len(runs) == 1 else [list(scene), *runs]:
+        own = [photos[place] for place in run]
+        if len(run) > 1 and sequences.bracket(own):
+            yield "bracket", run
+        elif len(run) > 1 and sequences.focus_stack(own):
+            yield "focus_stack", run
+        else:
+            brackets = list(sequences.brackets_by_bias(own))
+            yield from (("bracket", [run[at] for at in bracket]) for bracket in brackets)
+            if not brackets:
+                continue
+        if len(run) == len(scene):
+            return
+
+
+def _runs(scene: Sequence[int], photos: Sequence[Photo]) -> list[list[int]]:
+    """Photos of a scene that one camera took within ``SOON`` seconds of each other."""
+    runs: list[list[int]] = []
+    for place in scene:
+        taken = photos[place].capture.taken
+        before = photos[runs[-1][-1]].capture if runs else None
+        soon = (
+            before is not None
+            and taken is not None
+            and before.taken is not None
+            and before.camera == photos[place].capture.camera
+            and taken - before.taken <= SOON
+        )
+        if soon:
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    return runs
 
 
 def _sequence(kind: Kind, places: Sequence[int], photos: Sequence[Photo]) -> Group:
@@ -131,27 +176,30 @@ def _sequence(kind: Kind, places: Sequence[int], photos: Sequence[Photo]) -> Gro
 
 
 def _alike(places: Sequence[int], photos: Sequence[Photo]) -> Group:
-    own = [photos[place] for place in places]
     first: dict[str, int] = {}
-    for place, photo in zip(places, own, strict=True):
-        first.setdefault(photo.sha256, place)
-    ranked = ranking.rank(own)
-    best = own[ranked.order[0]]
+    for place in places:
+        first.setdefault(photos[place].sha256, place)
+    # Copies are not ranked: each stands behind the first of them.
+    different = [place for place in places if first[photos[place].sha256] == place]
+    ranked = ranking.rank([photos[place] for place in different])
+    best = photos[different[ranked.order[0]]]
     members = []
-    for rank, (place, preferred) in enumerate(zip(ranked.order, ranked.preferred, strict=True)):
-        photo = own[place]
+    for rank, (at, preferred) in enumerate(zip(ranked.order, ranked.preferred, strict=True)):
+        photo = photos[different[at]]
         more = {name: severity - best.severities[name] for name, severity in photo.severities.items()}
         worse = sorted(((name, round(by, 3)) for name, by in more.items() if by >= TOLD), key=lambda pair: -pair[1])
-        earlier = first[photo.sha256]
-        members.append(
-            Member(
-                place=places[place],
-                name=photo.name,
-                score=photo.score,
-                preferred=preferred if rank else None,
-                worse=tuple(worse),
-                same_file_as=earlier if earlier != places[place] else None,
-            )
-        )
+        for place in places:
+            if photos[place].sha256 == photo.sha256:
+                copied = place != different[at]
+                members.append(
+                    Member(
+                        place=place,
+                        name=photos[place].name,
+                        score=photos[place].score,
+                        preferred=preferred if rank else None,
+                        worse=tuple(worse),
+                        same_file_as=different[at] if copied else None,
+                    )
+                )
     kind: Literal["alike", "single"] = "alike" if len(places) > 1 else "single"
     return Group(kind=kind, members=tuple(members), reasons=ranked.reasons)

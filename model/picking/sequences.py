@@ -62,6 +62,28 @@ def bracket(photos: Sequence[Photo]) -> bool:
     return bool(len(photos) % 2 and steps_N.min() >= PLAIN_STEP and steps_N.max() <= EVEN * steps_N.min())
 
 
+def brackets_by_bias(photos: Sequence[Photo]) -> Iterator[list[int]]:
+    """Find brackets among photos of one scene, in order, by the compensation that the camera was told.
+
+    Yields:
+        The places of the photos of a bracket: three or more in a row that are told to expose differently.
+    """
+    run: list[int] = []
+    for place, photo in enumerate(photos):
+        bias = photo.capture.bias
+        biases = [photos[other].capture.bias for other in run]
+        if bias is not None and bias not in biases:
+            run.append(place)
+            continue
+        if len(run) >= LEAST:
+            yield run
+            run, biases = [], []
+        # What came before the same compensation is no part of a bracket with this photo.
+        run = [] if bias is None else [*run[biases.index(bias) + 1 if bias in biases else 0 :], place]
+    if len(run) >= LEAST:
+        yield run
+
+
 def focus_stack(photos: Sequence[Photo]) -> bool:
     """Whether photos of one scene, in order, are focused farther and farther, or nearer and nearer."""
     distances = [photo.capture.distance for photo in photos]
@@ -98,15 +120,18 @@ def panoramas(photos: Sequence[Photo], order: Sequence[int]) -> Iterator[list[in
         The places of the photos of a panorama, in that order.
     """
     row: list[int] = []
+    # The last photo of a row does not begin another one.
+    yielded: list[int] = []
     before: tuple[float, float] | None = None
     for place, following in pairwise(order):
         shift = _beside(photos[place], photos[following])
         straight = shift is not None and (before is None or _same_way(before, shift))
         if row and not straight:
             if len(row) >= LEAST:
+                yielded = row
                 yield row
             row, before = [], None
-        if shift is not None:
+        if shift is not None and not (yielded and place == yielded[-1]):
             row = row or [place]
             row.append(following)
             before = shift

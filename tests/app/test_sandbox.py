@@ -435,6 +435,7 @@ LYING: dict[str, Any] = {
     "a number that is text": {**CAPTURE, "taken": "1"},
     "a number that is a truth": {**CAPTURE, "bias": True},
     "a number without end": {**CAPTURE, "distance": float("inf")},
+    "a number of many digits": {**CAPTURE, "distance": 10**400},
     "a truth that is a number": {**CAPTURE, "bracketed": 1},
     "a camera that is a list": {**CAPTURE, "camera": ["A"]},
     "a camera that is not to be shown": {**CAPTURE, "camera": "A\r\n"},

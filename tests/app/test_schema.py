@@ -75,6 +75,7 @@ def serving(**options: Any) -> Iterator[str]:
     """The real server and connections, around an engine that is not."""
     contract = inspect(DEFAULT_CHECKPOINT)[0].contract
     columns = 5 + 2 * len(contract.defects) + (contract.interval.columns if contract.interval else 0)
+    columns += contract.description
     models = {
         "fake": served(DEFAULT_CHECKPOINT, FakeEngine(cap=8, columns=columns)),
         "plain": served(DEFAULT_CHECKPOINT, FakeEngine(cap=8, columns=columns), name="plain", attention=False),

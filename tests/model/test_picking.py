@@ -114,6 +114,7 @@ def test_copies_of_a_file_are_told() -> None:
     other = photo(shifted(SCENES["coffee"], 5, 5), score=40, severities={"defocus": 0.8})
     (group,) = pick([same, other, replace(same, name="copy")])
     assert [(member.place, member.same_file_as) for member in group.members] == [(0, None), (2, 0), (1, None)]
+    assert group.members[1].preferred is None
     assert group.runner_up is not None
     assert group.runner_up.place == 1, "a copy is no other choice"
 
@@ -182,6 +183,38 @@ def test_brackets_are_kept_whole(told: str) -> None:
     (bracket, _) = pick([*photos, photo(SCENES["cat"])])
     assert bracket.winner is None
     assert bracket.to_dict()["winner"] is None
+
+
+def test_brackets_are_found_among_other_photos_of_their_scene() -> None:
+    pixels = SCENES["coffee"]
+
+    def shot(at: int, stops: float, sha256: str | None = None) -> Photo:
+        taken = Capture(bias=stops, camera="a", taken=100.0 + at)
+        return photo(exposed(shifted(pixels, 4 + at % 4, 4), stops), capture=taken, sha256=sha256)
+
+    twice = [shot(at, stops) for at, stops in enumerate((-2.0, -1.0, 0.0, -2.0, -1.0, 0.0))]
+    assert places(pick(twice)) == [("bracket", [0, 1, 2]), ("bracket", [3, 4, 5])]
+    more = [shot(at, stops) for at, stops in enumerate((0.0, -1.5, 0.0, 1.5))]
+    assert places(pick(more)) == [("single", [0]), ("bracket", [1, 2, 3])]
+    # A copy stays with what it is a copy of.
+    copied = [*(shot(at, stops, f"{at}") for at, stops in enumerate((-1.5, 0.0, 1.5))), shot(9, 0.0, "1")]
+    assert places(pick(copied)) == [("bracket", [0, 1, 2, 3])]
+
+
+def test_a_photo_is_in_one_group() -> None:
+    row = panorama("coffee", 3)
+    there_and_back = [photo(frame) for frame in (*row, *row[-2::-1])]
+    found = [place for _, group in places(pick(there_and_back)) for place in group]
+    assert sorted(found) == list(range(5))
+
+
+def test_a_copy_stands_behind_its_original_whatever_it_scores() -> None:
+    first, copy = (photo(SCENES["cat"], sha256="a" * 64, score=score) for score in (70.0, 70.1))
+    other = photo(shifted(SCENES["cat"], 4, 4), score=50.0)
+    (group,) = pick([first, copy, other])
+    assert [member.place for member in group.members] == [0, 1, 2]
+    assert group.runner_up is not None
+    assert group.runner_up.place == 2
 
 
 def test_a_camera_that_follows_the_light_makes_no_bracket() -> None:

@@ -2,20 +2,13 @@
 
 from smart_iqa_client.answers import (
     Attention,
-    Comparison,
     CropScore,
     Decision,
     Defect,
-    Difference,
-    Group,
     ImageFacts,
     Interval,
-    Member,
     Model,
     ModelId,
-    More,
-    Pair,
-    Picks,
     Policy,
     RawScale,
     Reason,
@@ -47,6 +40,7 @@ from smart_iqa_client.errors import (
     Unreachable,
 )
 from smart_iqa_client.retries import PATIENT, PROMPT, Retries
+from smart_iqa_client.together import Comparison, Difference, Group, Member, More, Pair, Picks
 
 __all__ = [
     "PATIENT",

@@ -10,8 +10,9 @@ from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar, Unpack
 import httpx2
 
 from smart_iqa_client import parsing
-from smart_iqa_client.answers import Attention, Comparison, Model, Picks, Policy, Score
+from smart_iqa_client.answers import Attention, Model, Policy, Score
 from smart_iqa_client.errors import BadAnswer
+from smart_iqa_client.together import Comparison, Picks
 
 T = TypeVar("T")
 

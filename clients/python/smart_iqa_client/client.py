@@ -12,11 +12,12 @@ from typing import TypeVar, Unpack
 import httpx2
 
 from smart_iqa_client import calls, common
-from smart_iqa_client.answers import Attention, Comparison, Model, Picks, Policy, Score
+from smart_iqa_client.answers import Attention, Model, Policy, Score
 from smart_iqa_client.calls import Call, Options, ScoreOptions, Source
 from smart_iqa_client.common import Common, Outcome
 from smart_iqa_client.errors import SmartIQAError, Unavailable, Unreachable
 from smart_iqa_client.retries import PATIENT, PROMPT, Met, Retries, Wait
+from smart_iqa_client.together import Comparison, Picks
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Source)

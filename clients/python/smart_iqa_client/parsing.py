@@ -6,8 +6,9 @@ import types
 from collections.abc import Mapping
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from smart_iqa_client.answers import Comparison, Picks, Score
+from smart_iqa_client.answers import Score
 from smart_iqa_client.errors import BadAnswer, Problem, problem_class
+from smart_iqa_client.together import Comparison, Picks
 
 T = TypeVar("T")
 Together = TypeVar("Together", Comparison, Picks)

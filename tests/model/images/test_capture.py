@@ -69,6 +69,7 @@ def test_heic(monkeypatch: pytest.MonkeyPatch) -> None:
         {"ExposureTime": 0.01, "FNumber": 0.0, "ISOSpeedRatings": 100},
         {"ExposureTime": 0.01, "FNumber": 4.0},
         {"SubjectDistance": IFDRational(0, 0)},
+        {"SubjectDistance": IFDRational(10**40, 1)},
         {"ExposureBiasValue": "much"},
     ],
 )
@@ -80,6 +81,12 @@ def test_names_that_are_no_text() -> None:
     found = capture.read(encode(photo(), exif=exif(Make="A\r\nB", Model="C" * 500))).camera
     assert found.startswith("AB CCC")
     assert len(found) == CHARACTERS
+
+
+def test_a_png_without_exif_is_not_decoded_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode(photo(), "PNG")
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda _: pytest.fail("it was decoded"))
+    assert capture.read(data) == Capture()
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", encode(photo())[:50], encode(photo(), "BMP")])
