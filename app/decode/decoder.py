@@ -26,18 +26,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from app.batching.capacity import RETRY_AFTER_CAP
 from app.batching.fair_queue import FairQueue, Segment
 from app.batching.submission import Priority
-from app.decode.sandbox import DecodeRequest, Sandbox, decode_here
+from app.decode.sandbox import DecodeRequest, Resized, Sandbox
 from app.observability.metrics import Metrics
 from model import crop_rounds, images
 from model.contract import Contract
 from model.crop_rounds import CropRounds, Crops
 from model.images import TooManyPixels
 from model.maps import map_crops as mapping
+from model.maps import overlay
 from model.maps.map_crops import MapCrops
 from model.picking.look import Look
 
@@ -379,12 +381,20 @@ class Decoder:
         if call.gone:
             raise CallerGone
         decode = decode_here if self._sandbox is None else self._sandbox.decode
-        resized = decode(data, request, lambda pixels: self._admit(call, pixels))
-        facts, pixels_HWC, preview, copy_HWC, close, look = resized
+        facts, pixels_HWC, preview, copy_HWC, close, look = decode(data, request, lambda held: self._admit(call, held))
         contract = request.contract
-        views = contract.cut(pixels_HWC, facts.size, request.crops, close)
-        rounds = CropRounds(views, contract, call.crops)
+        rounds = CropRounds(contract.cut(pixels_HWC, facts.size, request.crops, close), contract, call.crops)
         cut = mapping.cut(copy_HWC, facts.size, contract) if copy_HWC is not None else None
         self._metrics.megapixels.observe(facts.width * facts.height / 1e6)
         self._metrics.input_format.labels(facts.format).inc()
         return Decoded(facts, rounds, preview, cut, look)
+
+
+def decode_here(data: bytes, request: DecodeRequest, admit: Callable[[int], object]) -> Resized:
+    """Decode in this thread; same arguments and result as ``Sandbox.decode``."""
+    contract = request.contract
+    picture = contract.decode(data, request.limits, admit, sha256=request.sha256)
+    small = overlay.shrink(picture.image) if request.preview else None
+    copy_HWC = np.asarray(mapping.resized(picture, contract)) if request.map_crops else None
+    close = contract.details(picture, pixels_HWC := np.asarray(contract.resized(picture)), request.crops)
+    return Resized(picture.facts, pixels_HWC, small, copy_HWC, close, Look.at(picture, data) if request.look else None)

@@ -45,7 +45,6 @@ from app.decode.sandbox_worker import (
 from model import images
 from model.contract import Contract
 from model.images import Facts, Limits, UndecodableImage
-from model.maps import map_crops, overlay
 from model.maps.map_crops import layout
 from model.picking.look import BYTES, Look
 from model.views import Details
@@ -102,18 +101,6 @@ class Resized(NamedTuple):
     copy_HWC: NDArray[np.uint8] | None
     close: Details | None
     look: Look | None = None
-
-
-def decode_here(data: bytes, request: DecodeRequest, admit: Callable[[int], object]) -> Resized:
-    """Decode in this thread; same arguments and result as ``Sandbox.decode``."""
-    contract = request.contract
-    picture = contract.decode(data, request.limits, admit, sha256=request.sha256)
-    small = overlay.shrink(picture.image) if request.preview else None
-    copy_HWC = np.asarray(map_crops.resized(picture, contract)) if request.map_crops else None
-    pixels_HWC = np.asarray(contract.resized(picture))
-    close = contract.details(picture, pixels_HWC, request.crops)
-    look = Look.at(picture, data) if request.look else None
-    return Resized(picture.facts, pixels_HWC, small, copy_HWC, close, look)
 
 
 class Sandbox:

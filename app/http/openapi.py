@@ -27,17 +27,27 @@ PICTURE_BODY: dict[str, Any] = {
         },
     }
 }
-PICTURES_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "description": f"The pictures: the multipart field `{FIELD}`, once for each.",
-        "content": {
-            MULTIPART: {
-                "schema": {**FORM, "properties": {FIELD: {"type": "array", "minItems": 1, "items": BINARY}}},
-            }
-        },
+
+
+def pictures_body(least: int, most: int | None = None) -> dict[str, Any]:
+    """The body of a route that takes several pictures.
+
+    Args:
+        least: The fewest.
+        most: The most; None where a setting says.
+    """
+    bounds = {"minItems": least, **({} if most is None else {"maxItems": most})}
+    return {
+        "requestBody": {
+            "required": True,
+            "description": f"The pictures: the multipart field `{FIELD}`, once for each.",
+            "content": {
+                MULTIPART: {"schema": {**FORM, "properties": {FIELD: {"type": "array", **bounds, "items": BINARY}}}}
+            },
+        }
     }
-}
+
+
 PICTURE_PROBLEMS = responses(
     *(
         code

@@ -32,7 +32,7 @@ AcceptHeader = Annotated[
         **openapi.PICTURE_PROBLEMS,
         200: {"content": {NDJSON: {"schema": {"$ref": "#/components/schemas/BatchItem"}}}},
     },
-    openapi_extra=openapi.PICTURES_BODY,
+    openapi_extra=openapi.pictures_body(1),
     summary="Score the quality of several pictures",
 )
 async def score_batch(

@@ -21,7 +21,7 @@ router = APIRouter(tags=["scores"])
     response_model=ComparisonAnswer,
     response_model_exclude_unset=True,
     responses={**openapi.PICTURE_PROBLEMS, **problems.responses("comparison_not_supported")},
-    openapi_extra=openapi.PICTURES_BODY,
+    openapi_extra=openapi.pictures_body(comparison.LEAST, comparison.MOST),
     summary="Tell which of several pictures people prefer",
 )
 async def compare(
