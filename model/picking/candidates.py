@@ -12,21 +12,24 @@ from scipy import fft
 from scipy.spatial import KDTree
 
 from model.images.capture import Capture
-from model.picking.look import Look
+from model.picking.look import SIDE, Look
 
 NEIGHBOURS = 6
 """Nearest neighbours of each photo, by its layout and by its description, that are looked at."""
 SECONDS = 10.0
 """Photos of one camera that were taken within so many seconds are looked at."""
 FREQUENCIES = 6
-"""Frequencies, across and down, that a layout has."""
+"""Frequencies, across and down together, below which a layout has them."""
+COMPONENTS = 16
+"""Numbers of a description that neighbours are looked for by: the first ones tell most, and few are searched fast."""
 _DARK = 6.0
+_LOW = np.add.outer(np.arange(SIDE), np.arange(SIDE)) < FREQUENCIES
 
 
 def layout(look: Look) -> NDArray[np.float32]:
     """Where a picture is bright and where it is dark, by its lowest frequencies, whatever its exposure and contrast."""
     light_HW = np.log2(look.luma_HW + np.float32(_DARK))
-    frequencies = fft.dctn(light_HW, norm="ortho")[:FREQUENCIES, :FREQUENCIES].ravel()[1:]
+    frequencies = fft.dctn(light_HW, norm="ortho")[_LOW][1:]
     unit: NDArray[np.float32] = (frequencies / max(float(np.linalg.norm(frequencies)), 1e-6)).astype(np.float32)
     return unit
 
@@ -43,7 +46,7 @@ def pairs(
     """
     count = len(captures)
     found = {(place, place + 1) for place in range(count - 1)}
-    for features_NF in (layouts_NF, descriptions_NK):
+    for features_NF in (layouts_NF, descriptions_NK[:, :COMPONENTS]):
         _, nearest_NM = KDTree(features_NF).query(features_NF, k=min(NEIGHBOURS + 1, count))
         for place, row in enumerate(np.reshape(nearest_NM, (count, -1)).tolist()):
             found |= {(min(place, other), max(place, other)) for other in row if other != place}

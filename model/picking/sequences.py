@@ -37,7 +37,9 @@ LEVEL = 0.2
 """Shift across that direction, at most."""
 JOINED = 0.6
 """Least agreement of two neighbours where they overlap."""
-_OVERLAP = 0.15
+STILL = 0.02
+"""Shift between two photos of a focus stack, at most: a quarter of a part."""
+_OVERLAP, _STILL = 0.15, 0.8
 _USABLE = (16, 235)
 """Brightness, in 8-bit values, that is neither black nor blown out."""
 
@@ -90,6 +92,11 @@ def focus_stack(photos: Sequence[Photo]) -> bool:
     steps = [one - other for one, other in pairwise(distances) if one is not None and other is not None]
     told = len(steps) == len(photos) - 1 and (min(steps, default=0) > 0 or max(steps, default=0) < 0)
     if len(photos) < (LEAST if told else LEAST + 1):
+        return False
+    # Parts of pictures that do not lie over each other cannot be compared.
+    structures = [Structure(photo.look.luma_HW) for photo in photos]
+    shifts = [align(*pair, overlap=_STILL, scales=(1.0,)) for pair in pairwise(structures)]
+    if any(max(abs(shift.across), abs(shift.down)) > STILL for shift in shifts):
         return False
     acuity_NHW = np.stack([photo.look.acuity_HW for photo in photos]).astype(np.float32)
     contrast_HW = np.mean([photo.look.contrast_HW for photo in photos], axis=0)

@@ -1,7 +1,7 @@
 /** The best of each group of nearly equal photos, side by side; whoever looks may choose another one. */
 
 import { element } from "./elements.js";
-import { KINDS, becauseOf, capital, count, worseIn } from "./words.js";
+import { KINDS, becauseOf, capital, count, ofProblem, worseIn } from "./words.js";
 
 /**
  * Make the groups.
@@ -11,6 +11,8 @@ import { KINDS, becauseOf, capital, count, worseIn } from "./words.js";
  */
 export function picks(found, photos, close) {
   for (const photo of photos) photo.picked = true;
+  const failed = found.results.filter(({ problem }) => problem);
+  for (const { index } of failed) photos[index].picked = null;
   const several = found.groups.filter(({ members }) => members.length > 1);
   const alone = found.groups.length - several.length;
   return element(
@@ -29,6 +31,7 @@ export function picks(found, photos, close) {
         ? `${capital(count(several.length, "group"))} of several photos, ${count(alone, "single photo")}. Choose another one where you like it better; the CSV tells which ones are picked.`
         : "No two photos are nearly equal.",
     ),
+    failed.map(({ index, problem }) => element("p", { class: "quiet" }, `${photos[index].name}: ${ofProblem(problem)}`)),
     several.map((group, place) => (group.winner === null ? sequence(group, photos) : choice(group, photos, place))),
   );
 }
@@ -54,7 +57,7 @@ function choice({ winner, reasons, members }, photos, place) {
       checked: member.index === winner,
       change: () => pick(member.index),
     });
-    const told = member.same_file_as === null ? worseIn(member) : "The same file.";
+    const told = member.same_file_as === null ? worseIn(member, photos[winner].name) : "The same file.";
     return element("label", { class: "shot" }, radio, ...shown(photos[member.index], member.index === winner ? becauseOf(reasons) : told));
   });
   return element(

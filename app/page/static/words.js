@@ -223,10 +223,10 @@ export function becauseOf(reasons) {
   return `Picked because ${speaking.join(", ")}.${caution}`;
 }
 
-/** In what a photo is worse than the one that was picked, and how sure it is that people prefer that one. */
-export function worseIn({ worse, preferred }) {
+/** In what a photo is worse than the best one, and how sure it is that people prefer that one. */
+export function worseIn({ worse, preferred }, best) {
   const defects = worse.map(({ defect }) => (DEFECTS[defect]?.name ?? capital(defect.replaceAll("_", " "))).toLowerCase());
-  const sure = `The picked one is better with a probability of ${Math.min(Math.round(100 * preferred), 99)} %.`;
+  const sure = `${best} is better with a probability of ${Math.min(Math.round(100 * preferred), 99)} %.`;
   return defects.length ? `${sure} This one has more: ${defects.join(", ")}.` : sure;
 }
 
