@@ -51,7 +51,7 @@ def main() -> None:
     found = [score for _, score in scorer.score_many(sample.path for sample in tested)]
     photos = taste.Photos(
         scores_N=np.array([one.score for one in found if isinstance(one, QualityScore)]),
-        descriptions_NK=np.array([one.description for one in found if isinstance(one, QualityScore)]),
+        descriptions_NK=np.array([[*one.description] for one in found if isinstance(one, QualityScore)]),
         scenes_N=np.arange(len(found)),
     )
     tastes_NT = tastes(np.array([sample.mos for sample in tested]), photos.scores_N, [one.path for one in tested])

@@ -102,7 +102,7 @@ class Calibration:
             raise ValueError(f"the score has been corrected by {score.calibration}")
         if score.model.digest != self.model:
             raise ValueError(f"the calibration {self.name} was fitted for another checkpoint than {score.model.name}")
-        found = float(self.corrected(np.array([score.score]), np.array([score.description]))[0])
+        found = float(self.corrected(np.array([score.score]), np.array([[*score.description]]))[0])
         return dataclasses.replace(
             score,
             score=round(found, 4),

@@ -1,6 +1,7 @@
 """Scores of pictures, and the arithmetic from the rows of a picture's crops to its score. Imports no torch."""
 
 import math
+from array import array
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -112,7 +113,7 @@ class QualityScore:
     height: int
     format: str
     sha256: str
-    description: tuple[float, ...] = field(default=(), repr=False)
+    description: "array[float]" = field(default_factory=lambda: array("f"), repr=False)
     warnings: tuple[ImageWarning, ...]
     model: ModelId
     calibration: str = ""
@@ -195,7 +196,8 @@ def aggregate(rounds: CropRounds, facts: Facts, contract: Contract, model: Model
         height=facts.height,
         format=facts.format,
         sha256=facts.sha256,
-        description=tuple(columns.description_NK[0].tolist()),
+        # Four bytes a number: scores are kept by the ten thousand.
+        description=array("f", columns.description_NK[0].tolist()),
         warnings=tuple(sorted(warnings)),
         model=model,
         contract=contract,

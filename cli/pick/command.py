@@ -53,7 +53,7 @@ def pick(
     from cli.pick import outputs
     from cli.pick.run import Plan, Run
     from cli.pictures import sources
-    from cli.score import gallery
+    from cli.score import page
     from cli.score.journal import SUFFIX
     from cli.scoring.scorer import load_scorer
 
@@ -66,7 +66,7 @@ def pick(
         elif out.exists() and not part.exists():
             fail(f"{out} exists and is complete; name another file, or add --overwrite")
     if html is not None:
-        gallery.check(html)
+        page.check(html)
     plan = Plan(out=out, html=html, folder=move_to)
     if scores is not None and not paths:
         raise typer.Exit(Run(plan, part).of_scores(scores))

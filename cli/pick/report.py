@@ -1,15 +1,12 @@
-"""The HTML report of picking: the photos of each group side by side, in one file without scripts."""
+"""The HTML report of picking: the photos of each group side by side."""
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.console import printable
 from cli.pick.outputs import certain, words
-from cli.score import gallery
-from cli.score.outputs import replacing
+from cli.score import page
 
 if TYPE_CHECKING:
     from model.picking.picking import Group, Member
@@ -30,27 +27,20 @@ def write(file: Path, groups: "Sequence[Group]", *, photos: int, model: str) -> 
         photos: How many photos there were in all.
         model: The model's name.
     """
-    import jinja2
-
     shown = groups[:SHOWN]
     names = {member.name for group in shown for member in group.members[:SIDE_BY_SIDE]}
-    thumbnails = gallery.thumbnails(names)
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
-    style = Path(gallery.__file__).with_name("gallery.css").read_text(encoding="utf-8")
-    page = template.stream(
+    thumbnails = page.thumbnails(names)
+    page.write(
+        file,
+        Path(__file__).with_name("report.html"),
         title=f"The best of {photos:,} photo{'' if photos == 1 else 's'}",
         model=model,
-        style=style,
-        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         groups=[_group(number, group, thumbnails) for number, group in enumerate(shown, 1)],
         more=len(groups) - len(shown),
     )
-    with replacing(file) as fresh:
-        page.dump(str(fresh), encoding="utf-8")
 
 
-def _group(number: int, group: "Group", thumbnails: gallery.Thumbnails) -> dict[str, Any]:
+def _group(number: int, group: "Group", thumbnails: page.Thumbnails) -> dict[str, Any]:
     cards = [_card(member, group, thumbnails.get(member.name)) for member in group.members[:SIDE_BY_SIDE]]
     return {
         "number": number,

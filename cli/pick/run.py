@@ -13,8 +13,8 @@ from cli.pick import outputs, report
 from cli.pick.shots import Shots, scored_photos
 from cli.pictures.picture_ref import PictureRef
 from cli.score import selection
-from cli.score.gallery import contents
 from cli.score.journal import Journal
+from cli.score.page import contents
 from cli.scoring import stream
 from cli.scoring.progress import progress
 from cli.scoring.scorer import score_settings

@@ -6,6 +6,7 @@
     outputs    table, CSV, JSON lines and Parquet
     selection  filtering, sorting, copying and moving
     gallery    the HTML report
+    page       what HTML reports share: one file, style, thumbnails
 
-It imports ``cli.pictures``, ``cli.scoring`` and ``model``; only ``cli.main`` imports it.
+It imports ``cli.pictures``, ``cli.scoring`` and ``model``; ``cli.pick`` and ``cli.policy`` use parts of it.
 """

@@ -110,7 +110,7 @@ def _check_files(plan: "Plan", overwrite: bool) -> Path | None:
         The file of the journal, or None.
     """
     from cli.console import fail
-    from cli.score import gallery, outputs
+    from cli.score import outputs, page
     from cli.score.journal import SUFFIX
 
     part = None
@@ -122,5 +122,5 @@ def _check_files(plan: "Plan", overwrite: bool) -> Path | None:
         elif plan.out.exists() and not part.exists():
             fail(f"{plan.out} exists and is complete; name another file, or add --overwrite")
     if plan.html is not None:
-        gallery.check(plan.html)
+        page.check(plan.html)
     return part

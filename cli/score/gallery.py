@@ -1,14 +1,7 @@
-"""The HTML report: the worst pictures and the histogram of all scores in one file.
+"""The HTML report: the worst pictures and the histogram of all scores."""
 
-It has no script, and its content security policy forbids to load anything from elsewhere.
-"""
-
-import base64
-import contextlib
-import hashlib
-import io
 from bisect import bisect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cli.console import printable
-from cli.pictures import archives
-from cli.score import outputs
+from cli.score import outputs, page
 from cli.score.journal import Journal
 from cli.score.selection import Selection, SortOrder
 from cli.scoring.stream import Record
@@ -32,22 +24,6 @@ BIN_WIDTH = 5
 """Width of a bar of the histogram, in points."""
 BANDS = (20.0, 40.0, 60.0, 80.0)
 """Lowest score of each colour but the first, where a contract has no grades."""
-THUMBNAIL = (320, 240)
-SUFFIXES = (".html", ".htm")
-Thumbnails = Mapping[str, tuple[str, tuple[int, int]]]
-"""JPEGs as Base64, with width and height, by the names of pictures."""
-
-
-def check(file: Path) -> None:
-    """Check, before anything is scored, that the report can be written.
-
-    Raises:
-        ValueError: Its suffix is not that of HTML (it could be a photo by mistake), or its folder does not exist.
-    """
-    if file.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"{file}: the name of the report must end in {' or '.join(SUFFIXES)}")
-    if not file.parent.is_dir():
-        raise ValueError(f"{file.parent}: no such folder")
 
 
 def write(
@@ -75,25 +51,20 @@ def write(
         policy: What decided about them, in words; "" if nothing did.
         decisions: How many pictures got each outcome.
     """
-    import jinja2
-
     bands = contract.grades or BANDS
     scores_N = np.array(journal.scores)
     known_N = scores_N[~np.isnan(scores_N)]
     failed_N = np.flatnonzero(np.isnan(scores_N))
     selected_N = selection.scored(scores_N, order)
     shown = list(journal.records(selected_N[:SHOWN]))
-    previews = thumbnails({record["path"] for record in shown})
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(Path(__file__).with_name("gallery.html").read_text(encoding="utf-8"))
-    style = Path(__file__).with_name("gallery.css").read_text(encoding="utf-8")
-    page = template.stream(
+    previews = page.thumbnails({record["path"] for record in shown})
+    page.write(
+        file,
+        Path(__file__).with_name("gallery.html"),
         title=f"Quality of {len(scores_N):,} picture{'' if len(scores_N) == 1 else 's'}",
         model=model,
         views=views,
         policy=policy,
-        style=style,
-        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         facts=_facts(known_N, selection, len(selected_N), decisions) if len(known_N) else (),
         bins=list(_bins(known_N, selection, bands)),
         bin_width=BIN_WIDTH,
@@ -105,8 +76,6 @@ def write(
         failed_count=len(failed_N),
         failed=[(printable(record["path"]), record["error"]) for record in journal.records(failed_N[:FAILED_SHOWN])],
     )
-    with outputs.replacing(file) as fresh:
-        page.dump(str(fresh), encoding="utf-8")
 
 
 def _facts(
@@ -164,43 +133,3 @@ def _card(record: Record, bands: tuple[float, ...], thumbnail: tuple[str, tuple[
         "thumbnail": thumbnail and thumbnail[0],
         "size": thumbnail and thumbnail[1],
     }
-
-
-def thumbnails(names: set[str]) -> Thumbnails:
-    """Thumbnails of pictures; those that are no longer there have none."""
-    from model.images import ImageError
-
-    found = {}
-    for name, data in contents(names):
-        with contextlib.suppress(ImageError):
-            found[name] = _thumbnail(data)
-    return found
-
-
-def contents(names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-    """Read pictures by their names; each archive is read once, from its beginning."""
-    by_archive: dict[str, set[str]] = {}
-    for name in names:
-        archive = None if Path(name).is_file() else archives.containing_archive(name)
-        if archive is not None:
-            by_archive.setdefault(archive, set()).add(name)
-            continue
-        with contextlib.suppress(OSError):
-            yield name, Path(name).read_bytes()
-    for archive, wanted in by_archive.items():
-        for name, content in archives.members(archive):
-            if name in wanted and not isinstance(content, (Path, Exception)):
-                with contextlib.suppress(OSError, archives.ArchiveError):
-                    yield name, content()
-
-
-def _thumbnail(data: bytes) -> tuple[str, tuple[int, int]]:
-    from model import images
-
-    picture = images.decode(data, enough=lambda width, height: THUMBNAIL if width >= height else THUMBNAIL[::-1])
-    small = picture.image.copy()
-    small.thumbnail(THUMBNAIL)
-    small.info.clear()
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=75, optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode(), small.size

@@ -42,11 +42,6 @@ class Alignment:
     down: float
     scale: float
 
-    @property
-    def overlap(self) -> float:
-        """Share of the area that lies over each other."""
-        return max(1 - abs(self.across), 0.0) * max(1 - abs(self.down), 0.0)
-
 
 class Structure:
     """The structures of a small copy, ready to be compared. Takes 140 kB.

@@ -49,7 +49,7 @@ class Photo:
             score=score.score,
             # A defect that the model does not know counts as one that no photo has.
             severities={**dict.fromkeys(DEFECTS, 0.0), **{name: one.severity for name, one in score.defects.items()}},
-            description=score.description,
+            description=tuple(score.description),
             width=score.width,
             height=score.height,
             sha256=score.sha256,

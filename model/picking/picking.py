@@ -130,23 +130,15 @@ def _sequences(scene: Sequence[int], photos: Sequence[Photo]) -> Iterator[tuple[
 
     They are looked for in all of it, and in each run of photos that were taken one soon after the other.
     """
-    told = [place for place in scene if photos[place].capture.bracketed]
-    if len(told) >= 2:
-        yield "bracket", told
-        scene = [place for place in scene if place not in told]
     runs = _runs(scene, photos)
     for run in [list(scene)] if len(runs) == 1 else [list(scene), *runs]:
         own = [photos[place] for place in run]
-        if len(run) > 1 and sequences.bracket(own):
-            yield "bracket", run
-        elif len(run) > 1 and sequences.focus_stack(own):
+        brackets = sequences.brackets(own)
+        yield from (("bracket", [run[at] for at in bracket]) for bracket in brackets)
+        stacked = not brackets and sequences.focus_stack(own)
+        if stacked:
             yield "focus_stack", run
-        else:
-            brackets = list(sequences.brackets_by_bias(own))
-            yield from (("bracket", [run[at] for at in bracket]) for bracket in brackets)
-            if not brackets:
-                continue
-        if len(run) == len(scene):
+        if (brackets or stacked) and len(run) == len(scene):
             return
 
 

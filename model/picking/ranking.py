@@ -69,7 +69,7 @@ class Ranking:
 
 
 def rank(photos: Sequence[Photo]) -> Ranking:
-    """Rank the photos of a group; equal ones keep their order."""
+    """Rank different photos of a group; equal ones keep their order."""
     appeal_N = features(photos) @ weights()
     order = sorted(range(len(photos)), key=lambda place: -appeal_N[place])
     best = order[0]
@@ -133,8 +133,7 @@ _LEAST: Mapping[str, tuple[str, ...]] = {
 
 
 def _reasons(photos: Sequence[Photo], best: int) -> tuple[str, ...]:
-    # A copy of the best one is no other.
-    others = [place for place, photo in enumerate(photos) if photo.sha256 != photos[best].sha256]
+    others = [place for place in range(len(photos)) if place != best]
     if not others:
         return ()
     sharpness_N = sharpness(photos)

@@ -44,32 +44,20 @@ _USABLE = (16, 235)
 """Brightness, in 8-bit values, that is neither black nor blown out."""
 
 
-def bracket(photos: Sequence[Photo]) -> bool:
-    """Whether photos of one scene are the same picture at several exposures."""
-    captures = [photo.capture for photo in photos]
-    if len(photos) >= 2 and all(capture.bracketed for capture in captures):
-        return True
-    if len(photos) < LEAST:
-        return False
-    biases = {round(capture.bias, 2) for capture in captures if capture.bias is not None}
-    if len(biases) >= LEAST and len(biases) == len(photos):
-        return True
-    brightness_N = np.sort(_brightness(photos))
-    exposures_N = np.array([np.nan if capture.exposure is None else capture.exposure for capture in captures])
-    if not np.isnan(exposures_N).any():
-        # A camera that follows the light changes its exposure too, but not how bright the picture is.
-        steps_N = np.diff(np.sort(exposures_N))
-        return bool(steps_N.min() >= STEP and np.ptp(brightness_N) >= np.ptp(exposures_N) / 2)
-    steps_N = np.diff(brightness_N)
-    return bool(len(photos) % 2 and steps_N.min() >= PLAIN_STEP and steps_N.max() <= EVEN * steps_N.min())
+def brackets(photos: Sequence[Photo]) -> list[list[int]]:
+    """Find exposure brackets among different photos of one scene, in the order of taking.
 
-
-def brackets_by_bias(photos: Sequence[Photo]) -> Iterator[list[int]]:
-    """Find brackets among photos of one scene, in order, by the compensation that the camera was told.
-
-    Yields:
-        The places of the photos of a bracket: three or more in a row that are told to expose differently.
+    Returns:
+        The places of the photos of each bracket.
     """
+    told = [place for place, photo in enumerate(photos) if photo.capture.bracketed]
+    if len(told) >= 2:
+        return [told]
+    return list(_by_bias(photos)) or ([list(range(len(photos)))] if _in_steps(photos) else [])
+
+
+def _by_bias(photos: Sequence[Photo]) -> Iterator[list[int]]:
+    """Find brackets by the compensation that the camera was told: three photos or more in a row, each another one."""
     run: list[int] = []
     for place, photo in enumerate(photos):
         bias = photo.capture.bias
@@ -84,6 +72,20 @@ def brackets_by_bias(photos: Sequence[Photo]) -> Iterator[list[int]]:
         run = [] if bias is None else [*run[biases.index(bias) + 1 if bias in biases else 0 :], place]
     if len(run) >= LEAST:
         yield run
+
+
+def _in_steps(photos: Sequence[Photo]) -> bool:
+    """Whether all photos are the same picture, brighter from one to the next."""
+    if len(photos) < LEAST:
+        return False
+    brightness_N = np.sort(_brightness(photos))
+    exposures_N = np.array([np.nan if one.capture.exposure is None else one.capture.exposure for one in photos])
+    if not np.isnan(exposures_N).any():
+        # A camera that follows the light changes its exposure too, but not how bright the picture is.
+        steps_N = np.diff(np.sort(exposures_N))
+        return bool(steps_N.min() >= STEP and np.ptp(brightness_N) >= np.ptp(exposures_N) / 2)
+    steps_N = np.diff(brightness_N)
+    return bool(len(photos) % 2 and steps_N.min() >= PLAIN_STEP and steps_N.max() <= EVEN * steps_N.min())
 
 
 def focus_stack(photos: Sequence[Photo]) -> bool:

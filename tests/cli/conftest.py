@@ -1,6 +1,7 @@
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -21,6 +22,24 @@ class Told(NamedTuple):
 
 Score = Callable[..., Told]
 Bulk = Callable[..., Told]
+
+
+WholeRun = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def smart_iqa(whole_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> WholeRun:
+    """A command in this process, with a checkpoint that finds defects, gives intervals and describes pictures."""
+
+    def run(command: str, *arguments: object, checkpoint: Path = whole_folder) -> tuple[int, str, str]:
+        options = ("--checkpoint", checkpoint, "--device", "cpu", "--precision", "fp32")
+        monkeypatch.setattr(sys, "argv", ["smart-iqa", command, *map(str, (*arguments, *options))])
+        with pytest.raises(SystemExit) as end:
+            main()
+        captured = capsys.readouterr()
+        return int(end.value.code or 0), captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """``smart-iqa calibrate``, and scores by what it makes."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,25 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from cli.main import main
 from model.calibration import Calibration
+from tests.cli.conftest import WholeRun
 from tests.conftest import encode, photo
 
-Run = Callable[..., tuple[int, str, str]]
 COUNT = 24
-
-
-@pytest.fixture
-def smart_iqa(whole_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: object, checkpoint: Path = whole_folder) -> tuple[int, str, str]:
-        options = ("--checkpoint", checkpoint, "--device", "cpu", "--precision", "fp32")
-        monkeypatch.setattr("sys.argv", ["smart-iqa", *map(str, (*arguments, *options))])
-        with pytest.raises(SystemExit) as end:
-            main()
-        captured = capsys.readouterr()
-        return int(end.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture
@@ -45,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_taste_is_fitted_and_scores_follow_it(smart_iqa: Run) -> None:
+def test_a_taste_is_fitted_and_scores_follow_it(smart_iqa: WholeRun) -> None:
     status, told, notes = smart_iqa("calibrate", "labels.csv", "-o", "dark.json")
     assert status == 0
     assert "points for what the photo is like" in " ".join(told.split())
@@ -69,7 +54,7 @@ def test_a_taste_is_fitted_and_scores_follow_it(smart_iqa: Run) -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_labels_that_say_nothing_new(smart_iqa: Run) -> None:
+def test_labels_that_say_nothing_new(smart_iqa: WholeRun) -> None:
     _, told, _ = smart_iqa("score", "photos", "-f", "jsonl")
     lines = [f"{record['path']},{record['score']}" for record in map(json.loads, told.splitlines())]
     Path("same.csv").write_text("\n".join(["path,score", *lines]))
@@ -80,7 +65,7 @@ def test_labels_that_say_nothing_new(smart_iqa: Run) -> None:
     assert not Path("same.json").exists()
 
 
-def test_what_cannot_be(smart_iqa: Run, folder: Path, checkpoint_folder: Path) -> None:
+def test_what_cannot_be(smart_iqa: WholeRun, folder: Path, checkpoint_folder: Path) -> None:
     assert "must end in .json" in smart_iqa("calibrate", "labels.csv", "-o", "dark.csv")[2]
     assert (
         "does not describe pictures"

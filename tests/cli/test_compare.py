@@ -1,28 +1,18 @@
 """``smart-iqa compare``."""
 
 import json
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from cli.main import main
+from tests.cli.conftest import WholeRun
 from tests.conftest import encode, photo
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def compare(whole_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        options = ("--checkpoint", whole_folder, "--device", "cpu", "--precision", "fp32")
-        monkeypatch.setattr("sys.argv", ["smart-iqa", "compare", *map(str, (*arguments, *options))])
-        with pytest.raises(SystemExit) as end:
-            main()
-        captured = capsys.readouterr()
-        return int(end.value.code or 0), captured.out, captured.err
-
-    return run
+def compare(smart_iqa: WholeRun) -> WholeRun:
+    return partial(smart_iqa, "compare")
 
 
 @pytest.fixture
@@ -33,14 +23,14 @@ def photos(tmp_path: Path) -> list[Path]:
     return files
 
 
-def test_a_table_has_the_best_first(compare: Run, photos: list[Path]) -> None:
+def test_a_table_has_the_best_first(compare: WholeRun, photos: list[Path]) -> None:
     status, told, _ = compare(*photos)
     assert status == 0
     assert told.index("the best is preferred to it") < told.index("a.jpg")
     assert "the same file" in told
 
 
-def test_json_tells_of_each_pair(compare: Run, photos: list[Path], tmp_path: Path) -> None:
+def test_json_tells_of_each_pair(compare: WholeRun, photos: list[Path], tmp_path: Path) -> None:
     (tmp_path / "d.jpg").write_bytes(b"no picture")
     status, told, notes = compare(*photos, tmp_path / "d.jpg", "--json")
     found = json.loads(told)
@@ -57,7 +47,7 @@ def test_json_tells_of_each_pair(compare: Run, photos: list[Path], tmp_path: Pat
     ]
 
 
-def test_too_few_and_too_many(compare: Run, photos: list[Path]) -> None:
+def test_too_few_and_too_many(compare: WholeRun, photos: list[Path]) -> None:
     status, _, told = compare(photos[0])
     assert (status, "two to 16 pictures, not 1" in told) == (2, True)
     status, _, told = compare(*photos * 6)

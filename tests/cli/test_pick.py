@@ -5,32 +5,23 @@ import json
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from cli.main import main
 from model.scorer import Scorer
+from tests.cli.conftest import WholeRun
 from tests.conftest import EXAMPLES, encode
 from tests.model.test_picking import SCENES, exposed, shifted
 
-Run = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def pick(whole_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: object, checkpoint: Path = whole_folder, command: str = "pick") -> tuple[int, str, str]:
-        options = ("--checkpoint", checkpoint, "--device", "cpu", "--precision", "fp32")
-        monkeypatch.setattr("sys.argv", ["smart-iqa", command, *map(str, (*arguments, *options))])
-        with pytest.raises(SystemExit) as end:
-            main()
-        captured = capsys.readouterr()
-        return int(end.value.code or 0), captured.out, captured.err
-
-    return run
+def pick(smart_iqa: WholeRun) -> WholeRun:
+    return partial(smart_iqa, "pick")
 
 
 @pytest.fixture
@@ -48,7 +39,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_groups_are_told(pick: Run, photos: Path) -> None:
+def test_groups_are_told(pick: WholeRun, photos: Path) -> None:
     status, told, notes = pick(photos)
     assert status == 0
     assert "bracket" in told
@@ -57,7 +48,7 @@ def test_groups_are_told(pick: Run, photos: Path) -> None:
     assert sorted(path.name for path in Path().iterdir()) == ["photos"]
 
 
-def test_a_line_for_each_photo(pick: Run, photos: Path) -> None:
+def test_a_line_for_each_photo(pick: WholeRun, photos: Path) -> None:
     (photos / "e.jpg").write_bytes(b"no picture")
     status, _, notes = pick(photos, "-o", "picked.csv")
     assert status == 1
@@ -80,7 +71,7 @@ def test_a_line_for_each_photo(pick: Run, photos: Path) -> None:
     assert [record["picked"] for record in records if record["path"].endswith("c.jpg")] == [True]
 
 
-def test_only_what_is_not_picked_is_moved(pick: Run, photos: Path) -> None:
+def test_only_what_is_not_picked_is_moved(pick: WholeRun, photos: Path) -> None:
     status, _, notes = pick(photos, "--move-to", "rest")
     assert status == 0
     assert "3 of 3 photos that are not the best of their group moved to rest" in notes
@@ -91,7 +82,7 @@ def test_only_what_is_not_picked_is_moved(pick: Run, photos: Path) -> None:
     assert (len(left), len(moved)) == (5, 3)
 
 
-def test_what_is_picked_is_never_moved_by_another_path(pick: Run, photos: Path) -> None:
+def test_what_is_picked_is_never_moved_by_another_path(pick: WholeRun, photos: Path) -> None:
     for name in ("a0", "a1", "a2", "d"):
         (photos / f"{name}.jpg").rename(f"{name}.jpg")
     Path("link.jpg").symlink_to("a0.jpg")
@@ -101,7 +92,7 @@ def test_what_is_picked_is_never_moved_by_another_path(pick: Run, photos: Path) 
     assert not Path("rest").exists()
 
 
-def test_a_photo_that_cannot_be_moved_is_told(pick: Run, photos: Path) -> None:
+def test_a_photo_that_cannot_be_moved_is_told(pick: WholeRun, photos: Path) -> None:
     for name in ("a0", "a1", "a2", "d"):
         target = Path("rest/photos") / f"{name}.jpg"
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +103,7 @@ def test_a_photo_that_cannot_be_moved_is_told(pick: Run, photos: Path) -> None:
     assert "could not be scored" not in notes
 
 
-def test_the_report_shows_groups_side_by_side(pick: Run, photos: Path) -> None:
+def test_the_report_shows_groups_side_by_side(pick: WholeRun, photos: Path) -> None:
     (photos / "face1.jpg").write_bytes(next(file for file in EXAMPLES if file.stem == "astronaut").read_bytes())
     (photos / "face2.jpg").write_bytes((photos / "face1.jpg").read_bytes())
     _, told, _ = pick(photos, "--html", "report.html")
@@ -127,7 +118,7 @@ def test_the_report_shows_groups_side_by_side(pick: Run, photos: Path) -> None:
     assert "<script" not in page
 
 
-def test_a_stopped_run_goes_on(pick: Run, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_goes_on(pick: WholeRun, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scored = Scorer.photos
 
     def stopping(self: Scorer, sources: Iterator[Any]) -> Iterator[Any]:
@@ -148,9 +139,9 @@ def test_a_stopped_run_goes_on(pick: Run, photos: Path, monkeypatch: pytest.Monk
     assert not Path("picked.csv.part").exists()
 
 
-def test_what_the_bulk_command_scored_is_picked_from(pick: Run, photos: Path) -> None:
+def test_what_the_bulk_command_scored_is_picked_from(pick: WholeRun, smart_iqa: WholeRun, photos: Path) -> None:
     (photos / "e.jpg").write_bytes(b"no picture")
-    assert pick("photos", "scores", "--photos", "--unit", 4, command="score-bulk")[0] == 1
+    assert smart_iqa("score-bulk", "photos", "scores", "--photos", "--unit", 4)[0] == 1
     status, told, notes = pick("--scores", "scores", "-o", "scores.csv", "--html", "scores.html")
     assert status == 1
     assert "e.jpg: not a picture" in notes
@@ -162,8 +153,10 @@ def test_what_the_bulk_command_scored_is_picked_from(pick: Run, photos: Path) ->
 
 
 @pytest.mark.usefixtures("photos")
-def test_scores_are_picked_from_in_any_folder(pick: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert pick("photos", "scores", "--photos", command="score-bulk")[0] == 0
+def test_scores_are_picked_from_in_any_folder(
+    pick: WholeRun, smart_iqa: WholeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert smart_iqa("score-bulk", "photos", "scores", "--photos")[0] == 0
     elsewhere = Path("elsewhere")
     (elsewhere / "photos").mkdir(parents=True)
     (elsewhere / "photos" / "a1.jpg").write_bytes(b"another file of that name")
@@ -176,24 +169,26 @@ def test_scores_are_picked_from_in_any_folder(pick: Run, monkeypatch: pytest.Mon
     assert "is not complete" in pick("--scores", "../scores")[2]
 
 
-def test_scores_that_cannot_be_picked_from(pick: Run, photos: Path, checkpoint_folder: Path) -> None:
-    assert pick("photos", "plain", command="score-bulk")[0] == 0
+def test_scores_that_cannot_be_picked_from(
+    pick: WholeRun, smart_iqa: WholeRun, photos: Path, checkpoint_folder: Path
+) -> None:
+    assert smart_iqa("score-bulk", "photos", "plain")[0] == 0
     assert "plain was written without --photos" in pick("--scores", "plain")[2]
     assert "nowhere holds no files of smart-iqa score-bulk" in pick("--scores", "nowhere")[2]
     assert "name photos, or with --scores" in pick()[2]
     assert "name photos, or with --scores" in pick(photos, "--scores", "plain")[2]
-    refused = pick("photos", "other", "--photos", command="score-bulk", checkpoint=checkpoint_folder)
+    refused = smart_iqa("score-bulk", "photos", "other", "--photos", checkpoint=checkpoint_folder)
     assert "does not describe pictures" in refused[2]
 
 
-def test_few_photos_are_kept_in_memory(pick: Run, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_photos_are_kept_in_memory(pick: WholeRun, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, told, _ = pick(photos)
     monkeypatch.setattr("cli.pick.shots.KEPT", 1)
     monkeypatch.setattr("model.picking.scenes.KEPT", 1)
     assert pick(photos)[1] == told
 
 
-def test_what_cannot_be(pick: Run, photos: Path, checkpoint_folder: Path) -> None:
+def test_what_cannot_be(pick: WholeRun, photos: Path, checkpoint_folder: Path) -> None:
     assert "must end in .csv or .jsonl" in pick(photos, "-o", "picked.parquet")[2]
     Path("empty").mkdir()
     assert "there are no pictures in empty" in pick("empty")[2]

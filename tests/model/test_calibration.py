@@ -1,6 +1,7 @@
 """Corrections of scores: what they do, and which files are refused."""
 
 import json
+from array import array
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,21 +30,21 @@ def test_a_line_and_points_for_the_description() -> None:
 
 
 def test_a_score_is_corrected_with_its_interval() -> None:
-    score = replace(scored(50.0, low=40.0, high=70.0), model=MODEL, description=(1.0, 1.0))
+    score = replace(scored(50.0, low=40.0, high=70.0), model=MODEL, description=array("f", [1.0, 1.0]))
     own = OWN.apply(score)
     assert (own.score, own.raw_score) == (50.0, score.raw_score)
     assert own.calibration == OWN.id
     assert own.to_dict()["model"]["contract"] == f"{CONTRACT.id}+{OWN.id}"
     assert own.to_dict()["percentile"] is None
-    darker = OWN.apply(replace(score, description=(0.0, 1.0)))
+    darker = OWN.apply(replace(score, description=array("f", [0.0, 1.0])))
     assert darker.score == 40.0
     assert darker.interval is not None
     assert (darker.interval.low, darker.interval.high) == (30.0, 60.0)
-    measured = replace(OWN, width=12.5).apply(replace(score, description=(-3.0, 1.0)))
+    measured = replace(OWN, width=12.5).apply(replace(score, description=array("f", [-3.0, 1.0])))
     assert measured.interval is not None
     assert (measured.score, measured.interval.low, measured.interval.high) == (10.0, 0.0, 22.5)
     # Of a picture unlike those of the training, labels tell no more than the model.
-    strange = replace(score, warnings=(ImageWarning.OUT_OF_DOMAIN,), description=(0.0, 1.0))
+    strange = replace(score, warnings=(ImageWarning.OUT_OF_DOMAIN,), description=array("f", [0.0, 1.0]))
     wide = replace(OWN, width=12.5).apply(strange)
     assert wide.interval is not None
     assert (wide.score, wide.interval.low, wide.interval.high) == (40.0, 27.5, 60.0)
@@ -52,7 +53,7 @@ def test_a_score_is_corrected_with_its_interval() -> None:
 
 def test_scores_of_another_checkpoint_are_not_corrected() -> None:
     with pytest.raises(ValueError, match="fitted for another checkpoint than other"):
-        OWN.apply(replace(scored(), model=ModelId(name="other", digest="sha256:1"), description=(0.0, 0.0)))
+        OWN.apply(replace(scored(), model=ModelId(name="other", digest="sha256:1"), description=array("f", [0.0, 0.0])))
 
 
 def test_what_decides_is_in_the_id() -> None:
@@ -110,7 +111,7 @@ def test_policies_bring_calibrations(tmp_path: Path) -> None:
         '[only]\ncalibration = "taste.json"\n'
     )
     policies = Policies.load(file)
-    score = replace(scored(50.0), model=MODEL, description=(0.0, 1.0))
+    score = replace(scored(50.0), model=MODEL, description=array("f", [0.0, 1.0]))
     own = policies["own"]
     assert own.decide(own.corrected(score)).outcome == "reject"
     assert replace(own, calibration=None).decide(score).outcome == "accept"

@@ -220,9 +220,9 @@ def test_a_copy_stands_behind_its_original_whatever_it_scores() -> None:
 def test_a_camera_that_follows_the_light_makes_no_bracket() -> None:
     pixels = SCENES["coffee"]
     photos = [photo(shifted(pixels, 4 + at, 4), capture=Capture(exposure=1.0 * at, camera="a")) for at in range(3)]
-    assert not sequences.bracket(photos)
-    assert not sequences.bracket([photo(exposed(pixels, stops)) for stops in (-0.2, 0.0, 0.3)])
-    assert not sequences.bracket([photo(exposed(pixels, stops)) for stops in (-1.5, 1.5)])
+    assert sequences.brackets(photos) == []
+    assert not sequences.brackets([photo(exposed(pixels, stops)) for stops in (-0.2, 0.0, 0.3)])
+    assert not sequences.brackets([photo(exposed(pixels, stops)) for stops in (-1.5, 1.5)])
 
 
 def stack(count: int) -> list[Pixels]:
