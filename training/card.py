@@ -40,6 +40,10 @@ SELECTION = {
 
 
 HEADS_TITLE = "## Defects and intervals"
+_LEARNED_FROM = (
+    "The head for defects learned from ",
+    " views of good training pictures, most with one to three defects added.",
+)
 MEANING_TITLE = "## What a score means"
 OPTIMIZERS = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD with momentum"}
 
@@ -161,11 +165,7 @@ def with_heads(text: str, heads: Heads) -> str:
         text: The card of the checkpoint before it got heads.
         heads: What to tell of them.
     """
-    count = f"{heads.examples:,}"
-    section = f"""{HEADS_TITLE}
-
-The head for defects learned from {count} views of good training pictures, most with one to three defects added.
-"""
+    section = f"{HEADS_TITLE}\n\n{_learned(heads.examples)}\n"
     if heads.coverage:
         rows = [
             f"| {row.photos} | {row.count} | {row.within:.1%} | {row.below:.1%} | {row.above:.1%} | {row.width:.1f} |"
@@ -195,6 +195,22 @@ Pairs of photos that were not trained on, by the probability that was stated, wi
     before, title, after = text.partition(MEANING_TITLE)
     before = before.partition(HEADS_TITLE)[0]
     return f"{before}{section}\n{title}{after}"
+
+
+def with_defects(text: str, examples: int) -> str:
+    """A card whose checkpoint learned its defects anew.
+
+    Args:
+        text: The card before; what it tells of other heads stays.
+        examples: How many examples the head for defects learned from.
+    """
+    before, title, after = text.partition(HEADS_TITLE)
+    _, end, others = after.partition(_LEARNED_FROM[1])
+    return f"{before}{title}\n\n{_learned(examples)}{others}" if end else text
+
+
+def _learned(examples: int) -> str:
+    return f"{examples:,}".join(_LEARNED_FROM)
 
 
 def _not_learned(recipe: Recipe) -> str:

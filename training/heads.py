@@ -5,11 +5,12 @@
 The rest of the network stays as it is, and so do its scores. The head for defects learns from photos that defects are
 added to, the one for intervals from the scores that the runs of a cross-validation gave to photos that they were not
 trained on. What the first of those runs was tested on teaches no defects, so that they can be looked for in it.
+A checkpoint that has heads can learn its defects anew, by another kind of them say, and keep all other heads.
 """
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -83,6 +84,7 @@ class Settings:
 
     Attributes:
         folds: Folder of a sweep over folds of the checkpoint's recipe, for the interval; None for no interval.
+        held_back: A split file whose test photos teach no defects; None for those of the first of the folds, if any.
         left_out: Sources of the data set whose labels do not tell which photos are good.
         examples: Photos with defects, and without, to learn from.
         seed: Seed of the examples and the fits.
@@ -90,6 +92,7 @@ class Settings:
     """
 
     folds: Path | None = None
+    held_back: Path | None = None
     left_out: tuple[str, ...] = ()
     examples: int = 28000
     seed: int = 20
@@ -114,12 +117,7 @@ def train(folder: Path, root: Path, out: Path, settings: Settings) -> tuple[list
         TrainingError: The checkpoint cannot be written.
         ValueError: The checkpoint has no whole views or no split, or its network cannot have heads.
     """
-    loaded = checkpoint.load(folder)
-    if loaded.contract.view != "whole" or not (folder / SPLIT).is_file():
-        raise ValueError(f"{folder} must be of whole views, and from smart-iqa train: heads need its {SPLIT}")
-    split = splits.load(folder / SPLIT)
-    name = datasets.recognise(root) or split.dataset
-    dataset = datasets.read(name, root, datasets.learned_column(loaded.contract.scale, name))
+    loaded, dataset, trained_on = _read(folder, root)
     tables = None if settings.folds is None else cross_validation.predictions(settings.folds)
     sources = () if tables is None else tuple(sorted({*pd.concat(tables)["source"]}))
     torch.manual_seed(settings.seed)
@@ -131,23 +129,80 @@ def train(folder: Path, root: Path, out: Path, settings: Settings) -> tuple[list
         interval=Interval(below=(1.0,) * len(sources), above=(1.0,) * len(sources)) if sources else None,
         description=DESCRIPTION,
     )
-    trained_on = splits.select(dataset, split.train)
-    held_back = () if tables is None else {*tables[0]["name"]}
-    learned = [sample for sample in trained_on if sample.name not in held_back]
-    comparable = datasets.without(dataset, learned, settings.left_out)
-    learn_defects(network, contract, Examples(comparable, contract, settings.examples, settings.seed), settings)
+    tested = () if tables is None else tables[0]["name"]
+    learn_defects(network, contract, _examples(dataset, trained_on, contract, settings, tested), settings)
     coverage: list[Coverage] = []
     reliability: list[Bin] = []
     if tables is None:
-        learn_description(network, describe_photos(network, contract, learned, settings))
+        learn_description(network, describe_photos(network, contract, trained_on, settings))
     else:
         by_name = {sample.name: sample for sample in dataset.samples}
         scored = _scored(network, contract, tables, by_name, settings)
         assert network.interval is not None
         interval, coverage, reliability = intervals.train(network.interval, scored, contract, seed=settings.seed)
         contract = dataclasses.replace(contract, interval=interval)
-    _write(out, loaded, network, contract, card.Heads(coverage, reliability, settings.examples))
+    text = card.with_heads(_card(folder), card.Heads(coverage, reliability, settings.examples))
+    _write(out, loaded, network, contract, text)
     return coverage, reliability
+
+
+def train_defects(folder: Path, root: Path, out: Path, settings: Settings) -> None:
+    """Train the head for defects anew, and keep all others.
+
+    Args:
+        folder: A checkpoint that finds defects.
+        root: The data set that it was trained on.
+        out: Folder of the new checkpoint. Its scores, intervals and descriptions are those of the old one.
+        settings: How.
+
+    Raises:
+        DatasetError: The data set is not the checkpoint's, or ``settings.held_back`` is no split.
+        TrainingError: The checkpoint cannot be written.
+        ValueError: The checkpoint finds no defects, or has no split.
+    """
+    loaded, dataset, trained_on = _read(folder, root)
+    network = loaded.network
+    if not isinstance(network, SmartIQA) or network.statistics is None or not loaded.contract.defects:
+        raise ValueError(f"{folder} finds no defects; smart-iqa heads without --defects-only adds all heads")
+    torch.manual_seed(settings.seed)
+    network.defects = DefectHead(network.statistics.length).eval()
+    examples = _examples(dataset, trained_on, loaded.contract, settings)
+    learn_defects(network, loaded.contract, examples, settings, keep_scale=True)
+    _write(out, loaded, network, loaded.contract, card.with_defects(_card(folder), settings.examples))
+
+
+def _read(folder: Path, root: Path) -> tuple[Checkpoint, datasets.Dataset, list[Sample]]:
+    """A checkpoint, its data set, and the photos of it that it was trained on.
+
+    Raises:
+        DatasetError: The data set is not the checkpoint's.
+        ValueError: The checkpoint has no whole views, or no split.
+    """
+    loaded = checkpoint.load(folder)
+    if loaded.contract.view != "whole" or not (folder / SPLIT).is_file():
+        raise ValueError(f"{folder} must be of whole views, and from smart-iqa train: heads need its {SPLIT}")
+    split = splits.load(folder / SPLIT)
+    name = datasets.recognise(root) or split.dataset
+    dataset = datasets.read(name, root, datasets.learned_column(loaded.contract.scale, name))
+    return loaded, dataset, splits.select(dataset, split.train)
+
+
+def _card(folder: Path) -> str:
+    return (folder / checkpoint.CARD).read_text(encoding="utf-8")
+
+
+def _examples(
+    dataset: datasets.Dataset,
+    trained_on: Sequence[Sample],
+    contract: Contract,
+    settings: Settings,
+    tested: Iterable[str] = (),
+) -> Examples:
+    """What the head for defects learns from: nothing of what was tested, or is held back."""
+    held_back = {*tested, *(splits.load(settings.held_back).test if settings.held_back else ())}
+    learned = [sample for sample in trained_on if sample.name not in held_back]
+    comparable = datasets.without(dataset, learned, settings.left_out)
+    return Examples(comparable, contract, settings.examples, settings.seed)
 
 
 def with_heads(loaded: Checkpoint, kinds: int, description: int = 0) -> SmartIQA:
@@ -171,15 +226,26 @@ def with_heads(loaded: Checkpoint, kinds: int, description: int = 0) -> SmartIQA
     return made.eval().requires_grad_(False)
 
 
-def learn_defects(network: SmartIQA, contract: Contract, examples: Examples, settings: Settings) -> None:
-    """Train the head for defects, and bring descriptions to a common scale."""
+def learn_defects(
+    network: SmartIQA, contract: Contract, examples: Examples, settings: Settings, *, keep_scale: bool = False
+) -> None:
+    """Train the head for defects, and bring descriptions to a common scale.
+
+    Args:
+        network: The network; its head for defects is changed.
+        contract: Gives the normalisation.
+        examples: What it learns from.
+        settings: Give the seed and the decoders.
+        keep_scale: Whether descriptions have their common scale already, which other heads were trained with.
+    """
     described_NI = describe(network, contract, examples, decoders=settings.decoders, title="photos with defects")
     severities_ND = torch.from_numpy(examples.severities_ND)
     statistics, head = network.statistics, network.defects
     assert statistics is not None
     assert isinstance(head, DefectHead)
-    statistics.mean.copy_(described_NI.mean(dim=0))
-    statistics.scale.copy_(described_NI.std(dim=0).clamp_min(1e-3))
+    if not keep_scale:
+        statistics.mean.copy_(described_NI.mean(dim=0))
+        statistics.scale.copy_(described_NI.std(dim=0).clamp_min(1e-3))
 
     def loss(noisy_BI: Tensor, places: Tensor) -> Tensor:
         odds_BD, guessed_BD = head.parts(noisy_BI)
@@ -257,11 +323,10 @@ def _write(
     loaded: Checkpoint,
     network: SmartIQA,
     contract: Contract,
-    told: card.Heads,
+    text: str,
 ) -> None:
     """Write the checkpoint beside its place, and move it there when it is complete."""
     config, folder = loaded.config, loaded.folder
-    text = card.with_heads((folder / checkpoint.CARD).read_text(encoding="utf-8"), told)
     staging = out.with_name(f"{out.name}.{STAGING}")
     try:
         checkpoint.save(

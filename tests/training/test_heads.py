@@ -16,9 +16,10 @@ from model.networks.findings import DescriptionHead
 from model.networks.smart import SmartIQA
 from model.scorer import Scorer
 from tests.training.conftest import RECIPE
-from training import cross_validation, datasets, heads, recipe, sweep, trainer
+from training import cross_validation, datasets, heads, recipe, splits, sweep, trainer
 from training.descriptions import describe, fit
 from training.examples import Examples
+from training.run import SPLIT
 
 WHOLE = replace(RECIPE, shapes=((96, 96), (128, 64)), crop_size=64, crops=1, crops_per_picture=1, epochs=1, half=True)
 
@@ -106,6 +107,39 @@ def test_photos_of_the_first_fold_teach_no_defects(
         heads.train(trained, root, tmp_path / "out", heads.Settings(folds=tested_on, examples=400, decoders=0))
         tested = {*cross_validation.predictions(folds)[0]["name"]}
         assert taught.isdisjoint(tested) == (tested_on is not None)
+
+
+def test_defects_alone_are_learned_anew(trained: Path, folds: Path, root: Path, tmp_path: Path) -> None:
+    settings = heads.Settings(folds=folds, examples=100, decoders=0)
+    heads.train(trained, root, tmp_path / "heads", settings)
+    out = tmp_path / "again"
+    arguments = ["heads", str(tmp_path / "heads"), str(out), "--root", str(root), "--examples", "200", "--seed", "3"]
+    result = CliRunner().invoke(app, [*arguments, "--defects-only", "--decoders", "0"])
+    assert result.exit_code == 0, result.output
+    before, after = (Scorer.load(folder, precision="fp32") for folder in (tmp_path / "heads", out))
+    for sample in datasets.read("csv", root).samples[:4]:
+        old, new = before.score(sample.path), after.score(sample.path)
+        assert (new.score, new.interval, new.description) == (old.score, old.interval, old.description)
+        assert new.defects != old.defects
+    card, again = ((folder / checkpoint.CARD).read_text() for folder in (tmp_path / "heads", out))
+    assert again == card.replace("from 100 views", "from 200 views") != card
+    refused = CliRunner().invoke(app, [*arguments, "--defects-only", "--folds", str(folds)])
+    assert refused.exit_code == 2
+    with pytest.raises(ValueError, match="finds no defects"):
+        heads.train_defects(trained, root, tmp_path / "none", heads.Settings())
+
+
+def test_photos_that_are_held_back_teach_no_defects(
+    trained: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught: set[str] = set()
+    monkeypatch.setattr(heads, "learn_defects", lambda _, __, examples, ___: taught.update(examples.photos))
+    learned = splits.load(trained / SPLIT).train
+    file = tmp_path / "split.json"
+    file.write_text(splits.dump(splits.Split(dataset="csv", train=learned[1::2], validation=(), test=learned[::2])))
+    for held_back in (file, None):
+        heads.train(trained, root, tmp_path / "out", heads.Settings(held_back=held_back, examples=400, decoders=0))
+        assert taught.isdisjoint(learned[::2]) == (held_back is not None)
 
 
 def test_recipes_do_not_train_heads() -> None:
