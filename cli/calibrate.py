@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.options import ThreadsOption
+
 if TYPE_CHECKING:
     from model.picking.photo import Photo
     from training.taste import Trial
@@ -35,6 +37,7 @@ def calibrate(
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder; the default model if left out.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or int8.")] = "auto",
+    threads: ThreadsOption = 0,
 ) -> None:
     """Fit a correction of the scores to a few labels of one's own, if they say something new.
 
@@ -56,7 +59,9 @@ def calibrate(
     if out.suffix.lower() != ".json" or not out.parent.is_dir():
         fail(f"{out}: the name must end in .json, and its folder must be there")
     told = reading.read(labels, scale)
-    scorer = load_scorer(checkpoint, device=device_option(device), precision=precision_option(precision))
+    scorer = load_scorer(
+        checkpoint, device=device_option(device), precision=precision_option(precision), threads=threads
+    )
     check_photos(True, scorer.checkpoint)
     folder = labels.parent if root is None else root
     seen: list[Photo] = []

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.options import ThreadsOption
+
 if TYPE_CHECKING:
     from model.comparison import Pair
 
@@ -15,6 +17,7 @@ def compare(
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder; the default model if left out.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or int8.")] = "auto",
+    threads: ThreadsOption = 0,
 ) -> None:
     """Tell which of several pictures people prefer, how sure that is, and in which defects they differ.
 
@@ -34,7 +37,9 @@ def compare(
 
     if not comparison.LEAST <= len(pictures) <= comparison.MOST:
         fail(f"name two to {comparison.MOST} pictures, not {len(pictures)}")
-    scorer = load_scorer(checkpoint, device=device_option(device), precision=precision_option(precision))
+    scorer = load_scorer(
+        checkpoint, device=device_option(device), precision=precision_option(precision), threads=threads
+    )
     found = [score for _, score in scorer.score_many(pictures)]
     failed = [(place, one) for place, one in enumerate(found) if not isinstance(one, QualityScore)]
     scores = [one if isinstance(one, QualityScore) else None for one in found]

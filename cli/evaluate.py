@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, cast, get_args
 
 import typer
 
+from cli.options import ThreadsOption
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -68,6 +70,7 @@ def evaluate(
             help="Crops per picture, 1 to 64; the model's own count if left out; auto for as many of those as it needs."
         ),
     ] = None,
+    threads: ThreadsOption = 0,
     out: Annotated[
         Path | None, typer.Option(help="Folder for a line per picture and the figures; see smart-iqa figures.")
     ] = None,
@@ -94,11 +97,11 @@ def evaluate(
         (loaded, [_choose(loaded, *data, labels, which, split_file) for data in named]) for loaded in loaded_checkpoints
     ]
     rows: list[Measured] = []
-    threads = torch.get_num_threads()
+    usual = torch.get_num_threads()
     for number, (loaded, sets) in enumerate(plan, 1):
         # The threads that are fastest for one checkpoint could change the last digits of the next one's scores.
-        torch.set_num_threads(threads)
-        scorer = load_scorer(loaded.folder)
+        torch.set_num_threads(usual)
+        scorer = load_scorer(loaded.folder, threads=threads)
         for chosen in sets:
             scored = evaluator.evaluate(scorer, chosen.samples, scale=chosen.data.scale, crops=crop_count)
             rows.append(Measured(str(loaded.folder), chosen.title, chosen.part, len(chosen.samples), scored.agreement))

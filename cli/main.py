@@ -5,6 +5,7 @@ Commands import what they need when they run, so that ``--help`` does not wait f
 
 import errno
 import io
+import os
 import sys
 from importlib import metadata
 from typing import Annotated
@@ -83,6 +84,9 @@ app.add_typer(policy.app, name="policy")
 
 def main() -> None:
     """Run the command line; errors that a user can cause end it with one sentence on stderr."""
+    # Between two layers threads of torch sleep rather than spin: other programs may need the processors. It is read
+    # when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # File names may hold bytes that are no text; they are written as they are.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

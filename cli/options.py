@@ -1,12 +1,12 @@
 """Checks, defaults and completions of options that several commands share."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
 import training
+from model.inference import processors
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
@@ -22,6 +22,10 @@ PoliciesOption = Annotated[
 ]
 LanguageOption = Annotated[
     str | None, typer.Option(help="Language of a decision's reasons, such as de; English if the policy has none in it.")
+]
+ThreadsOption = Annotated[
+    int,
+    typer.Option("--threads", min=0, max=512, help="CPU threads of the model; 0 takes what was measured as fastest."),
 ]
 
 
@@ -112,7 +116,7 @@ def check_photos(wanted: bool, loaded: "Checkpoint") -> None:
 
 def decoders_option(value: int | None) -> int:
     """The number of processes that decode for a training: by default one for each core but one, at most eight."""
-    return min(max((os.cpu_count() or 1) - 1, 1), 8) if value is None else value
+    return min(max(processors.usable() - 1, 1), 8) if value is None else value
 
 
 def shipped_recipes(incomplete: str) -> list[str]:

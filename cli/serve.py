@@ -16,6 +16,9 @@ def serve(
     policies: Annotated[Path | None, typer.Option(help="File of policies; the shipped ones if left out.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda (all GPUs) or cuda:1 (one of them).")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or int8.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads of the engine; 0 takes what was measured as fastest.")
+    ] = None,
     ray: Annotated[
         bool,
         typer.Option("--ray", help="Serve from the Ray cluster that RAY_ADDRESS names, or from one on this machine."),
@@ -38,7 +41,7 @@ def serve(
     from model.policies import SHIPPED, Policies
 
     given = {"host": host, "port": port, "checkpoints": checkpoint, "policies": policies}
-    given |= {"device": device, "precision": precision}
+    given |= {"device": device, "precision": precision, "threads": threads}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     try:
         settings = Settings(**options)

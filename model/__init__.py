@@ -24,7 +24,7 @@ Around them:
 Nothing here imports ``app``, ``training`` or ``cli``; they may import all of it. ``networks`` imports nothing of the
 others but ``token_shapes``, ``defects`` and ``interval``. Settings, decoders and results do without torch, so it must
 not be imported by ``options``, ``images``, ``contract``, ``crop_rounds``, ``score``, ``policies``, ``maps.map_crops``,
-``maps.overlay`` and ``inference.allocator``.
+``maps.overlay``, ``inference.allocator`` and ``inference.processors``.
 """
 
 from typing import TYPE_CHECKING, Any

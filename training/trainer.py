@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 
 from model.contract import Contract
 from model.inference.allocator import keep_freed_memory
+from model.inference.autotune import set_threads
 from model.networks.registry import Network
 from training import datasets, distributed, finalize, initial_weights, splits
 from training.bn_folding import fold_batch_norms
@@ -350,6 +351,7 @@ def _prepare_process(device: torch.device, seed: int) -> None:
     """Make this process fast and its results reproducible."""
     if device.type == "cpu":
         keep_freed_memory()
+        set_threads()
     torch.backends.cudnn.deterministic = True
     torch.manual_seed(seed)
 

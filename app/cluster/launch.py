@@ -1,7 +1,6 @@
 """``smart-iqa serve --ray``: starts, serves and drains the application, in a new local cluster or an existing one."""
 
 import logging
-import os
 import signal
 import threading
 import time
@@ -14,6 +13,7 @@ from app.cluster.application import MAX_REPLICAS, NAME, application
 from app.cluster.metrics_aggregation import Collected
 from app.cluster.remote import INGRESS
 from app.settings import Settings
+from model.inference import processors
 
 log = logging.getLogger("smart_iqa.cluster")
 
@@ -35,7 +35,7 @@ def run(settings: Settings, address: str | None) -> None:
     stop = threading.Event()
     if address is None:
         # At least 2, so that a machine with one core can hold a replica of each kind.
-        ray.init(address="local", num_cpus=max(os.cpu_count() or 1, 2), include_dashboard=False)
+        ray.init(address="local", num_cpus=max(processors.usable(), 2), include_dashboard=False)
     else:
         ray.init(address=address)
     # After ``ray.init``, which sets handlers of its own.

@@ -15,7 +15,7 @@ from app.batching.submission import Engine
 from app.settings import Settings
 from model import checkpoint, golden
 from model.checkpoint import Checkpoint, Config
-from model.inference.autotune import autotune
+from model.inference.autotune import autotune, set_threads
 from model.inference.engine import Engine as TorchEngine
 from model.inference.engine import resolve_device
 from model.maps.activations import Shapes, StageEngine
@@ -156,8 +156,7 @@ def load_models(settings: Settings, lanes: Sequence[str] = ()) -> Mapping[str, L
         ValueError: This machine has no such device, or two checkpoints share a name.
     """
     threads = settings.threads
-    if threads:
-        torch.set_num_threads(threads)
+    set_threads(threads)
     lanes = lanes or lane_devices(settings.device)
     models: dict[str, LoadedModel] = {}
     for folder in settings.checkpoints:

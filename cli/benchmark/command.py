@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.benchmark import tables
+from cli.options import ThreadsOption
 
 if TYPE_CHECKING:
     from training.accuracy import Measured
@@ -150,6 +151,7 @@ def behaviour(
     photos: Annotated[list[Path], typer.Argument(help="Photos that it was not trained on, or folders of them.")],
     pictures: Annotated[int, typer.Option(min=1, help="How many of them to use.")] = 50,
     seed: Annotated[int, typer.Option(help="Of noise and directions.")] = 0,
+    threads: ThreadsOption = 0,
     json_: Json = False,
 ) -> None:
     """Whether scores fall as photos get worse: ten kinds of degradation at five levels each, and pictures of nothing.
@@ -167,7 +169,7 @@ def behaviour(
     from training import found_defects, splits
     from training.run import SPLIT
 
-    scorer = load_scorer(checkpoint)
+    scorer = load_scorer(checkpoint, threads=threads)
     split = checkpoint / SPLIT
     trained_on = set(splits.load(split).train) if split.is_file() else set()
     files = some([file for file in find_files(photos) if file.name not in trained_on], pictures)

@@ -13,6 +13,7 @@ from cli.bulk.job import Job
 from cli.bulk.ray_workers import Piece
 from cli.options import check_photos, check_policy
 from cli.scoring.scorer import score_settings
+from model.inference import processors
 
 if TYPE_CHECKING:
     from model.checkpoint import Checkpoint
@@ -205,7 +206,7 @@ def _connect(address: str | None) -> None:
     options: dict[str, Any] = {}
     if address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        options = {"num_cpus": len(os.sched_getaffinity(0)), "include_dashboard": False}
+        options = {"num_cpus": processors.usable(), "include_dashboard": False}
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except ConnectionError as error:

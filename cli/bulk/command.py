@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import PoliciesOption, PolicyOption
+from cli.options import PoliciesOption, PolicyOption, ThreadsOption
 
 if TYPE_CHECKING:
     from cli.bulk.run import UnitScorer
@@ -45,6 +45,7 @@ def score_bulk(
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder; the default model if left out.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or int8.")] = "auto",
+    threads: ThreadsOption = 0,
     ray: Annotated[bool, typer.Option("--ray", help="Score on a Ray cluster.")] = False,
     address: Annotated[
         str | None,
@@ -80,6 +81,8 @@ def score_bulk(
         fail("a list on stdin cannot be read again by a run that goes on; write it into a file, as .csv")
     if not ray and (address or engines or gpus is not None):
         fail("--address, --engines and --gpus are for --ray")
+    if ray and threads:
+        fail("--threads is not for --ray, whose engines have a thread each; say how many with --engines")
     store = Store(output)
     unit_scorer: AbstractContextManager[UnitScorer]
     if ray:
@@ -96,7 +99,13 @@ def score_bulk(
         )
     else:
         unit_scorer = local.open_scorer(
-            checkpoint, crop_count, chosen, device=device_name, precision=precision_name, photos=photos
+            checkpoint,
+            crop_count,
+            chosen,
+            device=device_name,
+            precision=precision_name,
+            threads=threads,
+            photos=photos,
         )
     with jobs.locked(store), unit_scorer as scorer:
         settings = {

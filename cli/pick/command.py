@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from cli.options import ThreadsOption
+
 
 def pick(
     paths: Annotated[
@@ -38,6 +40,7 @@ def pick(
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder; the default model if left out.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or int8.")] = "auto",
+    threads: ThreadsOption = 0,
 ) -> None:
     """Group nearly equal photos, and name the best of each group.
 
@@ -76,7 +79,9 @@ def pick(
     first = next(photos, None)
     if first is None and not (part and part.exists()):
         fail("there are no pictures in " + ", ".join(paths))
-    scorer = load_scorer(checkpoint, device=device_option(device), precision=precision_option(precision))
+    scorer = load_scorer(
+        checkpoint, device=device_option(device), precision=precision_option(precision), threads=threads
+    )
     check_photos(True, scorer.checkpoint)
     list_again = None if sources.STDIN in paths else lambda: sources.find(paths, null=null, exclude=move_to)
     all_photos = itertools.chain(() if first is None else (first,), photos)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import LanguageOption, PoliciesOption, PolicyOption
+from cli.options import LanguageOption, PoliciesOption, PolicyOption, ThreadsOption
 from cli.score.outputs import Format
 from cli.score.selection import SortOrder
 
@@ -58,6 +58,7 @@ def score(
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder; the default model if left out.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or int8.")] = "auto",
+    threads: ThreadsOption = 0,
 ) -> None:
     """Score pictures, from 0 (worst) to 100 (best).
 
@@ -95,7 +96,9 @@ def score(
     first = next(pictures, None)
     if first is None and not (part and part.exists()):
         fail("there are no pictures in " + ", ".join(paths))
-    scorer = load_scorer(checkpoint, device=device_option(device), precision=precision_option(precision))
+    scorer = load_scorer(
+        checkpoint, device=device_option(device), precision=precision_option(precision), threads=threads
+    )
     check_policy(plan.policy, scorer.checkpoint)
     run = Run(plan, scorer, crop_count, part)
     # A list on stdin can be read only once.

@@ -14,17 +14,18 @@ from model.scorer import Scorer
 
 
 def load_scorer(
-    folder: Path | None = None, *, device: "DeviceName" = "auto", precision: "Precision" = "auto"
+    folder: Path | None = None, *, device: "DeviceName" = "auto", precision: "Precision" = "auto", threads: int = 0
 ) -> "Scorer":
     """Load a checkpoint; on a CPU, set the process's threads and the batch size to what is fastest there.
 
     The first run with a checkpoint measures this for about three seconds, and later runs read it from a cache. Neither
-    threads nor batch size change a score. If ``OMP_NUM_THREADS`` is set, the number of threads stays.
+    threads nor batch size change a score.
 
     Args:
         folder: The checkpoint; the default model if None.
         device: Where to compute.
         precision: What to compute in.
+        threads: Threads on a CPU; 0 takes those of ``OMP_NUM_THREADS``, or else those that were measured.
 
     Raises:
         CheckpointError: The folder is not a usable checkpoint.
@@ -36,10 +37,11 @@ def load_scorer(
     from model.options import DEFAULT_CHECKPOINT
     from model.scorer import Scorer
 
+    autotune.set_threads(threads)
     scorer = Scorer.load(folder or DEFAULT_CHECKPOINT, device=device, precision=precision)
     if scorer.engine.device == "cpu":
-        threads = torch.get_num_threads() if os.environ.get("OMP_NUM_THREADS") else 0
-        autotune.autotune(scorer.engine, scorer.model.digest, threads=threads)
+        fixed = torch.get_num_threads() if threads or os.environ.get("OMP_NUM_THREADS") else 0
+        autotune.autotune(scorer.engine, scorer.model.digest, threads=fixed)
     return scorer
 
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from model.inference import processors
 from model.inference.engine import Engine
 from model.views import Items
 
@@ -41,6 +42,14 @@ class Setting(NamedTuple):
 def cache_folder() -> Path:
     """Folder of the cache: ``$XDG_CACHE_HOME/smart-iqa``, or ``~/.cache/smart-iqa``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "smart-iqa"
+
+
+def set_threads(threads: int = 0) -> None:
+    """Set the threads of this process: so many, or, by 0, as torch chose, but none that would only wait for a turn."""
+    if threads:
+        torch.set_num_threads(threads)
+    elif not os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(min(torch.get_num_threads(), processors.usable()))
 
 
 def autotune(engine: Engine, digest: str, *, threads: int = 0, folder: Path | None = None) -> Setting:
@@ -104,9 +113,9 @@ def _seconds(engine: Engine, items: Items) -> float:
 
 
 def _thread_counts() -> list[int]:
-    """The candidates: half of the processors, which may be all physical cores, and all of them."""
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return sorted({max(processors // 2, 1), processors})
+    """The candidates: half of the usable processors, which may be all physical cores, and all of them."""
+    count = processors.usable()
+    return sorted({max(count // 2, 1), count})
 
 
 def _key(engine: Engine, digest: str, threads: int) -> str:
