@@ -46,10 +46,11 @@ def cache_folder() -> Path:
 
 def set_threads(threads: int = 0) -> None:
     """Set the threads of this process: so many, or, by 0, as torch chose, but none that would only wait for a turn."""
+    usable = processors.usable()
     if threads:
         torch.set_num_threads(threads)
-    elif not os.environ.get("OMP_NUM_THREADS"):
-        torch.set_num_threads(min(torch.get_num_threads(), processors.usable()))
+    elif torch.get_num_threads() > usable and not os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(usable)
 
 
 def autotune(engine: Engine, digest: str, *, threads: int = 0, folder: Path | None = None) -> Setting:

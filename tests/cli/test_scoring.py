@@ -1,8 +1,10 @@
 """What ``score``, ``score-bulk`` and ``evaluate`` share."""
 
+import inspect
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,19 +16,21 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from cli.benchmark.command import app as benchmark
 from cli.bulk import rows
-from cli.main import main
+from cli.main import app, main
 from cli.pictures.picture_ref import PictureRef
+from cli.policy import app as policy
 from cli.score import outputs
 from cli.scoring import parquet, stream
 from cli.scoring.scorer import load_scorer, score_settings
 from model.defects import DEFECTS
-from model.inference import autotune
+from model.inference import autotune, processors
 from model.options import DEFAULT_CHECKPOINT
 from model.scorer import Scorer
 from tests.cli.brightness import Brightness, folder_of
 from tests.cli.conftest import Bulk, Score
-from tests.conftest import encode, photo
+from tests.conftest import ROOT, encode, photo
 from tests.training.layouts import write_csv
 
 SETTINGS = {
@@ -87,6 +91,49 @@ def test_a_number_of_threads_that_the_user_set_stays(
     torch.set_num_threads(2)
     load_scorer()
     assert calibrated[0]["threads"] == 2
+
+
+def test_threads_that_are_asked_for_stay(calibrated: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer_on("cpu", monkeypatch)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    load_scorer(threads=1)
+    assert [(call["threads"], call["before"]) for call in calibrated] == [(1, 1)]
+
+
+def test_threads_are_as_many_as_the_process_may_use(
+    calibrated: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer_on("cpu", monkeypatch)
+    monkeypatch.setattr(processors, "usable", lambda: 1)
+    torch.set_num_threads(2)
+    load_scorer()
+    assert [(call["threads"], call["before"]) for call in calibrated] == [(0, 1)]
+
+
+@pytest.mark.parametrize(("set_", "waits"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_waiting_threads_sleep_unless_they_are_to_spin(set_: dict[str, str], waits: str) -> None:
+    show = (
+        "import os, sys; from cli.main import main; early = 'torch' in sys.modules\n"
+        "try: main()\n"
+        "finally: print(early, os.environ['OMP_WAIT_POLICY'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | set_
+    command = [sys.executable, "-c", show, "--version"]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
+    # It is read when torch is imported.
+    assert done.stdout.splitlines()[-1] == f"False {waits}"
+
+
+def test_every_command_that_scores_takes_threads() -> None:
+    commands = {command.name or "": command.callback for command in app.registered_commands}
+    commands |= {
+        f"{name} {command.name}": command.callback
+        for name, group in (("benchmark", benchmark), ("policy", policy))
+        for command in group.registered_commands
+    }
+    scoring = ("serve", "score", "score-bulk", "compare", "pick", "calibrate", "evaluate")
+    for name in (*scoring, "benchmark behaviour", "policy try"):
+        assert "threads" in inspect.signature(commands[name] or print).parameters, name
 
 
 def test_an_engine_on_a_gpu_is_not_calibrated(
