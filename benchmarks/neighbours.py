@@ -3,8 +3,8 @@
 Two services run: as shipped, where waiting threads sleep, and for a machine of its own (``OMP_WAIT_POLICY=ACTIVE``),
 where they spin. By turns each answers the same photo, first alone and then beside as many busy processes as there are
 cores; the other one is paused. A turn gives the median latency of each, and for the busy ones how many times the
-service's own quiet time of that turn it is. The same for a map. It prints a table of medians over the turns and writes
-``benchmarks/results/neighbours.json``.
+service's own quiet time of that turn it is. The same for a map, and, once, for the time until the service is ready. It
+prints a table of medians over the turns and writes ``benchmarks/results/neighbours.json``.
 """
 
 import argparse
@@ -14,8 +14,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import product
 from operator import truediv
 from pathlib import Path
 from unittest.mock import patch
@@ -44,30 +46,31 @@ def main() -> None:
     seconds: dict[tuple[str, str, bool], list[float]] = {}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
         servers = {}
-        for waiting, policy in POLICIES.items():
-            with patch.dict(os.environ, OMP_WAIT_POLICY=policy):
-                server = servers[waiting] = Server(OURS, Path(folder) / waiting)
-            running.callback(server.kill)
-            server.wait_ready()
-            for path in PATHS.values():
-                server.saturate(photo, clients=1, seconds=1, path=path)
-            server.pause()
+        for waiting in POLICIES:
+            for count in (arguments.busy, 0):
+                with busy(count):
+                    began = time.monotonic()
+                    server = servers[waiting] = start(waiting, Path(folder) / f"{waiting}{count}")
+                    running.callback(server.kill)
+                    server.wait_ready()
+                    seconds["ready", waiting, count > 0] = [time.monotonic() - began]
+                    server.pause()
         for _ in track(range(arguments.turns), "turns"):
             for count in (0, arguments.busy):
                 with busy(count):
-                    for waiting, server in servers.items():
+                    for (waiting, server), (what, path) in product(servers.items(), PATHS.items()):
                         with server.awake():
-                            for what, path in PATHS.items():
-                                _, latencies = server.saturate(photo, clients=1, seconds=arguments.seconds, path=path)
-                                found = seconds.setdefault((what, waiting, count > 0), [])
-                                found.append(statistics.median(latencies))
+                            server.saturate(photo, clients=1, seconds=0.5, path=path)
+                            _, latencies = server.saturate(photo, clients=1, seconds=arguments.seconds, path=path)
+                        found = seconds.setdefault((what, waiting, count > 0), [])
+                        found.append(statistics.median(latencies))
     rows = []
-    for what in PATHS:
+    for what in ("ready", *PATHS):
         for waiting in POLICIES:
             quiet, beside = seconds[what, waiting, False], seconds[what, waiting, True]
             rows.append(
                 {
-                    "answer": what,
+                    "until": what,
                     "waiting threads": waiting,
                     "quiet, ms": round(1e3 * statistics.median(quiet), 1),
                     "beside busy ones, ms": round(1e3 * statistics.median(beside), 1),
@@ -83,6 +86,12 @@ def main() -> None:
     for row in rows:
         table.add_row(*map(str, row.values()))
     Console().print(table)
+
+
+def start(waiting: str, log: Path) -> Server:
+    """Start a service whose waiting threads sleep or spin."""
+    with patch.dict(os.environ, OMP_WAIT_POLICY=POLICIES[waiting]):
+        return Server(OURS, log)
 
 
 @contextmanager

@@ -70,6 +70,10 @@ def evaluate(
             help="Crops per picture, 1 to 64; the model's own count if left out; auto for as many of those as it needs."
         ),
     ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="fp32, as the figures of a training run are; or auto, bf16 or int8.")
+    ] = "fp32",
     threads: ThreadsOption = 0,
     out: Annotated[
         Path | None, typer.Option(help="Folder for a line per picture and the figures; see smart-iqa figures.")
@@ -78,13 +82,13 @@ def evaluate(
     """Measure how well checkpoints agree with human scores, through the serving path."""
     import torch
 
-    from cli.options import crops_option
+    from cli.options import crops_option, device_option, precision_option
     from cli.scoring.scorer import load_scorer
     from model import checkpoint as checkpoints
     from model.options import DEFAULT_CHECKPOINT
     from training import evaluator
 
-    crop_count = crops_option(crops)
+    crop_count, device_name, precision_name = crops_option(crops), device_option(device), precision_option(precision)
     if split not in get_args(evaluator.WhichPart):
         raise typer.BadParameter(f"{split!r} is not one of {', '.join(get_args(evaluator.WhichPart))}")
     which = cast("evaluator.WhichPart", split)
@@ -101,7 +105,7 @@ def evaluate(
     for number, (loaded, sets) in enumerate(plan, 1):
         # The threads that are fastest for one checkpoint could change the last digits of the next one's scores.
         torch.set_num_threads(usual)
-        scorer = load_scorer(loaded.folder, threads=threads)
+        scorer = load_scorer(loaded.folder, device=device_name, precision=precision_name, threads=threads)
         for chosen in sets:
             scored = evaluator.evaluate(scorer, chosen.samples, scale=chosen.data.scale, crops=crop_count)
             rows.append(Measured(str(loaded.folder), chosen.title, chosen.part, len(chosen.samples), scored.agreement))

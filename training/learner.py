@@ -1,7 +1,7 @@
 """Optimiser, learning rates, gradient clipping and weight average of a network in training."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ class Learner:
         averaged: The same network with the moving average of its weights: what becomes a checkpoint.
 
     Raises:
-        ValueError: A prefix in ``frozen`` fits no parameter.
+        ValueError: A name in ``frozen`` or ``at_backbone_lr`` is that of no part.
     """
 
     def __init__(self, network: Network, recipe: Recipe, steps: int, extra: nn.Module | None = None) -> None:
@@ -35,6 +35,7 @@ class Learner:
         self._extra = extra
         self._recipe = recipe
         self._optimizer = _optimizer(network, recipe)
+        self._head_rests = False
         if extra is not None:
             self._optimizer.param_groups[1]["params"].extend(extra.parameters())
         self._schedule = LambdaLR(self._optimizer, rates(recipe, steps))
@@ -45,9 +46,7 @@ class Learner:
     def train_mode(self, epoch: int) -> None:
         """Switch to training mode, except what the recipe freezes: batch norms, and the head after the first epoch."""
         self.network.train()
-        if self._recipe.freeze_hyper_after_first_epoch and epoch > 1:
-            for parameter in self._optimizer.param_groups[1]["params"]:
-                parameter.requires_grad_(False)
+        self._head_rests = self._recipe.freeze_hyper_after_first_epoch and epoch > 1
         if self._recipe.freeze_bn:
             for trunk in self.network.trunks().values():
                 for layer in trunk.modules():
@@ -60,6 +59,11 @@ class Learner:
 
     def step(self) -> Tensor:
         """Take an optimiser step and update the average; returns the norm of the gradients before clipping."""
+        if self._head_rests:
+            # Their gradients are computed all the same: processes that train together wait for those of all.
+            for group in self._optimizer.param_groups[1::2]:
+                for parameter in group["params"]:
+                    parameter.grad = None
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self._recipe.clip_norm or math.inf)
         self._optimizer.step()
         self._schedule.step()
@@ -68,7 +72,7 @@ class Learner:
 
     def learning_rates(self) -> dict[str, float]:
         """The current learning rates, by the names of the recipe's fields."""
-        backbone, head = self._schedule.get_last_lr()
+        backbone, head, *_ = self._schedule.get_last_lr()
         return {"backbone_lr": float(backbone), "head_lr": float(head)}
 
     def state_dict(self) -> dict[str, Any]:
@@ -121,22 +125,42 @@ def _moving_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
 
 
 def _optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
-    """An optimiser with two groups, the trunks' parameters and all others; frozen ones are in neither."""
+    """An optimiser with two groups: the trunks with what learns at their rate, and all others. Frozen ones are in none.
+
+    Without ``decay_norms`` two more follow in the same order, of the norms and biases, which do not decay.
+    """
     trunks = {name: value for trunk in network.trunks().values() for name, value in trunk.named_parameters()}
-    for prefix in recipe.frozen:
-        if not any(name.startswith(prefix) for name in trunks):
-            first = next(iter(trunks), "none")
-            raise ValueError(f"frozen: no parameter of the backbone begins with {prefix!r}; one is {first!r}")
-    for name, parameter in trunks.items():
-        if name.startswith(recipe.frozen):
-            parameter.requires_grad_(False)
-    ids = {id(parameter) for trunk in network.trunks().values() for parameter in trunk.parameters()}
-    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [parameter for parameter in learning if id(parameter) in ids], "lr": recipe.backbone_lr},
-        {"params": [parameter for parameter in learning if id(parameter) not in ids], "lr": recipe.head_lr},
+    ids = {id(parameter) for parameter in trunks.values()}
+    beside = {name: value for name, value in network.named_parameters() if id(value) not in ids}
+    for parameter in _parts(trunks, recipe.frozen, "frozen").values():
+        parameter.requires_grad_(False)
+    ids |= {id(parameter) for parameter in _parts(beside, recipe.at_backbone_lr, "at_backbone_lr").values()}
+    groups: list[dict[str, Any]] = [
+        {"params": [], "lr": rate, "weight_decay": decay}
+        for decay in ((recipe.weight_decay,) if recipe.decay_norms else (recipe.weight_decay, 0.0))
+        for rate in (recipe.backbone_lr, recipe.head_lr)
     ]
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            undecayed = 2 if parameter.ndim < 2 and not recipe.decay_norms else 0
+            groups[undecayed + (id(parameter) not in ids)]["params"].append(parameter)
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=0.9, weight_decay=recipe.weight_decay)
+        return torch.optim.SGD(groups, momentum=0.9)
     kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    return kind(groups, weight_decay=recipe.weight_decay)
+    return kind(groups)
+
+
+def _parts(parameters: Mapping[str, nn.Parameter], names: Sequence[str], field: str) -> dict[str, nn.Parameter]:
+    """The parameters of the parts of some names: ``blocks.1`` is not ``blocks.10``.
+
+    Raises:
+        ValueError: There is no part of a name.
+    """
+    found: dict[str, nn.Parameter] = {}
+    for part in names:
+        own = {name: value for name, value in parameters.items() if f"{name}.".startswith(f"{part}.")}
+        if not own:
+            first = next(iter(parameters), "none")
+            raise ValueError(f"{field}: no parameter belongs to a part {part!r}; one is {first!r}")
+        found |= own
+    return found

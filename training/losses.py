@@ -8,13 +8,16 @@
     plcc_mse            (1 - r) (3 + r) / 8, what LoDa's code computes
     ranking             relu(|dx| - sign(dx) dy), SMART-IQA's pairwise ranking
     bins                cross-entropy of distributions over bins; the label's is as wide as its raters' mean is unsure
-    fidelity            1 - sqrt(p q) - sqrt((1 - p) (1 - q)), p = sigmoid(dy), q = Phi(dx / (0.1 sqrt 2))
+    fidelity            1 - sqrt(p q) - sqrt((1 - p) (1 - q)), p = sigmoid(dy), q = Phi(dx / (0.1 sqrt 2)), and on as
+                        a line from three of these standard deviations
 
 All but the first three and ``bins`` leave the scale of the predictions open; it is fitted when training is finished.
 For ``bins``, ``x`` are the logits of a distribution, (N, B).
 """
 
+import math
 from collections.abc import Callable
+from statistics import NormalDist
 from typing import Literal
 
 import torch
@@ -27,6 +30,9 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 SCALED = ("l1", "smooth_l1", "l2", "bins")
 """Losses that teach the scale of the labels."""
 FIDELITY_SIGMA = 0.1
+FIDELITY_REACH = 3.0
+"""Standard deviations of a difference of predictions up to which it is the formula. Beyond, it goes on as a line: the
+formula has hardly a gradient there, and predictions that start far apart would stay so."""
 RATERS_SPREAD = 0.06
 """Standard deviation of the mean label of thirty raters, about, on a scale of 1."""
 
@@ -61,10 +67,17 @@ def ranking(x_N: Tensor, y_N: Tensor) -> Tensor:
 def fidelity(x_N: Tensor, y_N: Tensor) -> Tensor:
     """Distance of two probabilities that one picture beats another: by their labels, and by their predictions."""
     dx, dy = _pairs(x_N, y_N, equal_labels=True)
-    q = (0.5 * (1 + torch.erf(dx / (2 * FIDELITY_SIGMA)))).clamp(1e-6, 1 - 1e-6)
+    z = dx / (math.sqrt(2) * FIDELITY_SIGMA)
+    within = z.clamp(-FIDELITY_REACH, FIDELITY_REACH)
     # sigmoid(-dy) is 1 - p, which would round to 0 for labels 17 apart, where the root has no gradient.
     p, not_p = torch.sigmoid(dy), torch.sigmoid(-dy)
-    return _mean(1 - p.sqrt() * q.sqrt() - not_p.sqrt() * (1 - q).sqrt())
+    formula = 1 - (p * torch.special.ndtr(within)).sqrt() - (not_p * torch.special.ndtr(-within)).sqrt()
+    # The slope of the formula at its reach, by |z|; never downwards, so that nothing is gained by going further.
+    likely, unlikely = NormalDist().cdf(FIDELITY_REACH), NormalDist().cdf(-FIDELITY_REACH)
+    density = NormalDist().pdf(FIDELITY_REACH) / 2
+    told, other = torch.where(z > 0, p, not_p), torch.where(z > 0, not_p, p)
+    slope = (density * ((other / unlikely).sqrt() - (told / likely).sqrt())).clamp_min(0)
+    return _mean(formula + slope * (z - within).abs())
 
 
 def bins(logits_NB: Tensor, y_N: Tensor) -> Tensor:

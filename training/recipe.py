@@ -98,6 +98,8 @@ class Recipe:
     backbone_lr: Rate = 1e-4
     head_lr: Rate = 1e-3
     weight_decay: Rate = 1e-4
+    decay_norms: bool = True
+    """Whether norms and biases decay as well."""
     schedule: Literal["cosine", "step"] = "cosine"
     warmup_epochs: Rate = 1.0
     step_epochs: Count = 10
@@ -109,13 +111,17 @@ class Recipe:
     ema_decay: Share = 0.998
     """The weights that are kept are a moving average over the steps; 0 keeps the last step's."""
     freeze_hyper_after_first_epoch: bool = False
-    """Train only the trunks from the second epoch on, as HyperIQA's released code does by an exhausted iterator."""
+    """Train only what learns at the backbone's rate from the second epoch on, as HyperIQA's released code does by an
+    exhausted iterator."""
     freeze_bn: bool = False
     """Keep the running statistics of batch norms, in the whole backbone."""
     half: bool = False
     """Store the checkpoint's matrices with 16 bits a number: half the size; scores move in the third decimal."""
     frozen: tuple[str, ...] = ()
-    """Prefixes of the names of backbone parameters that are not trained."""
+    """Parts of the backbone that are not trained, by name: ``blocks.1`` is neither ``blocks.10`` nor ``blocks.11``."""
+    at_backbone_lr: tuple[str, ...] = ()
+    """Parts of the network outside the backbone that learn at its rate, by name: ``distortion``, say, as in HyperIQA's
+    released code."""
 
     degraded: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the visits to a picture that also show its first item with defects added, twice, the second time

@@ -101,6 +101,9 @@ def convert(weights: Weights, format_: Format, dataset: str = "") -> tuple[regis
     contract = format_.contract(dataset, registry.view(name, **changes))
     network = registry.build(name, pretrained=format_.partial, **changes)
     own = network.state_dict()
+    # A number is a number, whether it is kept as one or as a list of one.
+    single = {name for name, value in renamed.items() if name in own and value.numel() == own[name].numel() == 1}
+    renamed |= {name: renamed[name].reshape(own[name].shape) for name in single}
     _check(renamed, own, format_, optional=network.trunks() if format_.partial else ())
     network.load_state_dict(own | renamed)
     return network, contract

@@ -8,7 +8,8 @@ product with the fused features is computed without making that matrix:
 
     h_j = sum_p sum_k v[p,k] (sum_c K[j,k,c] f[p,c] + bias[j,k]) = sum_k,c K[j,k,c] M[k,c] + sum_k bias[j,k] s[k]
 
-with M = v^T f and s the sum of v over the positions p: bilinear pooling and one linear map.
+with M = v^T f and s the sum of v over the positions p: bilinear pooling and one linear map. The paper does not say how
+K starts. Here h_j has a variance of about 1 for features of unit variance, so that no sigmoid of Eq. 15 is saturated.
 """
 
 import torch
@@ -24,6 +25,11 @@ UNIFIED = 512
 """Channels of each stage after Eq. 4."""
 GATE_HIDDEN = 128
 TARGET_HIDDEN = 128
+FUSED_SQUARE = 1 / 24
+"""Mean square of the fused features at the start, of stages of unit variance: a third by torch's first weights of
+Eq. 4, half of it left by the ReLU, a quarter by the gates, which start at a half."""
+SUMMED_SQUARE = 49 * FUSED_SQUARE
+"""Mean square of an entry of M, of deepest features of unit variance at 49 positions."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -56,7 +62,7 @@ class WholeKernel(nn.Module):
         super().__init__()
         self.kernel_JKC = nn.Parameter(torch.empty(hidden, fused, semantic))
         self.bias_JK = nn.Parameter(torch.zeros(hidden, fused))
-        nn.init.kaiming_normal_(self.kernel_JKC.view(-1, semantic))
+        nn.init.normal_(self.kernel_JKC, std=(SUMMED_SQUARE * fused * semantic) ** -0.5)
 
     def forward(self, fused_NPK: Tensor, semantic_NPC: Tensor) -> Tensor:
         """Apply the generated matrix: fused (N, P, K) and semantic (N, P, C) features to (N, J)."""
@@ -81,6 +87,9 @@ class LowRankKernel(nn.Module):
         self.out = nn.Linear(rank, hidden, bias=False)
         self.bias = nn.Linear(fused, hidden, bias=False)
         nn.init.zeros_(self.bias.weight)
+        for layer in (self.fused, self.semantic):
+            nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+        nn.init.normal_(self.out.weight, std=(SUMMED_SQUARE * rank) ** -0.5)
 
     def forward(self, fused_NPK: Tensor, semantic_NPC: Tensor) -> Tensor:
         """Apply the generated matrix: fused (N, P, K) and semantic (N, P, C) features to (N, J)."""

@@ -107,8 +107,8 @@ class LoDa(Network):
         )
         self.injectors = nn.ModuleList(Injector(width) for _ in range(depth))
         self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Parameter(torch.empty(width))
-        nn.init.normal_(self.head)
+        # Of unit length, as in the released code: only its direction counts, and a long vector hardly turns.
+        self.head = nn.Parameter(F.normalize(torch.randn(width), dim=0))
         for trunk in self.trunks().values():
             trunk.requires_grad_(False)
 

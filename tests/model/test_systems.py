@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from model.networks import registry
 from model.networks.backbone import Backbone
-from model.networks.equations import EquationConfig, EquationIQA, LowRankKernel, WholeKernel
+from model.networks.equations import UNIFIED, EquationConfig, EquationIQA, LowRankKernel, WholeKernel
 from model.networks.experts import Experts
 from model.networks.life import LifeConfig, LifeIQA
 from model.networks.loda import LoDa, LodaConfig
-from model.networks.network import Network
+from model.networks.network import LEVELS, Network
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,38 @@ def test_what_of_loda_learns(name: str, parameters: int) -> None:
     with torch.device("meta"):
         network = registry.build(name)
     assert sum(one.numel() for one in network.parameters() if one.requires_grad) == parameters
+
+
+def test_lodas_head_turns() -> None:
+    """It starts at unit length; at the length of a normal vector, 28, it would turn by a few degrees."""
+    network = LoDa(LodaConfig(transformer="vit_tiny_patch16_224", backbone="test_resnet"))
+    assert network.head.norm().item() == pytest.approx(1)
+    torch.manual_seed(0)
+    width = 768
+    features, direction = torch.randn(2000, width), torch.randn(width)
+    labels = F.cosine_similarity(features, direction, dim=-1)
+    head = nn.Parameter(F.normalize(torch.randn(width), dim=0))
+    first = head.detach().clone()
+    optimizer = torch.optim.AdamW([head], lr=3e-4, weight_decay=0.01)
+    for step in range(1200):
+        chosen = torch.arange(step * 64, step * 64 + 64) % len(features)
+        optimizer.zero_grad()
+        F.mse_loss(F.cosine_similarity(features[chosen], head, dim=-1), labels[chosen]).backward()
+        optimizer.step()
+    turned = math.degrees(math.acos(F.cosine_similarity(first, head, dim=0).item()))
+    assert turned > 60
+    assert F.cosine_similarity(head, direction, dim=0) > 0.9
+
+
+@pytest.mark.parametrize("rank", [0, 64])
+def test_the_sum_of_the_equations_starts_at_unit_scale(rank: int) -> None:
+    """So that its sigmoid is not saturated."""
+    torch.manual_seed(0)
+    network = EquationIQA(EquationConfig(backbone="swin_tiny_patch4_window7_224", rank=rank)).eval()
+    fused = 0.5 * torch.relu(torch.randn(8, 49, LEVELS * UNIFIED) / math.sqrt(3))
+    deepest = torch.randn(8, 49, network.backbone.channels[-1])
+    with torch.inference_mode():
+        assert 0.7 < network.kernel(fused, deepest).std() < 1.4
 
 
 def weights_of(network: nn.Module) -> Mapping[str, Tensor]:
@@ -227,6 +259,8 @@ def test_a_kernel_of_low_rank_is_a_whole_one() -> None:
 def test_the_network_of_the_equations_against_them() -> None:
     network = EquationIQA(EquationConfig(backbone="test_resnet", drop_path=0)).eval()
     weights = weights_of(network)
+    # Sums of the size that they have in training: sigmoids of large ones would be 0 or 1, and hide a mistake.
+    network.kernel.get_parameter("kernel_JKC").mul_(0.01)
     crops = torch.randn(2, 3, 224, 224)
     maps = network.backbone(crops)
     prediction = network(crops)

@@ -1,4 +1,7 @@
+"""Losses, against values worked out by hand."""
+
 import math
+from statistics import NormalDist
 from typing import get_args
 
 import pytest
@@ -18,13 +21,17 @@ SCORES = [name for name in get_args(LossName) if name != "bins"]
 """Losses of scores; ``bins`` is one of distributions."""
 
 
-def phi(value: float) -> float:
-    return 0.5 * (1 + math.erf(value / math.sqrt(2)))
-
-
 def fidelity_of_pair(dx: float, dy: float) -> float:
-    p, q = 1 / (1 + math.exp(-dy)), min(max(phi(dx / 0.1), 1e-6), 1 - 1e-6)
-    return 1 - math.sqrt(p * q) - math.sqrt((1 - p) * (1 - q))
+    """By its formula up to three standard deviations, and on from there as straight as it ends."""
+    p, z = 1 / (1 + math.exp(-dy)), dx / (0.1 * math.sqrt(2))
+
+    def formula(z: float) -> float:
+        q = NormalDist().cdf(z)
+        return 1 - math.sqrt(p * q) - math.sqrt((1 - p) * (1 - q))
+
+    within = max(-3.0, min(z, 3.0))
+    outwards = math.copysign(1e-6, z)
+    return formula(within) + abs(z - within) * max((formula(within) - formula(within - outwards)) / 1e-6, 0)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +99,22 @@ def test_descending_a_loss_raises_the_correlation(name: LossName) -> None:
         make(name)(x, labels).backward()
         optimizer.step()
     assert losses.pearson(x, labels) > 0.9
+
+
+def test_fidelity_is_its_formula_where_predictions_are_near() -> None:
+    x, y = torch.tensor([0.1, 0.25, -0.1]), torch.tensor([0.2, 0.9, 0.4])
+    pairs = [(x[i] - x[j], y[i] - y[j]) for i in range(3) for j in range(3) if i != j]
+    expected = sum(fidelity_of_pair(float(dx), float(dy)) for dx, dy in pairs) / 6
+    assert make("fidelity")(x, y).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_fidelity_moves_predictions_that_start_far_apart() -> None:
+    torch.manual_seed(0)
+    x = (20 * torch.randn(64)).requires_grad_()
+    make("fidelity")(x, torch.rand(64)).backward()
+    assert x.grad is not None
+    # Of a wrong order, each pair tells; a photo is in many.
+    assert (x.grad.abs() > 1e-4).float().mean() > 0.95
 
 
 def test_ladders_must_fall() -> None:
