@@ -14,10 +14,11 @@ WORKDIR /srv/smart-iqa
 COPY constraints.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip install -c constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch torchvision
-COPY . .
+# Not into the working folder, where Python would find a second copy of the package.
+COPY . /usr/src/smart-iqa
 ARG EXTRAS=pick
 RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install -c constraints.txt ".${EXTRAS:+[$EXTRAS]}" \
+    pip install -c constraints.txt "/usr/src/smart-iqa${EXTRAS:+[$EXTRAS]}" \
     && useradd --system --no-create-home smartiqa
 
 USER smartiqa

@@ -42,4 +42,4 @@ def __getattr__(name: str) -> Any:
         from model.scorer import Scorer
 
         return Scorer
-    raise AttributeError(f"module 'model' has no attribute {name!r}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """The application that Ray Serve runs, for ``smart-iqa serve --ray`` and for Serve's config files.
 
-A config file names ``app.cluster.application:build`` as its ``import_path``; ``deploy/ray/serve.yaml`` is one.
+The ``import_path`` of a config file is ``smart_iqa.app.cluster.application:build``; ``deploy/ray/serve.yaml`` is one.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -115,5 +115,5 @@ def options(least: int, most: int) -> dict[str, Any]:
         "downscale_delay_s": DOWNSCALE_DELAY_SECONDS,
         "downscaling_factor": DOWNSCALING_FACTOR,
         "look_back_period_s": LOOK_BACK_SECONDS,
-        "policy": {"policy_function": "app.cluster.autoscaling:by_queued_crops"},
+        "policy": {"policy_function": f"{__name__}:by_queued_crops"},
     }

@@ -52,7 +52,7 @@ from model.views import Details
 log = logging.getLogger("smart_iqa.sandbox")
 
 START_SECONDS = 60.0
-PROGRAM = ("-m", "app.decode.sandbox_worker")
+PROGRAM = ("-m", f"{__package__}.sandbox_worker")
 WALL_FACTOR = 3
 """Wall time for each CPU second of the limit: the other workers and the engine use the same cores."""
 SOCKET_BYTES = 2**20
@@ -202,7 +202,8 @@ class _Worker:
         ours, theirs = socket.socketpair()
         # Large enough for the resized pixels at once; the kernel may allow less.
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
-        root = Path(__file__).resolve().parents[2]
+        # The folder that this package, by whatever name, is imported from.
+        root = Path(__file__).resolve().parents[__name__.count(".")]
         # One BLAS thread and one malloc arena: more of them reserve address space that they do not use.
         environment = {"PYTHONPATH": str(root), "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
         shared = os.memfd_create("pixels")

@@ -79,7 +79,7 @@ def test_the_service_is_that_of_serves_config() -> None:
 
     assert yaml.safe_load(RESOURCES["service"]["spec"]["serveConfigV2"]) == SERVE
     (application,) = ServeDeploySchema.model_validate(SERVE).applications
-    assert application.import_path == "app.cluster.application:build"
+    assert application.import_path == "smart_iqa.app.cluster.application:build"
     assert {deployment.name for deployment in application.deployments} == {"Ingress", "Engine"}
 
 

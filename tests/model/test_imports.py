@@ -7,6 +7,7 @@ from tests.conftest import ROOT
 
 WITHOUT_TORCH = (
     "from model import QualityScore",
+    "from smart_iqa import QualityScore",
     "import model.score",
     "import model.options",
     "import model.crop_rounds",
