@@ -11,6 +11,7 @@ It holds
     evaluation-validation/, evaluation-test/  its scores of the pictures of those parts
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -23,6 +24,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from torch.utils.tensorboard.writer import SummaryWriter
 
+from model.files import LOCK, locked
 from training import recipe as recipes
 from training import splits
 from training.datasets import Part
@@ -48,11 +50,14 @@ class RunFolder:
     Args:
         path: The folder; made if need be.
         leads: Whether this process writes.
+        locks: Whether it also keeps other runs out; no, where the one that has started it does.
     """
 
-    def __init__(self, path: Path, *, leads: bool) -> None:
+    def __init__(self, path: Path, *, leads: bool, locks: bool = True) -> None:
         self.path = path
         self.leads = leads
+        self._locks = locks
+        self._held = contextlib.ExitStack()
         self.console = Console(stderr=True, quiet=not leads)
         self.log = logging.getLogger(f"smart_iqa.training.{id(self)}")
         self.log.setLevel(logging.INFO)
@@ -62,8 +67,12 @@ class RunFolder:
     def __enter__(self) -> "RunFolder":
         if not self.leads:
             return self
-        self.path.mkdir(parents=True, exist_ok=True)
-        to_file = logging.FileHandler(self.path / LOG, encoding="utf-8")
+        with contextlib.ExitStack() as stack:
+            if self._locks:
+                stack.enter_context(locked(self.path, self.path / LOCK))
+            self.path.mkdir(parents=True, exist_ok=True)
+            to_file = logging.FileHandler(self.path / LOG, encoding="utf-8")
+            self._held = stack.pop_all()
         to_file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         to_screen = RichHandler(console=self.console, show_path=False, show_level=False, markup=False, highlighter=None)
         for handler in (to_file, to_screen):
@@ -76,6 +85,7 @@ class RunFolder:
         for handler in list(self.log.handlers):
             self.log.removeHandler(handler)
             handler.close()
+        self._held.close()
 
     def claim(self, recipe: Recipe, origins: Mapping[str, str], split: Split) -> None:
         """Write what the run is; in the folder of a run that has begun, check that it is the same.

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from model import checkpoint
+from model import checkpoint, files
 from model.checkpoint import CONFIG
 from model.networks import registry
 from training import complexity, recipe, sweep_results, trainer
@@ -91,23 +91,24 @@ def run(variations: Sequence[Variation], root: Path, out: Path, *, init: Path | 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("a sweep runs in one process; start its runs by torchrun and smart-iqa train instead")
     rows = []
-    for variation in variations:
-        folder = out / variation.folder
-        if not finished(folder, variation.recipe):
-            trainer.train(variation.recipe, root, folder, init=init, decoders=decoders)
-        config, _ = checkpoint.inspect(folder / CHECKPOINT)
-        network = registry.from_dict(config.network)
-        rows.append(
-            {
-                "name": variation.name,
-                "folder": variation.folder,
-                "network": variation.recipe.network,
-                "parameters": registry.parameter_count(network),
-                "gmacs": round(complexity.gmacs(network), 3),
-                "figures": config.figures,
-            }
-        )
-        sweep_results.write(out, rows)
+    with files.locked(out, out / files.LOCK):
+        for variation in variations:
+            folder = out / variation.folder
+            if not finished(folder, variation.recipe):
+                trainer.train(variation.recipe, root, folder, init=init, decoders=decoders)
+            config, _ = checkpoint.inspect(folder / CHECKPOINT)
+            network = registry.from_dict(config.network)
+            rows.append(
+                {
+                    "name": variation.name,
+                    "folder": variation.folder,
+                    "network": variation.recipe.network,
+                    "parameters": registry.parameter_count(network),
+                    "gmacs": round(complexity.gmacs(network), 3),
+                    "figures": config.figures,
+                }
+            )
+            sweep_results.write(out, rows)
 
 
 def finished(folder: Path, wanted: Recipe) -> bool:

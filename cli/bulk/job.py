@@ -13,12 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from cli.bulk import rows
 from cli.bulk.stores import Store
 from cli.bulk.units import UNKNOWN, Unit
-from cli.scoring.lock import lock
+from model import files
 
 FOLDER = "_job"
 ABOUT = f"{FOLDER}/job.json"
@@ -202,9 +203,7 @@ def locked(store: Store) -> Iterator[None]:
     if folder is None:  # object stores have no locks; two runs would write the same bytes twice
         yield
         return
-    os.makedirs(os.path.join(folder, FOLDER), exist_ok=True)
-    with open(os.path.join(folder, FOLDER, "lock"), "ab") as file:
-        lock(file, folder)
+    with files.locked(folder, Path(folder, FOLDER, files.LOCK)):
         yield
 
 

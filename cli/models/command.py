@@ -178,11 +178,13 @@ def import_(
     from cli.console import notes, results
     from cli.models import importing
     from cli.models.weight_formats import FORMATS
+    from model.files import locked
 
     weights = importing.read(file)
     known = importing.detect(weights) if format_ == "auto" else format_
     if known not in FORMATS:
         raise ValueError(f"no format is called {known!r}; there are auto, {', '.join(FORMATS)}")
-    importing.write(weights, FORMATS[known], out, name=name or known, origin=file.name, dataset=dataset)
+    with locked(out):
+        importing.write(weights, FORMATS[known], out, name=name or known, origin=file.name, dataset=dataset)
     notes.print(f"read as {FORMATS[known].title}; the checkpoint folder is:", markup=False)
     results.print(str(out), markup=False, soft_wrap=True)

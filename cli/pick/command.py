@@ -54,30 +54,28 @@ def pick(
     from cli.pick.run import Plan, Run
     from cli.pictures import sources
     from cli.score import page
-    from cli.score.journal import SUFFIX
+    from cli.score.journal import part_of
     from cli.scoring.scorer import load_scorer
+    from model.files import all_locked
 
-    part = None
     if out is not None:
         outputs.check(out)
-        part = out.with_name(out.name + SUFFIX)
-        if overwrite:
-            part.unlink(missing_ok=True)
-        elif out.exists() and not part.exists():
-            fail(f"{out} exists and is complete; name another file, or add --overwrite")
     if html is not None:
         page.check(html)
-    plan = Plan(out=out, html=html, folder=move_to)
-    if scores is not None and not paths:
-        raise typer.Exit(Run(plan, part).of_scores(scores))
-    if not paths or scores is not None:
+    if bool(paths) == (scores is not None):
         fail("name photos, or with --scores what score-bulk --photos wrote")
-    photos = sources.find(paths, null=null, exclude=move_to)
-    first = next(photos, None)
-    if first is None and not (part and part.exists()):
-        fail("there are no pictures in " + ", ".join(paths))
-    scorer = load_scorer(checkpoint, device=device_option(device), precision=precision_option(precision))
-    check_photos(True, scorer.checkpoint)
-    list_again = None if sources.STDIN in paths else lambda: sources.find(paths, null=null, exclude=move_to)
-    all_photos = itertools.chain(() if first is None else (first,), photos)
-    raise typer.Exit(Run(plan, part).of_photos(scorer, all_photos, list_again))
+    plan = Plan(out=out, html=html, folder=move_to)
+    with all_locked(out, html):
+        run = Run(plan, part_of(out, overwrite=overwrite))
+        if scores is not None:
+            raise typer.Exit(run.of_scores(scores))
+        assert paths is not None
+        photos = sources.find(paths, null=null, exclude=move_to)
+        first = next(photos, None)
+        if first is None and not run.can_resume:
+            fail("there are no pictures in " + ", ".join(paths))
+        scorer = load_scorer(checkpoint, device=device_option(device), precision=precision_option(precision))
+        check_photos(True, scorer.checkpoint)
+        list_again = None if sources.STDIN in paths else lambda: sources.find(paths, null=null, exclude=move_to)
+        all_photos = itertools.chain(() if first is None else (first,), photos)
+        raise typer.Exit(run.of_photos(scorer, all_photos, list_again))

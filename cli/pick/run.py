@@ -56,6 +56,11 @@ class Run:
         self._failed: list[tuple[str, str]] = []
         self._not_moved = 0
 
+    @property
+    def can_resume(self) -> bool:
+        """Whether an earlier run has left something to go on from."""
+        return self._part is not None and self._part.exists()
+
     def of_photos(
         self,
         scorer: "Scorer",

@@ -13,7 +13,6 @@ from cli.score.selection import SortOrder
 
 if TYPE_CHECKING:
     from cli.pictures.picture_ref import PictureRef
-    from cli.score.run import Plan
 
 
 def score(
@@ -67,9 +66,12 @@ def score(
     from cli.console import fail
     from cli.options import check_policy, crops_option, device_option, policy_option, precision_option
     from cli.pictures import sources
+    from cli.score import outputs, page
+    from cli.score.journal import part_of
     from cli.score.run import Plan, Run
     from cli.score.selection import Selection
     from cli.scoring.scorer import load_scorer
+    from model.files import all_locked
 
     plan = Plan(
         format=format_ or (None if out else Format.TABLE),
@@ -86,41 +88,24 @@ def score(
         fail("--copy-to and --move-to need --below or --above, which say what is meant")
     if copy_to and move_to:
         fail("pictures are either copied or moved")
-    part = _check_files(plan, overwrite)
 
     def find() -> "Iterator[PictureRef]":
         return sources.find(paths, null=null, exclude=plan.folder)
 
-    pictures = find()
-    first = next(pictures, None)
-    if first is None and not (part and part.exists()):
-        fail("there are no pictures in " + ", ".join(paths))
-    scorer = load_scorer(checkpoint, device=device_option(device), precision=precision_option(precision))
-    check_policy(plan.policy, scorer.checkpoint)
-    run = Run(plan, scorer, crop_count, part)
-    # A list on stdin can be read only once.
-    list_again = None if sources.STDIN in paths else find
-    raise typer.Exit(run(itertools.chain(() if first is None else (first,), pictures), list_again))
-
-
-def _check_files(plan: "Plan", overwrite: bool) -> Path | None:
-    """Check that the run can write its files, before anything is scored.
-
-    Returns:
-        The file of the journal, or None.
-    """
-    from cli.console import fail
-    from cli.score import outputs, page
-    from cli.score.journal import SUFFIX
-
-    part = None
-    if plan.out is not None:
-        outputs.check(plan.out)
-        part = plan.out.with_name(plan.out.name + SUFFIX)
-        if overwrite:
-            part.unlink(missing_ok=True)
-        elif plan.out.exists() and not part.exists():
-            fail(f"{plan.out} exists and is complete; name another file, or add --overwrite")
-    if plan.html is not None:
-        page.check(plan.html)
-    return part
+    if out is not None:
+        outputs.check(out)
+    if html is not None:
+        page.check(html)
+    with all_locked(out, html):
+        part = part_of(out, overwrite=overwrite)
+        pictures = find()
+        first = next(pictures, None)
+        if first is None and not (part and part.exists()):
+            fail("there are no pictures in " + ", ".join(paths))
+        scorer = load_scorer(checkpoint, device=device_option(device), precision=precision_option(precision))
+        check_policy(plan.policy, scorer.checkpoint)
+        run = Run(plan, scorer, crop_count, part)
+        # A list on stdin can be read only once.
+        list_again = None if sources.STDIN in paths else find
+        status = run(itertools.chain(() if first is None else (first,), pictures), list_again)
+    raise typer.Exit(status)

@@ -13,6 +13,7 @@ from cli.console import printable
 from cli.scoring import parquet
 from cli.scoring.stream import Record, row
 from model.defects import DEFECTS
+from model.files import replacing
 
 COLUMNS = (
     "path",
@@ -225,14 +226,3 @@ def to_file(file: Path) -> Iterator[Output]:
             return
         with fresh.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
             yield _TEXT[file.suffix.lower()](stream)
-
-
-@contextlib.contextmanager
-def replacing(file: Path) -> Iterator[Path]:
-    """Yield a temporary path beside a file, which it replaces at the end; if writing fails nothing is left."""
-    fresh = file.with_name(f".{file.name}.new")
-    try:
-        yield fresh
-        fresh.replace(file)
-    finally:
-        fresh.unlink(missing_ok=True)

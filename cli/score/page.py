@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.pictures import archives
-from cli.score import outputs
+from model.files import replacing
 
 THUMBNAIL = (320, 240)
 SUFFIXES = (".html", ".htm")
@@ -49,7 +49,7 @@ def write(file: Path, template: Path, **values: Any) -> None:
         undefined=jinja2.StrictUndefined,
     )
     made = environment.get_template(template.name).stream(style=style, style_hash=digest, **values)
-    with outputs.replacing(file) as fresh:
+    with replacing(file) as fresh:
         made.dump(str(fresh), encoding="utf-8")
 
 
