@@ -2,7 +2,8 @@
 
 It holds
 
-    recipe.toml, split.json, origin.json      what the run is: recipe, pictures, digests of the first weights
+    recipe.toml, split.json, origin.json      what the run is: recipe, pictures, digests of the first weights;
+    network.json, pictures.json               network and contract with all their defaults, what pictures were
     state.pt                                  the state to resume from
     metrics.jsonl, curves.png, tensorboard/   loss, rates and validation figures of each epoch
     train.log                                 the same as text
@@ -24,10 +25,13 @@ from rich.console import Console
 from rich.logging import RichHandler
 from torch.utils.tensorboard.writer import SummaryWriter
 
+from model.contract import Contract
 from model.files import LOCK, locked
+from model.networks import registry
+from model.scale import Scale
+from training import provenance, splits
 from training import recipe as recipes
-from training import splits
-from training.datasets import Part
+from training.datasets import Part, Sample
 from training.errors import TrainingError
 from training.figures import curves
 from training.recipe import Recipe
@@ -35,6 +39,8 @@ from training.splits import Split
 
 RECIPE = "recipe.toml"
 ORIGIN = "origin.json"
+NETWORK = "network.json"
+PICTURES = "pictures.json"
 SPLIT = "split.json"
 METRICS = "metrics.jsonl"
 STATE = "state.pt"
@@ -87,21 +93,31 @@ class RunFolder:
             handler.close()
         self._held.close()
 
-    def claim(self, recipe: Recipe, origins: Mapping[str, str], split: Split) -> None:
+    def claim(
+        self, recipe: Recipe, origins: Mapping[str, str], split: Split, contract: Contract, samples: Sequence[Sample]
+    ) -> None:
         """Write what the run is; in the folder of a run that has begun, check that it is the same.
 
         Args:
             recipe: The recipe.
             origins: Digests of the first weights, and of the teacher if there is one.
             split: The pictures.
+            contract: The contract of the checkpoint to be, with the scale of the labels.
+            samples: The pictures of all parts of the split.
 
         Raises:
             ValueError: The folder holds another run.
+            DatasetError: A picture cannot be read.
         """
-        if self.leads:
-            self._claim(RECIPE, recipes.dump(recipe), "of another recipe")
-            self._claim(ORIGIN, json.dumps(dict(origins)) + "\n", "from other first weights")
-            self._claim(SPLIT, splits.dump(split), "on other pictures")
+        if not self.leads:
+            return
+        network = registry.described(recipe.network, **recipe.network_changes())
+        made = {"network": network, "contract": contract.to_dict()}
+        self._claim(RECIPE, recipes.dump(recipe), "of another recipe")
+        self._claim(ORIGIN, json.dumps(dict(origins)) + "\n", "from other first weights")
+        self._claim(SPLIT, splits.dump(split), "on other pictures")
+        self._claim_pictures(samples, contract.scale)
+        self._claim(NETWORK, json.dumps(made, indent=1) + "\n", "of a network or contract with other defaults")
 
     def load_state(self) -> dict[str, Any] | None:
         """Load the state of an interrupted run, with its tensors on the CPU; None for a new run."""
@@ -143,14 +159,28 @@ class RunFolder:
             for name, value in figures.items():
                 self._tensorboard.add_scalar(name, value, step)
 
+    @property
+    def _begun(self) -> bool:
+        """Whether there is a run that another one could be confused with: there is none before its first state."""
+        return (self.path / STATE).exists()
+
     def _claim(self, name: str, text: str, other: str) -> None:
         file = self.path / name
         same = file.exists() and file.read_text(encoding="utf-8") == text
-        # Before the first state is saved, the folder holds no run that another one could be confused with.
-        if not same and (self.path / STATE).exists():
+        if not same and self._begun:
             raise ValueError(f"{self.path} holds a run {other}; choose another folder")
         if not same:
             _write(file, text)
+
+    def _claim_pictures(self, samples: Sequence[Sample], scale: Scale) -> None:
+        """Note labels and hashes of the pictures, or check that they are those of the run that has begun."""
+        file = self.path / PICTURES
+        known = provenance.load(file) if self._begun else None
+        found = provenance.look(samples, scale, known)
+        if known is not None and (difference := known.difference(found)):
+            raise ValueError(f"{self.path} holds a run {difference}; choose another folder")
+        if found != known:
+            _write(file, provenance.dump(found))
 
 
 def evaluation_folder(run: Path, part: Part) -> Path:
