@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import LanguageOption
+from cli.options import DefaultExcludesOption, ExcludeOption, LanguageOption, StrictOption
 
 app = typer.Typer(help="Policies: rules that accept, review or reject pictures.", no_args_is_help=True)
 
@@ -53,6 +53,9 @@ def try_(
     language: LanguageOption = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder; the default model if left out.")] = None,
     html: Annotated[Path | None, typer.Option(help="Page to write: the pictures, what was decided, and why.")] = None,
+    exclude: ExcludeOption = None,
+    default_excludes: DefaultExcludesOption = True,
+    strict: StrictOption = False,
 ) -> None:
     """Show what a policy would decide about pictures, and how often for which reason.
 
@@ -67,5 +70,14 @@ def try_(
         fail(f"say which one with --policy; there are {', '.join(names)}")
     chosen = policy or names[0]
     context.invoke(
-        score, paths=photos, policy=chosen, policies=file, language=language, checkpoint=checkpoint, html=html
+        score,
+        paths=photos,
+        policy=chosen,
+        policies=file,
+        language=language,
+        checkpoint=checkpoint,
+        html=html,
+        exclude=exclude,
+        default_excludes=default_excludes,
+        strict=strict,
     )

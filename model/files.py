@@ -59,6 +59,15 @@ def all_locked(*files: Path | None) -> Iterator[None]:
         yield
 
 
+def encoding(start: bytes) -> str:
+    """The encoding of a text file by its first bytes: that of its byte order mark, UTF-8 without one.
+
+    Args:
+        start: The first three bytes.
+    """
+    return "utf-16" if start.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+
+
 @contextlib.contextmanager
 def replacing(file: Path) -> Iterator[Path]:
     """Yield a temporary path beside a file, which it replaces at the end; if writing fails nothing is left."""

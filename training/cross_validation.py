@@ -114,11 +114,11 @@ def check(folder: Path, network: Mapping[str, Any], dataset: Dataset, recipe: Re
         DatasetError: A picture cannot be read.
     """
     samples = {sample.name: sample for sample in dataset.samples}
-    rows = sweep_results.read(folder)
-    for row, table in zip(rows, predictions(folder), strict=True):
+    rows, tables = sweep_results.read(folder), predictions(folder)
+    if unknown := {*pd.concat(tables)["name"]} - {*samples}:
+        raise ValueError(f"{folder} was tested on {min(unknown)}, which the data set has not")
+    for row, table in zip(rows, tables, strict=True):
         run = folder / row["folder"]
-        if unknown := {*table["name"]} - {*samples}:
-            raise ValueError(f"{run} was tested on {min(unknown)}, which the data set has not")
         for name, mos in zip(table["name"], table["mos"], strict=True):
             if not math.isclose(mos, samples[name].mos, rel_tol=1e-9, abs_tol=1e-9):
                 raise ValueError(f"{run} has other labels: {name} had {mos:g}, and has {samples[name].mos:g}")

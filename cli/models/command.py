@@ -94,11 +94,13 @@ def quantise(
 
     from cli.console import fail, notes, results
     from cli.models import precision
-    from cli.pictures.sources import find_files
+    from cli.pictures.sources import Search, find_files
     from model import checkpoint
 
     loaded = checkpoint.load(folder)
-    files = precision.some(list(find_files(photos)), pictures)
+    search = Search()
+    files = precision.some(list(find_files(photos, search)), pictures)
+    search.not_looked_at.tell()
     if len(files) < 4:
         fail("at least four pictures are needed")
     selection, difference = precision.quantise(

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cli.console import printable
 from cli.pictures import archives
 from model.files import replacing
 
@@ -48,6 +49,7 @@ def write(file: Path, template: Path, **values: Any) -> None:
         trim_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["printable"] = printable
     made = environment.get_template(template.name).stream(style=style, style_hash=digest, **values)
     with replacing(file) as fresh:
         made.dump(str(fresh), encoding="utf-8")
