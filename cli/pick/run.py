@@ -88,7 +88,7 @@ class Run:
             OSError: Results cannot be written.
         """
         engine, contract = scorer.engine, scorer.checkpoint.contract
-        settings = self._claimed | score_settings(
+        settings = dict(self._claimed) | score_settings(
             scorer.model, contract, contract.crops, engine.device, engine.precision, photos=True
         )
         with Journal.open(self._part, settings) as journal:

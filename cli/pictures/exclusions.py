@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
 from pathlib import PurePath
+from typing import Any
 
 from cli.console import notes, printable
 
@@ -61,12 +62,12 @@ class NotLookedAt:
         if self.count:
             notes.print(self.summary(), markup=False, soft_wrap=True)
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, Any]:
         """As JSON, for ``from_dict``."""
         return {"reasons": dict(self.reasons), "named": self.named}
 
     @classmethod
-    def from_dict(cls, content: dict[str, dict[str, int] | list[list[str]]]) -> "NotLookedAt":
+    def from_dict(cls, content: dict[str, Any]) -> "NotLookedAt":
         """From what ``to_dict`` gave."""
         return cls(Counter(dict(content["reasons"])), [(name, reason) for name, reason in content["named"]])
 

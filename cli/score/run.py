@@ -121,7 +121,7 @@ class Run:
             OSError: Results cannot be written.
         """
         engine = self._scorer.engine
-        settings = self._claimed | score_settings(
+        settings = dict(self._claimed) | score_settings(
             self._scorer.model,
             self._scorer.checkpoint.contract,
             self._crops,

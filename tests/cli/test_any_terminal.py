@@ -64,7 +64,7 @@ def test_no_name_stops_a_run(form: str, encoding: str, monkeypatch: pytest.Monke
     assert end.value.code == 1, "of the broken picture"
     for stream in (out, err):
         stream.flush()
-    shown, told = (stream.buffer.getvalue() for stream in (out, err))  # type: ignore[attr-defined]
+    shown, told = (stream.buffer.getvalue() for stream in (out, err))
     assert b"1 of 7 pictures could not be scored" in told
     assert told.decode(encoding)
     text = shown.decode("utf-8" if form == "csv" else encoding, errors="surrogateescape")
