@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from training import datasets, recipe, splits, sweep, trainer
+from training import datasets, recipe, splits, trainer
 from training.datasets import Dataset, Sample
 from training.evaluator import EVALUATION, PREDICTIONS
 from training.recipe import Recipe
@@ -102,15 +102,13 @@ def teacher_folder(out: Path, number: int) -> Path:
 
 
 def train(chosen: Recipe, root: Path, out: Path, init: Path, split: Split | None = None) -> None:
-    """Train, unless it is done; a folder that holds another recipe's run is refused."""
-    if sweep.finished(out, chosen):
-        return
+    """Train, unless it is done; a folder that holds another run is refused."""
     file = None
     if split is not None:
         file = out.with_suffix(".split.json")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(splits.dump(split), encoding="utf-8")
-    trainer.train(chosen, root, out, init=init, split=file, decoders=0)
+    trainer.train(chosen, root, out, init=init, split=file, decoders=0, reuse=True)
 
 
 if __name__ == "__main__":

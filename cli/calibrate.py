@@ -52,6 +52,7 @@ def calibrate(
     from cli.options import check_photos, device_option, precision_option
     from cli.scoring import stream
     from cli.scoring.scorer import load_scorer
+    from model.files import locked, replacing
     from model.picking import scenes
     from training import labels as reading
     from training import taste
@@ -59,45 +60,47 @@ def calibrate(
     if out.suffix.lower() != ".json" or not out.parent.is_dir():
         fail(f"{out}: the name must end in .json, and its folder must be there")
     told = reading.read(labels, scale)
-    scorer = load_scorer(
-        checkpoint, device=device_option(device), precision=precision_option(precision), threads=threads
-    )
-    check_photos(True, scorer.checkpoint)
-    folder = labels.parent if root is None else root
-    seen: list[Photo] = []
-    with notes.status("scoring ...") as status:
-        for path, found in scorer.photos(folder / photo for photo in told.photos):
-            if isinstance(found, Exception):
-                fail(f"{printable(str(path))}: {stream.explain(found)}")
-            seen.append(found)
-            status.update(f"scoring: {len(seen):,} of {len(told.photos):,}")
-        status.update("fitting ...")
-        scenes_N = np.empty(len(seen), np.intp)
-        for number, places in enumerate(scenes.group(seen)):
-            scenes_N[places] = number
-        photos = taste.Photos(
-            scores_N=np.array([photo.score for photo in seen]),
-            descriptions_NK=np.array([photo.description for photo in seen]),
-            scenes_N=scenes_N,
+    with locked(out):
+        scorer = load_scorer(
+            checkpoint, device=device_option(device), precision=precision_option(precision), threads=threads
         )
-        made, trials = taste.fit(told, photos, name=name or out.stem, model=scorer.model.digest)
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in ("tried", "measure", "before", "after", "gain, 95 %", ""):
-        table.add_column(column, justify="right" if column in ("before", "after") else "left", overflow="fold")
-    for trial in trials:
-        table.add_row(*_cells(trial))
-    results.print(table, markup=False)
-    counted = f"{len(told)} {told.kind}"
-    if told.kind == "scores":
-        low, high = told.scale
-        notes.print(f"the scores are taken as {low:g} (worst) to {high:g} (best); --scale changes that")
-    if made is None:
-        notes.print(
-            f"{counted} say nothing that {scorer.model.name} does not: nothing is written, scores stay as they are"
-        )
-        raise typer.Exit(NOTHING_NEW)
-    out.write_text(made.to_json(), encoding="utf-8")
-    notes.print(f"{out} holds {made.id}, fitted on {counted}", markup=False, soft_wrap=True)
+        check_photos(True, scorer.checkpoint)
+        folder = labels.parent if root is None else root
+        seen: list[Photo] = []
+        with notes.status("scoring ...") as status:
+            for path, found in scorer.photos(folder / photo for photo in told.photos):
+                if isinstance(found, Exception):
+                    fail(f"{printable(str(path))}: {stream.explain(found)}")
+                seen.append(found)
+                status.update(f"scoring: {len(seen):,} of {len(told.photos):,}")
+            status.update("fitting ...")
+            scenes_N = np.empty(len(seen), np.intp)
+            for number, places in enumerate(scenes.group(seen)):
+                scenes_N[places] = number
+            photos = taste.Photos(
+                scores_N=np.array([photo.score for photo in seen]),
+                descriptions_NK=np.array([photo.description for photo in seen]),
+                scenes_N=scenes_N,
+            )
+            made, trials = taste.fit(told, photos, name=name or out.stem, model=scorer.model.digest)
+        table = Table(box=box.SIMPLE_HEAD)
+        for column in ("tried", "measure", "before", "after", "gain, 95 %", ""):
+            table.add_column(column, justify="right" if column in ("before", "after") else "left", overflow="fold")
+        for trial in trials:
+            table.add_row(*_cells(trial))
+        results.print(table, markup=False)
+        counted = f"{len(told)} {told.kind}"
+        if told.kind == "scores":
+            low, high = told.scale
+            notes.print(f"the scores are taken as {low:g} (worst) to {high:g} (best); --scale changes that")
+        if made is None:
+            notes.print(
+                f"{counted} say nothing that {scorer.model.name} does not: nothing is written, scores stay as they are"
+            )
+            raise typer.Exit(NOTHING_NEW)
+        with replacing(out) as fresh:
+            fresh.write_text(made.to_json(), encoding="utf-8")
+        notes.print(f"{out} holds {made.id}, fitted on {counted}", markup=False, soft_wrap=True)
 
 
 def _cells(trial: "Trial") -> tuple[str, ...]:

@@ -85,6 +85,7 @@ def evaluate(
     from cli.options import crops_option, device_option, precision_option
     from cli.scoring.scorer import load_scorer
     from model import checkpoint as checkpoints
+    from model.files import all_locked
     from model.options import DEFAULT_CHECKPOINT
     from training import evaluator
 
@@ -95,32 +96,36 @@ def evaluate(
     if dataset and len(dataset) != len(root):
         raise typer.BadParameter(f"{len(dataset)} names for {len(root)} data sets", param_hint="--dataset")
     named = _titled(dataset or [_recognise(folder) for folder in root], root)
-    loaded_checkpoints = [checkpoints.load(folder) for folder in checkpoint or [DEFAULT_CHECKPOINT]]
-    # Everything is chosen and checked before the first evaluation, which takes long.
-    plan = [
-        (loaded, [_choose(loaded, *data, labels, which, split_file) for data in named]) for loaded in loaded_checkpoints
-    ]
-    rows: list[Measured] = []
-    usual = torch.get_num_threads()
-    for number, (loaded, sets) in enumerate(plan, 1):
-        # The threads that are fastest for one checkpoint could change the last digits of the next one's scores.
-        torch.set_num_threads(usual)
-        scorer = load_scorer(loaded.folder, device=device_name, precision=precision_name, threads=threads)
-        for chosen in sets:
-            scored = evaluator.evaluate(scorer, chosen.samples, scale=chosen.data.scale, crops=crop_count)
-            rows.append(Measured(str(loaded.folder), chosen.title, chosen.part, len(chosen.samples), scored.agreement))
-            if out is not None:
-                several = len(plan) * len(root) > 1
-                name = f"{number}-{loaded.config.name}-on-{chosen.title.replace(' ', '-')}"
-                evaluator.write(
-                    out / name if several else out,
-                    scored,
-                    loaded,
-                    dataset=chosen.data,
-                    root=chosen.root,
-                    part=chosen.part,
-                    crops=crop_count,
+    with all_locked(out):
+        loaded_checkpoints = [checkpoints.load(folder) for folder in checkpoint or [DEFAULT_CHECKPOINT]]
+        # Everything is chosen and checked before the first evaluation, which takes long.
+        plan = [
+            (loaded, [_choose(loaded, *data, labels, which, split_file) for data in named])
+            for loaded in loaded_checkpoints
+        ]
+        rows: list[Measured] = []
+        usual = torch.get_num_threads()
+        for number, (loaded, sets) in enumerate(plan, 1):
+            # The threads that are fastest for one checkpoint could change the last digits of the next one's scores.
+            torch.set_num_threads(usual)
+            scorer = load_scorer(loaded.folder, device=device_name, precision=precision_name, threads=threads)
+            for chosen in sets:
+                scored = evaluator.evaluate(scorer, chosen.samples, scale=chosen.data.scale, crops=crop_count)
+                rows.append(
+                    Measured(str(loaded.folder), chosen.title, chosen.part, len(chosen.samples), scored.agreement)
                 )
+                if out is not None:
+                    several = len(plan) * len(root) > 1
+                    name = f"{number}-{loaded.config.name}-on-{chosen.title.replace(' ', '-')}"
+                    evaluator.write(
+                        out / name if several else out,
+                        scored,
+                        loaded,
+                        dataset=chosen.data,
+                        root=chosen.root,
+                        part=chosen.part,
+                        crops=crop_count,
+                    )
     _print(rows)
 
 

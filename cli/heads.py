@@ -37,6 +37,7 @@ def heads(
 ) -> None:
     """Add defects and an interval to what a trained checkpoint answers."""
     from cli.console import results
+    from model.files import locked
     from training import heads as training
 
     if defects_only and folds is not None:
@@ -49,10 +50,11 @@ def heads(
         seed=seed,
         decoders=decoders_option(decoders),
     )
-    if defects_only:
-        training.train_defects(checkpoint, root, out, settings)
-    else:
-        _print(*training.train(checkpoint, root, out, settings))
+    with locked(out):
+        if defects_only:
+            training.train_defects(checkpoint, root, out, settings)
+        else:
+            _print(*training.train(checkpoint, root, out, settings))
     results.print(str(out), markup=False, soft_wrap=True)
 
 

@@ -4,7 +4,6 @@ Commands import what they need when they run, so that ``--help`` does not wait f
 """
 
 import errno
-import io
 import os
 import sys
 from importlib import metadata
@@ -15,7 +14,7 @@ import typer
 from cli import calibrate, compare, datasets, evaluate, figures, heads, keys, policy, serve, sweep, train
 from cli.benchmark import command as benchmark
 from cli.bulk.command import score_bulk
-from cli.console import SOME_FAILED, USAGE_ERROR, fail, results
+from cli.console import SOME_FAILED, USAGE_ERROR, fail, prepare_streams, results
 from cli.models import command as models
 from cli.pick.command import pick
 from cli.score.command import score
@@ -87,10 +86,7 @@ def main() -> None:
     # Between two layers threads of torch sleep rather than spin: other programs may need the processors. It is read
     # when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # File names may hold bytes that are no text; they are written as they are.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="surrogateescape")
+    prepare_streams()
     try:
         app()
     except (ImageError, ValueError, OSError) as error:

@@ -29,6 +29,27 @@ ThreadsOption = Annotated[
 ]
 
 
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        metavar="PATTERN",
+        help="Names of files and folders to leave out, such as 'raw' or '*_small.*', in any case; with a slash the end "
+        "of a path, such as 'old/*.jpg'. May be repeated.",
+    ),
+]
+DefaultExcludesOption = Annotated[
+    bool,
+    typer.Option(
+        "--default-excludes/--no-default-excludes",
+        help="Leave out thumbnails, waste and snapshots of NAS, phones and desktops, such as @eaDir and ._*.",
+    ),
+]
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="End with status 1 if anything was not looked at: links, what is left out.")
+]
+
+
 def device_option(value: str) -> "DeviceName":
     """Check the value of ``--device``.
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import LanguageOption, ThreadsOption
+from cli.options import DefaultExcludesOption, ExcludeOption, LanguageOption, StrictOption, ThreadsOption
 
 app = typer.Typer(help="Policies: rules that accept, review or reject pictures.", no_args_is_help=True)
 
@@ -53,6 +53,9 @@ def try_(
     language: LanguageOption = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder; the default model if left out.")] = None,
     html: Annotated[Path | None, typer.Option(help="Page to write: the pictures, what was decided, and why.")] = None,
+    exclude: ExcludeOption = None,
+    default_excludes: DefaultExcludesOption = True,
+    strict: StrictOption = False,
     threads: ThreadsOption = 0,
 ) -> None:
     """Show what a policy would decide about pictures, and how often for which reason.
@@ -75,5 +78,8 @@ def try_(
         language=language,
         checkpoint=checkpoint,
         html=html,
+        exclude=exclude,
+        default_excludes=default_excludes,
+        strict=strict,
         threads=threads,
     )

@@ -61,7 +61,8 @@ def train(
     if workers is not None and not ray:
         raise typer.BadParameter("needs --ray; processes that decode are --decoders", param_hint="--workers")
     from cli.console import notes, results
-    from training import cross_validation, trainer
+    from model.networks import registry
+    from training import cross_validation, datasets, trainer
     from training import recipe as recipes
 
     start: Callable[..., Path] = partial(trainer.train, decoders=decoders_option(decoders))
@@ -70,6 +71,9 @@ def train(
 
         start = partial(cluster.train, decoders=decoders, workers=workers or 1)
     chosen = recipes.load(recipe, change or ())
+    if folds is not None:
+        network = registry.described(chosen.network, **chosen.network_changes())
+        cross_validation.check(folds, network, datasets.read(chosen.dataset, root, chosen.labels), chosen)
     folder = start(
         chosen,
         root,

@@ -43,6 +43,7 @@ PACKAGES: dict[str, dict[str, set[str]]] = {
         "scale": set(),
         "ranges": set(),
         "domain": set(),
+        "files": set(),
         "grid": {"images"},
         "details": {"images"},
         "views": {"images"},

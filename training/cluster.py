@@ -20,6 +20,7 @@ from ray.exceptions import RayError
 from ray.train.torch import TorchConfig, TorchTrainer
 from rich.console import Console
 
+from model import files
 from training import initial_weights, trainer
 from training.distributed import TIMEOUT
 from training.errors import TrainingError
@@ -68,10 +69,11 @@ def train(
             _check_room(resources, workers)
         each = " and ".join(f"{count:g} {words}" for name, words in UNITS.items() if (count := resources.get(name)))
         _console().print(f"training on {workers} workers with {each} each", markup=False)
-        loop = partial(
-            trainer.train, recipe, root.absolute(), out.absolute(), decoders=int(resources["CPU"]) - 1, **paths
-        )
-        return _fit(loop, out.absolute(), resources, workers)
+        out, decoders = out.absolute(), int(resources["CPU"]) - 1
+        loop = partial(trainer.train, recipe, root.absolute(), out, decoders=decoders, locks=False, **paths)
+        # Here, not in the workers: those that take the place of lost ones may come before their locks are free.
+        with files.locked(out, out / files.LOCK):
+            return _fit(loop, out, resources, workers)
 
 
 def _fit(loop: Callable[[], Path], out: Path, resources: Mapping[str, float], workers: int) -> Path:

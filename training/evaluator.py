@@ -12,6 +12,7 @@ from rich.progress import track
 
 from model.checkpoint import Checkpoint
 from model.crop_rounds import Crops
+from model.files import replacing
 from model.scale import Scale
 from model.score import QualityScore
 from model.scorer import Scorer
@@ -136,6 +137,8 @@ def write(
         crops: Crops per picture; None for the contract's.
     """
     out.mkdir(parents=True, exist_ok=True)
+    # It comes last: predictions of one evaluation are never beside figures of another.
+    (out / EVALUATION).unlink(missing_ok=True)
     rows: list[dict[str, Any]] = []
     for sample, score, prediction in zip(evaluation.samples, evaluation.scores, evaluation.predictions, strict=True):
         rows.append(
@@ -169,7 +172,17 @@ def write(
         "figures": evaluation.agreement.to_dict(),
         "intervals": intervals(evaluation.predictions, labels),
     }
-    (out / EVALUATION).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    with replacing(out / EVALUATION) as fresh:
+        fresh.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+
+def measured(folder: Path) -> str:
+    """Digest of the checkpoint that an evaluation folder is of; "" if the evaluation is not complete."""
+    try:
+        about = json.loads((folder / EVALUATION).read_text(encoding="utf-8"))
+        return str(about["checkpoint"]["digest"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _split(checkpoint: Checkpoint, dataset: Dataset, file: Path | None) -> splits.Split | None:

@@ -13,14 +13,14 @@ from model import checkpoint, golden
 from model.contract import Contract
 from model.networks import registry
 from model.scorer import Scorer
-from training import card, datasets, initial_weights, losses, score_statistics, splits
+from training import card, datasets, initial_weights, losses, provenance, score_statistics, splits
 from training.correlation import Agreement
 from training.cross_validation import CrossValidation
 from training.datasets import Dataset, Part, Sample
 from training.errors import TrainingError
-from training.evaluator import evaluate, write
+from training.evaluator import evaluate, measured, write
 from training.recipe import Recipe
-from training.run import BEST, CANDIDATE, CHECKPOINT, SPLIT, evaluation_folder, read_metrics
+from training.run import BEST, CANDIDATE, CHECKPOINT, PICTURES, SPLIT, evaluation_folder, read_metrics
 
 CALIBRATION_PICTURES = 500
 """Training pictures that outputs are calibrated on, where there are no validation pictures."""
@@ -45,6 +45,16 @@ def promote(out: Path) -> None:
     """Make the candidate the best checkpoint so far."""
     shutil.rmtree(out / BEST, ignore_errors=True)
     os.replace(out / CANDIDATE, out / BEST)
+
+
+def finished(out: Path) -> bool:
+    """Whether a run folder holds a finished checkpoint and its evaluations, not those of an earlier one."""
+    if not (out / CHECKPOINT / checkpoint.CONFIG).is_file():
+        return False
+    digest = checkpoint.inspect(out / CHECKPOINT)[1]
+    split = splits.load(out / CHECKPOINT / SPLIT)
+    parts: tuple[Part, ...] = ("validation", "test")
+    return all(measured(evaluation_folder(out, part)) == digest for part in parts if split.names(part))
 
 
 def finish(
@@ -122,7 +132,8 @@ def finish(
         | {"-".join([recipe.dataset, "folds", *_without(found)]): found.figures() for found in cross_validation},
     )
     try:
-        (staging / SPLIT).write_text(splits.dump(split), encoding="utf-8")
+        pictures = provenance.load(out / PICTURES).digest
+        (staging / SPLIT).write_text(splits.dump(split, pictures=pictures), encoding="utf-8")
         golden.write(Scorer.load(staging, device="cpu", precision="fp32"))
         checkpoint.replace(staging, out / CHECKPOINT)
         finished = checkpoint.load(out / CHECKPOINT)

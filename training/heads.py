@@ -31,8 +31,8 @@ from model.interval import Interval
 from model.networks.findings import DefectHead, DescriptionHead
 from model.networks.smart import SmartIQA
 from model.scorer import Scorer
-from training import card, cross_validation, datasets, intervals, splits
-from training.datasets import Sample
+from training import card, cross_validation, datasets, intervals, provenance, splits
+from training.datasets import DatasetError, Sample
 from training.descriptions import describe, fit
 from training.errors import TrainingError
 from training.examples import Examples
@@ -118,6 +118,8 @@ def train(folder: Path, root: Path, out: Path, settings: Settings) -> tuple[list
         ValueError: The checkpoint has no whole views or no split, or its network cannot have heads.
     """
     loaded, dataset, trained_on = _read(folder, root)
+    if settings.folds is not None:
+        cross_validation.check(settings.folds, loaded.config.network, dataset)
     tables = None if settings.folds is None else cross_validation.predictions(settings.folds)
     sources = () if tables is None else tuple(sorted({*pd.concat(tables)["source"]}))
     torch.manual_seed(settings.seed)
@@ -184,6 +186,10 @@ def _read(folder: Path, root: Path) -> tuple[Checkpoint, datasets.Dataset, list[
     split = splits.load(folder / SPLIT)
     name = datasets.recognise(root) or split.dataset
     dataset = datasets.read(name, root, datasets.learned_column(loaded.contract.scale, name))
+    samples = splits.select(dataset, [*split.train, *split.validation, *split.test])
+    noted = splits.pictures_digest(folder / SPLIT)
+    if noted and noted != provenance.look(samples, dataset.scale).digest:
+        raise DatasetError(f"{root} holds other labels or pictures than those that {folder} was trained on")
     return loaded, dataset, splits.select(dataset, split.train)
 
 

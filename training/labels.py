@@ -8,6 +8,8 @@ from typing import Literal
 
 import numpy as np
 
+from model.files import encoding
+
 Kind = Literal["scores", "thumbs", "pairs"]
 
 LEAST, MOST = 20, 500
@@ -99,11 +101,13 @@ _COLUMNS: dict[Kind, tuple[str, str]] = {
 def _lines(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The names of the columns of a CSV file, in small letters, and its lines with their numbers."""
     try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
+        with file.open("rb") as raw:
+            found = encoding(raw.read(3))
+        with file.open(newline="", encoding=found) as stream:
             reader = csv.reader(stream)
             columns = [name.strip().lower() for name in next(reader, [])]
             return columns, [(reader.line_num, cells) for cells in reader if any(cells)]
-    except (csv.Error, UnicodeDecodeError) as error:
+    except (csv.Error, UnicodeError) as error:
         raise LabelError(f"{file.name} is no CSV file: {error}") from error
 
 

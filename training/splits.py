@@ -142,9 +142,24 @@ def check_groups(dataset: Dataset, split: Split) -> None:
                 )
 
 
-def dump(split: Split) -> str:
-    """Write a split as JSON."""
-    return json.dumps(asdict(split), indent=0) + "\n"
+def dump(split: Split, *, pictures: str = "") -> str:
+    """Write a split as JSON.
+
+    Args:
+        split: The split.
+        pictures: Hash of labels and pictures (``provenance.Pictures.digest``) to keep beside it; "" for none.
+    """
+    return json.dumps({**asdict(split), **({"pictures": pictures} if pictures else {})}, indent=0) + "\n"
+
+
+def pictures_digest(file: Path) -> str:
+    """The hash of labels and pictures that is kept with a split; "" for none.
+
+    Raises:
+        DatasetError: The file cannot be read or is not a split.
+    """
+    load(file)
+    return str(json.loads(file.read_text(encoding="utf-8")).get("pictures", ""))
 
 
 def load(file: Path) -> Split:

@@ -16,12 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from model import checkpoint
-from model.checkpoint import CONFIG
+from model import checkpoint, files
 from model.networks import registry
 from training import complexity, recipe, sweep_results, trainer
 from training.recipe import Recipe
-from training.run import CHECKPOINT, RECIPE
+from training.run import CHECKPOINT
 
 SHIPPED = recipe.SHIPPED / "sweeps"
 
@@ -76,7 +75,7 @@ def load(file: Path, changes: Sequence[str] = ()) -> list[Variation]:
 
 
 def run(variations: Sequence[Variation], root: Path, out: Path, *, init: Path | None, decoders: int) -> None:
-    """Train all runs of a sweep, each in a folder of its own; finished ones are not trained again.
+    """Train all runs of a sweep, each in a folder of its own; finished ones of the same data are not trained again.
 
     Args:
         variations: The runs.
@@ -91,27 +90,20 @@ def run(variations: Sequence[Variation], root: Path, out: Path, *, init: Path | 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("a sweep runs in one process; start its runs by torchrun and smart-iqa train instead")
     rows = []
-    for variation in variations:
-        folder = out / variation.folder
-        if not finished(folder, variation.recipe):
-            trainer.train(variation.recipe, root, folder, init=init, decoders=decoders)
-        config, _ = checkpoint.inspect(folder / CHECKPOINT)
-        network = registry.from_dict(config.network)
-        rows.append(
-            {
-                "name": variation.name,
-                "folder": variation.folder,
-                "network": variation.recipe.network,
-                "parameters": registry.parameter_count(network),
-                "gmacs": round(complexity.gmacs(network), 3),
-                "figures": config.figures,
-            }
-        )
-        sweep_results.write(out, rows)
-
-
-def finished(folder: Path, wanted: Recipe) -> bool:
-    """Whether a run folder holds the checkpoint of this very recipe."""
-    saved = folder / RECIPE
-    done = (folder / CHECKPOINT / CONFIG).is_file() and saved.is_file()
-    return done and saved.read_text(encoding="utf-8") == recipe.dump(wanted)
+    with files.locked(out, out / files.LOCK):
+        for variation in variations:
+            folder = out / variation.folder
+            trainer.train(variation.recipe, root, folder, init=init, decoders=decoders, reuse=True)
+            config, _ = checkpoint.inspect(folder / CHECKPOINT)
+            network = registry.from_dict(config.network)
+            rows.append(
+                {
+                    "name": variation.name,
+                    "folder": variation.folder,
+                    "network": variation.recipe.network,
+                    "parameters": registry.parameter_count(network),
+                    "gmacs": round(complexity.gmacs(network), 3),
+                    "figures": config.figures,
+                }
+            )
+            sweep_results.write(out, rows)

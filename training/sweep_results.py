@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from model.files import replacing
+
 SWEEP = "sweep.json"
 
 
@@ -16,7 +18,8 @@ def write(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         folder: The sweep's folder.
         rows: For each run its ``name``, ``folder``, ``network``, ``parameters``, ``gmacs`` and ``figures``.
     """
-    (folder / SWEEP).write_text(json.dumps({"runs": rows}, indent=2) + "\n", encoding="utf-8")
+    with replacing(folder / SWEEP) as fresh:
+        fresh.write_text(json.dumps({"runs": rows}, indent=2) + "\n", encoding="utf-8")
 
 
 def read(folder: Path) -> list[dict[str, Any]]:

@@ -54,6 +54,8 @@ def train(
     decoders: int = 1,
     save_seconds: float = 300.0,
     cross_validation: Sequence[CrossValidation] = (),
+    locks: bool = True,
+    reuse: bool = False,
 ) -> Path:
     """Train, or resume an interrupted run of the same recipe.
 
@@ -70,13 +72,15 @@ def train(
         decoders: Processes that decode, for each process that trains.
         save_seconds: Time between two saves of the state within an epoch; it is also saved after each.
         cross_validation: Figures of the recipe's cross-validation, for the card; those that say most first.
+        locks: Whether to keep other runs out of the run folder; no, where the caller does.
+        reuse: Whether a checkpoint of this very run that is finished stays as it is, and is not measured again.
 
     Returns:
         The folder of the finished checkpoint.
 
     Raises:
         DatasetError: The data set or the split is not as it should be.
-        ValueError: The run folder holds another run, or the first weights do not fit.
+        ValueError: The run folder holds another run, or one is writing it, or the first weights do not fit.
         TrainingError: The loss is not a number, or a file cannot be written.
     """
     data = TrainingData.read(recipe, root, split)
@@ -84,12 +88,16 @@ def train(
     initial_weights.check(recipe, contract, init)
     teacher_checkpoint = initial_weights.teacher(recipe, teacher)
 
-    with distributed.join() as team, RunFolder(out, leads=team.leads) as run:
+    with distributed.join() as team, RunFolder(out, leads=team.leads, locks=locks) as run:
         team.check_batch(recipe.batch_pictures // recipe.accumulate)
-        run.claim(recipe, initial_weights.digests(init, teacher), data.split)
-        state = team.broadcast(run.load_state() if team.leads else None)
         if team.leads:
-            datasets.check(data.samples, decode=state is None)
+            datasets.check(data.samples, decode=False)
+        run.claim(recipe, initial_weights.digests(init, teacher), data.split, contract, data.samples)
+        if team.agree(reuse and finalize.finished(out)):
+            return out / CHECKPOINT
+        state = team.broadcast(run.load_state() if team.leads else None)
+        if team.leads and state is None:
+            datasets.check(data.samples)
         _prepare_process(team.device, recipe.seed)
         network = initial_weights.network(recipe, init, fetch=state is None)
         network = network.to(team.device).to(memory_format=torch.channels_last)

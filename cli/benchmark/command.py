@@ -127,11 +127,13 @@ def precision(
 
     from cli.console import fail, notes, results
     from cli.models import precision as precisions
-    from cli.pictures.sources import find_files
+    from cli.pictures.sources import Search, find_files
     from model import checkpoint as checkpoints
     from model.options import DEFAULT_CHECKPOINT
 
-    files = precisions.some(list(find_files(photos)), pictures)
+    search = Search()
+    files = precisions.some(list(find_files(photos, search)), pictures)
+    search.not_looked_at.tell()
     if not files:
         fail("there are no pictures in " + ", ".join(map(str, photos)))
     loaded = checkpoints.load(checkpoint or DEFAULT_CHECKPOINT)
@@ -163,7 +165,7 @@ def behaviour(
 
     from cli.console import fail, notes, results
     from cli.models.precision import some
-    from cli.pictures.sources import find_files
+    from cli.pictures.sources import Search, find_files
     from cli.scoring.scorer import load_scorer
     from training import behaviour as behaviours
     from training import found_defects, splits
@@ -172,7 +174,9 @@ def behaviour(
     scorer = load_scorer(checkpoint, threads=threads)
     split = checkpoint / SPLIT
     trained_on = set(splits.load(split).train) if split.is_file() else set()
-    files = some([file for file in find_files(photos) if file.name not in trained_on], pictures)
+    search = Search()
+    files = some([file for file in find_files(photos, search) if file.name not in trained_on], pictures)
+    search.not_looked_at.tell()
     if not files:
         fail("there are no photos that it was not trained on in " + ", ".join(map(str, photos)))
     measured = behaviours.measure(

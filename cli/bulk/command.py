@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import PoliciesOption, PolicyOption, ThreadsOption
+from cli.options import DefaultExcludesOption, ExcludeOption, PoliciesOption, PolicyOption, StrictOption, ThreadsOption
 
 if TYPE_CHECKING:
     from cli.bulk.run import UnitScorer
@@ -37,6 +37,9 @@ def score_bulk(
             help="Crops per picture, 1 to 64; the model's own count if left out; auto for as many of those as it needs."
         ),
     ] = None,
+    exclude: ExcludeOption = None,
+    default_excludes: DefaultExcludesOption = True,
+    strict: StrictOption = False,
     policy: PolicyOption = None,
     policies: PoliciesOption = None,
     photos: Annotated[
@@ -68,12 +71,13 @@ def score_bulk(
     """
     from cli.bulk import cluster, local
     from cli.bulk import job as jobs
-    from cli.bulk.listing import units
+    from cli.bulk.listing import contents_of_lists, units
     from cli.bulk.run import run
     from cli.bulk.stores import Store, is_uri
-    from cli.console import fail, notes
+    from cli.console import SOME_FAILED, fail, notes
     from cli.options import crops_option, device_option, policy_option, precision_option
-    from cli.pictures.sources import STDIN
+    from cli.pictures.exclusions import Exclusions
+    from cli.pictures.sources import STDIN, Search
 
     crop_count, device_name, precision_name = crops_option(crops), device_option(device), precision_option(precision)
     chosen = policy_option(policy, policies, None)
@@ -112,11 +116,19 @@ def score_bulk(
             "inputs": [name if is_uri(name) else os.path.abspath(name) for name in inputs],
             "column": column,
             "unit": unit,
+            "exclude": list(exclude or ()),
+            "default_excludes": default_excludes,
+            "lists": contents_of_lists(inputs),
             **scorer.settings,
         }
         job = jobs.resume(store, settings)
         if job is None:
             with notes.status("looking for pictures ..."):
-                job = jobs.begin(store, settings, units(inputs, unit, column))
+                search = Search(Exclusions(exclude or (), defaults=default_excludes))
+                listed = units(inputs, unit, column, search)
+                job = jobs.begin(store, settings, listed, search.not_looked_at)
         status = run(job, scorer)
+        job.not_looked_at.tell()
+        if strict and job.not_looked_at.count and not status:
+            status = SOME_FAILED
     raise typer.Exit(status)

@@ -10,15 +10,17 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from cli.bulk import rows
 from cli.bulk.stores import Store
 from cli.bulk.units import UNKNOWN, Unit
-from cli.scoring.lock import lock
+from cli.pictures.exclusions import Exclusions, NotLookedAt
+from model import files
 
 FOLDER = "_job"
 ABOUT = f"{FOLDER}/job.json"
@@ -43,6 +45,8 @@ class Job:
         units: Number of units.
         pictures: Number of pictures, without those of unlisted archives.
         sealed: Number of unlisted archives, whose pictures are counted only when they are scored.
+        exclusions: Which members of archives are left out.
+        not_looked_at: What was not looked at when the job was listed.
     """
 
     store: Store
@@ -50,6 +54,8 @@ class Job:
     units: int
     pictures: int
     sealed: int
+    exclusions: Exclusions = field(default_factory=Exclusions, compare=False)
+    not_looked_at: NotLookedAt = field(default_factory=NotLookedAt, compare=False)
 
     def unit(self, number: int) -> Unit:
         """Look up a unit."""
@@ -152,20 +158,30 @@ def resume(store: Store, settings: Mapping[str, Any]) -> Job | None:
                 f"{store.name} was begun with {name} {_text(begun)}, not {_text(value)}; go on as it was begun, or "
                 "name another folder"
             )
-    return Job(store, about["folder"], about["units"], about["pictures"], about["sealed"])
+    missed = NotLookedAt.from_dict(about["not_looked_at"])
+    counts = (about["units"], about["pictures"], about["sealed"])
+    return Job(store, about["folder"], *counts, exclusions_of(settings), missed)
 
 
 def _text(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def begin(store: Store, settings: Mapping[str, Any], units: Iterator[Unit]) -> Job:
+def exclusions_of(settings: Mapping[str, Any]) -> Exclusions:
+    """What a job leaves out, by its settings."""
+    return Exclusions(settings.get("exclude", ()), defaults=settings.get("default_excludes", True))
+
+
+def begin(
+    store: Store, settings: Mapping[str, Any], units: Iterator[Unit], not_looked_at: NotLookedAt | None = None
+) -> Job:
     """Begin a job: write its list of units. If that is interrupted there is no job, and the next run lists anew.
 
     Args:
         store: Where it writes to.
         settings: As for ``resume``.
         units: From ``listing``, with paths relative to the current folder.
+        not_looked_at: What is not looked at; it grows while units are listed.
 
     Raises:
         ValueError: There is nothing to score.
@@ -184,9 +200,12 @@ def begin(store: Store, settings: Mapping[str, Any], units: Iterator[Unit]) -> J
         pq.write_table(listed, buffer, row_group_size=GROUP_UNITS, compression="zstd")
         store.put(_list(file), buffer.getvalue())
     if not count:
-        raise ValueError("there are no pictures in " + ", ".join(settings["inputs"]))
-    job = Job(store, os.getcwd(), count, pictures, sealed)
+        missed = f" ({not_looked_at.summary()})" if not_looked_at and not_looked_at.count else ""
+        raise ValueError("there are no pictures in " + ", ".join(settings["inputs"]) + missed)
+    skipped = not_looked_at or NotLookedAt()
+    job = Job(store, os.getcwd(), count, pictures, sealed, exclusions_of(settings), skipped)
     about = {"folder": job.folder, "units": count, "pictures": pictures, "sealed": sealed, "settings": settings}
+    about["not_looked_at"] = skipped.to_dict()
     store.put(ABOUT, json.dumps({**_FORMAT, **about}, indent=2).encode() + b"\n")
     return job
 
@@ -202,9 +221,7 @@ def locked(store: Store) -> Iterator[None]:
     if folder is None:  # object stores have no locks; two runs would write the same bytes twice
         yield
         return
-    os.makedirs(os.path.join(folder, FOLDER), exist_ok=True)
-    with open(os.path.join(folder, FOLDER, "lock"), "ab") as file:
-        lock(file, folder)
+    with files.locked(folder, Path(folder, FOLDER, files.LOCK)):
         yield
 
 

@@ -58,7 +58,7 @@ class LocalScorer:
 
         def pictures() -> Iterator[PictureRef]:
             for number in missing:
-                for picture in contents(job.unit(number), job.folder):
+                for picture in contents(job.unit(number), job.folder, exclusions=job.exclusions):
                     units_of_pictures.append(number)
                     yield picture
 

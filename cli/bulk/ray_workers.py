@@ -73,7 +73,7 @@ def _pictures_of_piece(job: Job, piece: Piece) -> Iterator[tuple[PictureRef, Pos
     count = None if unit.count == UNKNOWN else unit.count
     index = piece.first
     previous: PictureRef | None = None
-    for picture in contents(unit, job.folder, piece.first, piece.last):
+    for picture in contents(unit, job.folder, piece.first, piece.last, job.exclusions):
         if previous is not None:
             yield previous, {"unit": piece.unit, "index": index, "count": count}
             index += 1

@@ -1,5 +1,6 @@
 """Units of a job: lists of pictures, or parts of archives; a unit's pictures are the same in every run."""
 
+import errno
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -13,7 +14,9 @@ from typing import IO
 from cli.bulk.stores import Place, is_uri
 from cli.pictures import archives
 from cli.pictures.archives import ArchiveError
-from cli.pictures.picture_ref import PictureRef
+from cli.pictures.exclusions import Exclusions
+from cli.pictures.picture_ref import PictureRef, of_file
+from cli.pictures.sources import Search
 
 UNKNOWN = -1
 """Stands for the number of pictures in an unlisted archive."""
@@ -50,7 +53,9 @@ def opener(archive: str, folder: str) -> tuple[str, Callable[[], IO[bytes]]]:
     return archive, partial(archives.open_file, os.path.join(folder, archive))
 
 
-def contents(unit: Unit, folder: str, first: int = 0, last: int | None = None) -> Iterator[PictureRef]:
+def contents(
+    unit: Unit, folder: str, first: int = 0, last: int | None = None, exclusions: Exclusions | None = None
+) -> Iterator[PictureRef]:
     """The pictures of a unit.
 
     Args:
@@ -58,6 +63,7 @@ def contents(unit: Unit, folder: str, first: int = 0, last: int | None = None) -
         folder: What paths are relative to.
         first: Index of the first picture wanted; 0 for parts of archives.
         last: Index after the last picture wanted; None for all.
+        exclusions: Which members of archives are left out, as when they were listed.
 
     Yields:
         ``unit.count`` items if that is known, else at least one: errors stand in for missing pictures.
@@ -67,7 +73,7 @@ def contents(unit: Unit, folder: str, first: int = 0, last: int | None = None) -
         return
     assert first == 0
     count = 0
-    for picture in _members(unit, folder):
+    for picture in _members(unit, folder, exclusions or Exclusions()):
         count += 1
         yield picture
     if not count:
@@ -76,7 +82,7 @@ def contents(unit: Unit, folder: str, first: int = 0, last: int | None = None) -
         yield PictureRef(unit.archive, ArchiveError("the archive has changed since the job began"))
 
 
-def _members(unit: Unit, folder: str) -> Iterator[PictureRef]:
+def _members(unit: Unit, folder: str, exclusions: Exclusions) -> Iterator[PictureRef]:
     assert unit.archive is not None
     name, open_ = opener(unit.archive, folder)
     try:
@@ -86,7 +92,8 @@ def _members(unit: Unit, folder: str) -> Iterator[PictureRef]:
     except (ArchiveError, OSError) as error:
         yield PictureRef(name, error)
         return
-    members = (picture for _, picture in archives.members_from(name, open_, unit.start))
+    leave_out = Search(exclusions).leaves_out_member
+    members = (picture for _, picture in archives.members_from(name, open_, unit.start, leave_out=leave_out))
     yield from members if unit.count == UNKNOWN else islice(members, unit.count)
 
 
@@ -94,7 +101,7 @@ def _listed(names: tuple[str, ...], folder: str) -> Iterator[PictureRef]:
     """The pictures of a list: files of this machine as paths; if any has a URI, all are read ahead in threads."""
     if not any(map(is_uri, names)):
         for name in names:
-            yield PictureRef(name, Path(folder, name))
+            yield of_file(name, Path(folder, name))
         return
     with ThreadPoolExecutor(READERS, thread_name_prefix="read") as pool:
         ahead: deque[tuple[str, Future[bytes]]] = deque()
@@ -118,6 +125,8 @@ def _result_name(name: str) -> str:
 
 
 def _read(name: str, folder: str) -> bytes:
+    if "\0" in name:
+        raise OSError(errno.EINVAL, "The name has a NUL byte")
     if not is_uri(name):
         return Path(folder, name).read_bytes()
     return Place.of(name).read()

@@ -94,11 +94,13 @@ def quantise(
 
     from cli.console import fail, notes, results
     from cli.models import precision
-    from cli.pictures.sources import find_files
+    from cli.pictures.sources import Search, find_files
     from model import checkpoint
 
     loaded = checkpoint.load(folder)
-    files = precision.some(list(find_files(photos)), pictures)
+    search = Search()
+    files = precision.some(list(find_files(photos, search)), pictures)
+    search.not_looked_at.tell()
     if len(files) < 4:
         fail("at least four pictures are needed")
     selection, difference = precision.quantise(
@@ -178,11 +180,13 @@ def import_(
     from cli.console import notes, results
     from cli.models import importing
     from cli.models.weight_formats import FORMATS
+    from model.files import locked
 
     weights = importing.read(file)
     known = importing.detect(weights) if format_ == "auto" else format_
     if known not in FORMATS:
         raise ValueError(f"no format is called {known!r}; there are auto, {', '.join(FORMATS)}")
-    importing.write(weights, FORMATS[known], out, name=name or known, origin=file.name, dataset=dataset)
+    with locked(out):
+        importing.write(weights, FORMATS[known], out, name=name or known, origin=file.name, dataset=dataset)
     notes.print(f"read as {FORMATS[known].title}; the checkpoint folder is:", markup=False)
     results.print(str(out), markup=False, soft_wrap=True)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.options import ThreadsOption
+from cli.options import DefaultExcludesOption, ExcludeOption, StrictOption, ThreadsOption
 
 
 def pick(
@@ -37,6 +37,9 @@ def pick(
         ),
     ] = None,
     null: Annotated[bool, typer.Option("--null", "-0", help="NUL bytes separate the list on stdin.")] = False,
+    exclude: ExcludeOption = None,
+    default_excludes: DefaultExcludesOption = True,
+    strict: StrictOption = False,
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint folder; the default model if left out.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or int8.")] = "auto",
@@ -48,6 +51,8 @@ def pick(
     photo could not be scored; the others are picked from all the same.
     """
     import itertools
+    import os
+    from dataclasses import replace
 
     import imagehash  # noqa: F401 -- its absence shows before anything is scored
 
@@ -56,33 +61,37 @@ def pick(
     from cli.pick import outputs
     from cli.pick.run import Plan, Run
     from cli.pictures import sources
+    from cli.pictures.exclusions import Exclusions, NotLookedAt
+    from cli.pictures.sources import Search
     from cli.score import page
-    from cli.score.journal import SUFFIX
+    from cli.score.journal import part_of
     from cli.scoring.scorer import load_scorer
+    from model.files import all_locked
 
-    part = None
     if out is not None:
         outputs.check(out)
-        part = out.with_name(out.name + SUFFIX)
-        if overwrite:
-            part.unlink(missing_ok=True)
-        elif out.exists() and not part.exists():
-            fail(f"{out} exists and is complete; name another file, or add --overwrite")
     if html is not None:
         page.check(html)
-    plan = Plan(out=out, html=html, folder=move_to)
-    if scores is not None and not paths:
-        raise typer.Exit(Run(plan, part).of_scores(scores))
-    if not paths or scores is not None:
+    if bool(paths) == (scores is not None):
         fail("name photos, or with --scores what score-bulk --photos wrote")
-    photos = sources.find(paths, null=null, exclude=move_to)
-    first = next(photos, None)
-    if first is None and not (part and part.exists()):
-        fail("there are no pictures in " + ", ".join(paths))
-    scorer = load_scorer(
-        checkpoint, device=device_option(device), precision=precision_option(precision), threads=threads
-    )
-    check_photos(True, scorer.checkpoint)
-    list_again = None if sources.STDIN in paths else lambda: sources.find(paths, null=null, exclude=move_to)
-    all_photos = itertools.chain(() if first is None else (first,), photos)
-    raise typer.Exit(Run(plan, part).of_photos(scorer, all_photos, list_again))
+    plan = Plan(out=out, html=html, folder=move_to, strict=strict)
+    search = Search(Exclusions(exclude or (), defaults=default_excludes), own=move_to)
+    claimed = {"inputs": [path if path == sources.STDIN else os.path.abspath(path) for path in paths or ()]}
+    with all_locked(out, html):
+        run = Run(plan, part_of(out, overwrite=overwrite), search.not_looked_at, claimed)
+        if scores is not None:
+            raise typer.Exit(run.of_scores(scores))
+        assert paths is not None
+        photos = sources.find(paths, search, null=null)
+        first = next(photos, None)
+        if first is None and not run.can_resume:
+            search.not_looked_at.tell()
+            fail("there are no pictures in " + ", ".join(paths))
+        scorer = load_scorer(
+            checkpoint, device=device_option(device), precision=precision_option(precision), threads=threads
+        )
+        check_photos(True, scorer.checkpoint)
+        again = replace(search, not_looked_at=NotLookedAt())
+        list_again = None if sources.STDIN in paths else lambda: sources.find(paths, again, null=null)
+        all_photos = itertools.chain(() if first is None else (first,), photos)
+        raise typer.Exit(run.of_photos(scorer, all_photos, list_again))

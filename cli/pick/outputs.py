@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.console import notes, printable, results
-from cli.score.outputs import replacing
+from model.files import replacing
 
 if TYPE_CHECKING:
     from model.picking.picking import Group

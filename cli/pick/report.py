@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli.console import printable
 from cli.pick.outputs import certain, words
+from cli.pictures.exclusions import NotLookedAt
 from cli.score import page
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ SIDE_BY_SIDE = 12
 KINDS = {"bracket": "exposure bracket", "focus_stack": "focus stack", "panorama": "panorama"}
 
 
-def write(file: Path, groups: "Sequence[Group]", *, photos: int, model: str) -> None:
+def write(file: Path, groups: "Sequence[Group]", *, photos: int, model: str, not_looked_at: NotLookedAt) -> None:
     """Write the report.
 
     Args:
@@ -26,6 +27,7 @@ def write(file: Path, groups: "Sequence[Group]", *, photos: int, model: str) -> 
         groups: The groups of several photos.
         photos: How many photos there were in all.
         model: The model's name.
+        not_looked_at: What was not looked at.
     """
     shown = groups[:SHOWN]
     names = {member.name for group in shown for member in group.members[:SIDE_BY_SIDE]}
@@ -35,6 +37,7 @@ def write(file: Path, groups: "Sequence[Group]", *, photos: int, model: str) -> 
         Path(__file__).with_name("report.html"),
         title=f"The best of {photos:,} photo{'' if photos == 1 else 's'}",
         model=model,
+        not_looked_at=not_looked_at,
         groups=[_group(number, group, thumbnails) for number, group in enumerate(shown, 1)],
         more=len(groups) - len(shown),
     )

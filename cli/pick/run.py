@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cli.console import SOME_FAILED, notes, printable
 from cli.pick import outputs, report
 from cli.pick.shots import Shots, scored_photos
+from cli.pictures.exclusions import NotLookedAt
 from cli.pictures.picture_ref import PictureRef
 from cli.score import selection
 from cli.score.journal import Journal
@@ -36,11 +37,13 @@ class Plan:
         out: File to write, or None.
         html: Report to write, or None.
         folder: Where photos are moved that are not the best of their group, or None.
+        strict: Whether it is an error that something was not looked at.
     """
 
     out: Path | None
     html: Path | None
     folder: Path | None
+    strict: bool = False
 
 
 class Run:
@@ -49,12 +52,20 @@ class Run:
     Args:
         plan: What to make of the groups.
         part: File of the journal, from which the next run can go on; None if none can.
+        not_looked_at: What was not looked at; it grows while photos are found.
+        claimed: What else a run must have in common with the one that it goes on from, as JSON can hold it.
     """
 
-    def __init__(self, plan: Plan, part: Path | None) -> None:
+    def __init__(self, plan: Plan, part: Path | None, not_looked_at: NotLookedAt, claimed: Mapping[str, Any]) -> None:
         self._plan, self._part = plan, part
+        self._not_looked_at, self._claimed = not_looked_at, claimed
         self._failed: list[tuple[str, str]] = []
         self._not_moved = 0
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether an earlier run has left something to go on from."""
+        return self._part is not None and self._part.exists()
 
     def of_photos(
         self,
@@ -77,7 +88,9 @@ class Run:
             OSError: Results cannot be written.
         """
         engine, contract = scorer.engine, scorer.checkpoint.contract
-        settings = score_settings(scorer.model, contract, contract.crops, engine.device, engine.precision, photos=True)
+        settings = dict(self._claimed) | score_settings(
+            scorer.model, contract, contract.crops, engine.device, engine.precision, photos=True
+        )
         with Journal.open(self._part, settings) as journal:
             try:
                 with stoppable():
@@ -120,7 +133,9 @@ class Run:
             _print(f"{printable(name)}: {error}")
         if self._failed:
             _print(f"{len(self._failed):,} of {len(indices) + len(self._failed):,} photos could not be scored")
-        return SOME_FAILED if self._failed or self._not_moved else 0
+        self._not_looked_at.tell()
+        missed = self._plan.strict and self._not_looked_at.count
+        return SOME_FAILED if self._failed or self._not_moved or missed else 0
 
     def _score(
         self,
@@ -194,7 +209,7 @@ class Run:
         )
         if self._plan.html is not None:
             with notes.status(f"writing {self._plan.html} ..."):
-                report.write(self._plan.html, several, photos=photos, model=model)
+                report.write(self._plan.html, several, photos=photos, model=model, not_looked_at=self._not_looked_at)
             _print(f"the report is {self._plan.html}")
         if self._plan.out is not None:
             outputs.to_file(self._plan.out, outputs.rows(groups, self._failed))

@@ -32,6 +32,9 @@ EXPANSION_FLOOR = 2**30
 _MAGIC: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 
 
+LeaveOut = Callable[[str, str], bool]
+
+
 class ArchiveError(ValueError):
     """An archive, or a member of one, cannot be read; the message says why."""
 
@@ -47,12 +50,16 @@ def containing_archive(name: str) -> str | None:
     return next((folder for folder in folders if is_archive(folder) and os.path.isfile(folder)), None)
 
 
-def members(file: str) -> Iterator[PictureRef]:
+def members(file: str, *, leave_out: LeaveOut | None = None) -> Iterator[PictureRef]:
     """The pictures in an archive, in its own order, named ``archive.zip/member.jpg``.
 
     A member that cannot be read comes as an error under its name; where an archive breaks off, under the archive's.
+
+    Args:
+        file: The archive.
+        leave_out: Whether a member of an archive is left out, by the names of both.
     """
-    for _, picture in members_from(file, partial(open_file, file)):
+    for _, picture in members_from(file, partial(open_file, file), leave_out=leave_out):
         yield picture
 
 
@@ -61,7 +68,9 @@ def open_file(file: str) -> IO[bytes]:
     return open(file, "rb")
 
 
-def members_from(file: str, open_: Callable[[], IO[bytes]], start: int = 0) -> Iterator[tuple[int, PictureRef]]:
+def members_from(
+    file: str, open_: Callable[[], IO[bytes]], start: int = 0, *, leave_out: LeaveOut | None = None
+) -> Iterator[tuple[int, PictureRef]]:
     """The pictures in an archive with their offsets, from one of those offsets on.
 
     Args:
@@ -69,6 +78,7 @@ def members_from(file: str, open_: Callable[[], IO[bytes]], start: int = 0) -> I
         open_: Opens it as a stream that can seek.
         start: Offset of the first member wanted, as an earlier call has yielded it. In a compressed tar, which can
             only be read from its beginning, the offset of every member is 0.
+        leave_out: As for ``members``.
 
     Yields:
         Offset and picture, as for ``members``.
@@ -76,7 +86,9 @@ def members_from(file: str, open_: Callable[[], IO[bytes]], start: int = 0) -> I
     offset = start
     try:
         with _damaged("the archive is damaged, or none"), open_() as raw:
-            for offset, picture in _zip(file, raw, start) if file.lower().endswith(ZIP) else _tar(file, raw, start):
+            taken = partial(_taken, file, leave_out)
+            read = _zip if file.lower().endswith(ZIP) else _tar
+            for offset, picture in read(file, raw, start, taken):
                 yield offset, picture
     except (ArchiveError, OSError) as error:
         yield offset, PictureRef(file, error)
@@ -94,15 +106,14 @@ def is_sequential(file: str, open_: Callable[[], IO[bytes]]) -> bool:
         return _decompressor(raw) is not None
 
 
-def _zip(file: str, raw: IO[bytes], start: int) -> Iterator[tuple[int, PictureRef]]:
+def _taken(file: str, leave_out: LeaveOut | None, member: str) -> bool:
+    return not (leave_out is not None and leave_out(file, member)) and is_picture(member)
+
+
+def _zip(file: str, raw: IO[bytes], start: int, taken: Callable[[str], bool]) -> Iterator[tuple[int, PictureRef]]:
     allowance = _Allowance(raw)
     with zipfile.ZipFile(raw) as archive:
-        # In __MACOSX/ macOS keeps attributes of each file under the name of that file.
-        pictures = (
-            info
-            for info in archive.infolist()
-            if is_picture(info.filename) and not info.is_dir() and not info.filename.startswith("__MACOSX/")
-        )
+        pictures = (info for info in archive.infolist() if not info.is_dir() and taken(info.filename))
         for index, info in itertools.islice(enumerate(pictures), start, None):
             yield index, PictureRef(f"{file}/{info.filename}", partial(_unzip, archive, info, allowance))
 
@@ -117,7 +128,7 @@ def _unzip(archive: zipfile.ZipFile, info: zipfile.ZipInfo, allowance: "_Allowan
         return archive.read(info)
 
 
-def _tar(file: str, raw: IO[bytes], start: int) -> Iterator[tuple[int, PictureRef]]:
+def _tar(file: str, raw: IO[bytes], start: int, taken: Callable[[str], bool]) -> Iterator[tuple[int, PictureRef]]:
     allowance, decompressor = _Allowance(raw), _decompressor(raw)
     with contextlib.nullcontext(raw) if decompressor is None else decompressor(raw) as stream:
         bounded = _Bounded(stream, allowance)
@@ -126,7 +137,7 @@ def _tar(file: str, raw: IO[bytes], start: int) -> Iterator[tuple[int, PictureRe
             while (info := archive.next()) is not None:
                 # tarfile would keep all headers, a kilobyte each.
                 archive.members.clear()  # type: ignore[attr-defined]
-                if info.isdir() or not is_picture(info.name):
+                if info.isdir() or not taken(info.name):
                     continue
                 name = f"{file}/{info.name}"
                 offset = info.offset if decompressor is None else 0

@@ -1,19 +1,28 @@
 """``smart-iqa score``."""
 
 import itertools
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import LanguageOption, PoliciesOption, PolicyOption, ThreadsOption
+from cli.options import (
+    DefaultExcludesOption,
+    ExcludeOption,
+    LanguageOption,
+    PoliciesOption,
+    PolicyOption,
+    StrictOption,
+    ThreadsOption,
+)
 from cli.score.outputs import Format
 from cli.score.selection import SortOrder
 
 if TYPE_CHECKING:
     from cli.pictures.picture_ref import PictureRef
-    from cli.score.run import Plan
 
 
 def score(
@@ -46,6 +55,9 @@ def score(
     move_to: Annotated[Path | None, typer.Option(file_okay=False, help="Move them there instead.")] = None,
     html: Annotated[Path | None, typer.Option(help="Page to write: the worst pictures, and a histogram.")] = None,
     null: Annotated[bool, typer.Option("--null", "-0", help="NUL bytes separate the list on stdin.")] = False,
+    exclude: ExcludeOption = None,
+    default_excludes: DefaultExcludesOption = True,
+    strict: StrictOption = False,
     policy: PolicyOption = None,
     policies: PoliciesOption = None,
     language: LanguageOption = None,
@@ -68,9 +80,14 @@ def score(
     from cli.console import fail
     from cli.options import check_policy, crops_option, device_option, policy_option, precision_option
     from cli.pictures import sources
+    from cli.pictures.exclusions import Exclusions, NotLookedAt
+    from cli.pictures.sources import Search
+    from cli.score import outputs, page
+    from cli.score.journal import part_of
     from cli.score.run import Plan, Run
     from cli.score.selection import Selection
     from cli.scoring.scorer import load_scorer
+    from model.files import all_locked
 
     plan = Plan(
         format=format_ or (None if out else Format.TABLE),
@@ -81,49 +98,36 @@ def score(
         move=move_to is not None,
         html=html,
         policy=policy_option(policy, policies, language),
+        strict=strict,
     )
+    search = Search(Exclusions(exclude or (), defaults=default_excludes), own=plan.folder)
     crop_count = crops_option(crops)
     if plan.folder and not plan.selection:
         fail("--copy-to and --move-to need --below or --above, which say what is meant")
     if copy_to and move_to:
         fail("pictures are either copied or moved")
-    part = _check_files(plan, overwrite)
 
-    def find() -> "Iterator[PictureRef]":
-        return sources.find(paths, null=null, exclude=plan.folder)
+    def count() -> "Iterator[PictureRef]":
+        return sources.find(paths, replace(search, not_looked_at=NotLookedAt()), null=null)
 
-    pictures = find()
-    first = next(pictures, None)
-    if first is None and not (part and part.exists()):
-        fail("there are no pictures in " + ", ".join(paths))
-    scorer = load_scorer(
-        checkpoint, device=device_option(device), precision=precision_option(precision), threads=threads
-    )
-    check_policy(plan.policy, scorer.checkpoint)
-    run = Run(plan, scorer, crop_count, part)
-    # A list on stdin can be read only once.
-    list_again = None if sources.STDIN in paths else find
-    raise typer.Exit(run(itertools.chain(() if first is None else (first,), pictures), list_again))
-
-
-def _check_files(plan: "Plan", overwrite: bool) -> Path | None:
-    """Check that the run can write its files, before anything is scored.
-
-    Returns:
-        The file of the journal, or None.
-    """
-    from cli.console import fail
-    from cli.score import outputs, page
-    from cli.score.journal import SUFFIX
-
-    part = None
-    if plan.out is not None:
-        outputs.check(plan.out)
-        part = plan.out.with_name(plan.out.name + SUFFIX)
-        if overwrite:
-            part.unlink(missing_ok=True)
-        elif plan.out.exists() and not part.exists():
-            fail(f"{plan.out} exists and is complete; name another file, or add --overwrite")
-    if plan.html is not None:
-        page.check(plan.html)
-    return part
+    if out is not None:
+        outputs.check(out)
+    if html is not None:
+        page.check(html)
+    with all_locked(out, html):
+        part = part_of(out, overwrite=overwrite)
+        pictures = sources.find(paths, search, null=null)
+        first = next(pictures, None)
+        if first is None and not (part and part.exists()):
+            search.not_looked_at.tell()
+            fail("there are no pictures in " + ", ".join(paths))
+        scorer = load_scorer(
+            checkpoint, device=device_option(device), precision=precision_option(precision), threads=threads
+        )
+        check_policy(plan.policy, scorer.checkpoint)
+        claimed = {"inputs": [path if path == sources.STDIN else os.path.abspath(path) for path in paths]}
+        run = Run(plan, scorer, crop_count, part, search, claimed)
+        # A list on stdin can be read only once.
+        list_again = None if sources.STDIN in paths else count
+        status = run(itertools.chain(() if first is None else (first,), pictures), list_again)
+    raise typer.Exit(status)

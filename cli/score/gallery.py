@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cli.console import printable
+from cli.pictures.exclusions import NotLookedAt
 from cli.score import outputs, page
 from cli.score.journal import Journal
 from cli.score.selection import Selection, SortOrder
@@ -37,6 +38,7 @@ def write(
     views: str,
     policy: str,
     decisions: Mapping[str, int],
+    not_looked_at: NotLookedAt,
 ) -> None:
     """Write the report.
 
@@ -50,6 +52,7 @@ def write(
         views: What was scored of each picture, in words.
         policy: What decided about them, in words; "" if nothing did.
         decisions: How many pictures got each outcome.
+        not_looked_at: What was not looked at.
     """
     bands = contract.grades or BANDS
     scores_N = np.array(journal.scores)
@@ -73,6 +76,7 @@ def write(
         heading=_heading(len(selected_N), selection, order),
         cards=(_card(record, bands, previews.get(record["path"])) for record in shown),
         more=len(selected_N) - len(shown),
+        not_looked_at=not_looked_at,
         failed_count=len(failed_N),
         failed=[(printable(record["path"]), record["error"]) for record in journal.records(failed_N[:FAILED_SHOWN])],
     )

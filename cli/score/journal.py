@@ -15,7 +15,6 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Any
 
-from cli.scoring.lock import lock
 from cli.scoring.stream import Record
 
 SUFFIX = ".part"
@@ -46,19 +45,27 @@ class Journal:
         """Begin a journal, or go on with one.
 
         Args:
-            path: The file; None takes a temporary one without a name, from which no run can go on.
+            path: The file, which the caller has locked; None takes a temporary one without a name, from which no run
+                can go on.
             settings: The settings that decide the scores, as JSON can hold them.
 
         Raises:
-            ValueError: The file is no journal, was begun with other settings, or another process is writing it.
+            ValueError: The file is no journal, or was begun with other settings.
         """
         if path is None:
             with tempfile.TemporaryFile() as nameless:
                 yield cls(nameless, settings)
             return
+        journal: Journal | None = None
         with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
-            lock(file, path)
-            yield cls(file, settings, path)
+            empty = not os.fstat(file.fileno()).st_size
+            try:
+                journal = cls(file, settings, path)
+                yield journal
+            finally:
+                # A run that has scored nothing leaves nothing to go on from.
+                if not journal.scores if journal is not None else empty:
+                    path.unlink(missing_ok=True)
 
     def takes(self, name: str) -> bool:
         """Whether a picture is still to be scored; one that is listed twice is scored twice."""
@@ -112,6 +119,26 @@ class Journal:
             end += len(line)
         self._file.truncate(end)
         return end > 0
+
+
+def part_of(out: Path | None, *, overwrite: bool) -> Path | None:
+    """The journal's file beside a result file, which the caller has locked; None without one.
+
+    Args:
+        out: The result file.
+        overwrite: Whether to begin anew, and to replace a file that is complete.
+
+    Raises:
+        ValueError: The result file is complete.
+    """
+    if out is None:
+        return None
+    part = out.with_name(out.name + SUFFIX)
+    if overwrite:
+        part.unlink(missing_ok=True)
+    elif out.exists() and not part.exists():
+        raise ValueError(f"{out} exists and is complete; name another file, or add --overwrite")
+    return part
 
 
 def _object(line: bytes, path: Path | None) -> Record:

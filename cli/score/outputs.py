@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -9,10 +10,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import IO, Protocol
 
-from cli.console import printable
+from cli.console import ANY_TEXT, printable
 from cli.scoring import parquet
 from cli.scoring.stream import Record, row
 from model.defects import DEFECTS
+from model.files import replacing
 
 COLUMNS = (
     "path",
@@ -188,6 +190,9 @@ def to_stdout(format_: Format, *, decided: bool) -> Output:
     """
     if format_ is Format.TABLE:
         return Table(decided=decided)
+    # For programs, as in files, whatever the encoding of the terminal is.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors=ANY_TEXT)
     return Csv(sys.stdout) if format_ is Format.CSV else JsonLines(sys.stdout)
 
 
@@ -225,14 +230,3 @@ def to_file(file: Path) -> Iterator[Output]:
             return
         with fresh.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
             yield _TEXT[file.suffix.lower()](stream)
-
-
-@contextlib.contextmanager
-def replacing(file: Path) -> Iterator[Path]:
-    """Yield a temporary path beside a file, which it replaces at the end; if writing fails nothing is left."""
-    fresh = file.with_name(f".{file.name}.new")
-    try:
-        yield fresh
-        fresh.replace(file)
-    finally:
-        fresh.unlink(missing_ok=True)

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cli.console import printable
 from cli.pictures import archives
-from cli.score import outputs
+from model.files import replacing
 
 THUMBNAIL = (320, 240)
 SUFFIXES = (".html", ".htm")
@@ -48,8 +49,9 @@ def write(file: Path, template: Path, **values: Any) -> None:
         trim_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["printable"] = printable
     made = environment.get_template(template.name).stream(style=style, style_hash=digest, **values)
-    with outputs.replacing(file) as fresh:
+    with replacing(file) as fresh:
         made.dump(str(fresh), encoding="utf-8")
 
 

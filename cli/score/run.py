@@ -2,16 +2,17 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cli.console import SOME_FAILED, SOME_REJECTED, notes, printable
 from cli.pictures.picture_ref import PictureRef
+from cli.pictures.sources import Search
 from cli.score import gallery, outputs, selection
 from cli.score.journal import Journal
 from cli.score.outputs import Format, Output
@@ -44,6 +45,7 @@ class Plan:
         move: Whether they are moved, not copied.
         html: Report to write, or None.
         policy: What decides about the pictures, or None.
+        strict: Whether it is an error that something was not looked at.
     """
 
     format: Format | None
@@ -54,6 +56,7 @@ class Plan:
     move: bool
     html: Path | None
     policy: "Policy | None"
+    strict: bool = False
 
     @property
     def needs_all(self) -> bool:
@@ -74,9 +77,21 @@ class Run:
         scorer: What scores the pictures.
         crops: As for ``Scorer.score``.
         part: File of the journal, from which the next run can go on; None if none can.
+        search: Tells what was not looked at.
+        claimed: What else a run must have in common with the one that it goes on from, as JSON can hold it.
     """
 
-    def __init__(self, plan: Plan, scorer: "Scorer", crops: "Crops | None", part: Path | None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        scorer: "Scorer",
+        crops: "Crops | None",
+        part: Path | None,
+        search: Search,
+        claimed: Mapping[str, Any],
+    ) -> None:
+        self._not_looked_at = search.not_looked_at
+        self._claimed = claimed
         self._plan = plan
         self._scorer = scorer
         contract = scorer.checkpoint.contract
@@ -106,7 +121,7 @@ class Run:
             OSError: Results cannot be written.
         """
         engine = self._scorer.engine
-        settings = score_settings(
+        settings = dict(self._claimed) | score_settings(
             self._scorer.model,
             self._scorer.checkpoint.contract,
             self._crops,
@@ -130,9 +145,10 @@ class Run:
                 _print(self._how_to_go_on())
                 return stop.status
         self._print_failures()
+        self._not_looked_at.tell()
         if self._plan.policy is not None:
             self._print_decisions(self._plan.policy)
-        if self._failed or self._not_transferred:
+        if self._failed or self._not_transferred or (self._plan.strict and self._not_looked_at.count):
             return SOME_FAILED
         return SOME_REJECTED if self._decisions["reject"] else 0
 
@@ -210,6 +226,7 @@ class Run:
                 views=self._views,
                 policy="" if policy is None else f"{policy.name}, version {policy.version}",
                 decisions=dict(self._decisions),
+                not_looked_at=self._not_looked_at,
             )
         _print(f"the report is {html}")
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cli.pictures import archives
-from cli.score import outputs
+from model.files import replacing
 
 
 class SortOrder(StrEnum):
@@ -119,5 +119,5 @@ def _link(name: str, target: Path) -> None:
 def _copy(name: str, target: Path) -> None:
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-    with outputs.replacing(target) as fresh:
+    with replacing(target) as fresh:
         shutil.copy2(name, fresh)

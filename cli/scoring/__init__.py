@@ -5,7 +5,6 @@
     progress   the progress bar
     parquet    columns, types and files of results as Parquet
     signals    ending a run at Ctrl-C or SIGTERM
-    lock       keeping a second run out of a file
 
 All of it may be imported by the commands. It imports ``cli.pictures`` and ``cli.console``, and no command.
 """

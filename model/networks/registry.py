@@ -178,6 +178,11 @@ def to_dict(network: Network) -> dict[str, Any]:
     return {"family": family, **dataclasses.asdict(network.config)}
 
 
+def described(name: str, **changes: Any) -> dict[str, Any]:
+    """Describe a preset with changes as ``to_dict`` describes its network, without making that."""
+    return {"family": PRESETS[name][0], **dataclasses.asdict(_config(name, changes))}
+
+
 def parameter_count(network: nn.Module) -> int:
     """Count all parameters, trainable or not."""
     return sum(parameter.numel() for parameter in network.parameters())

@@ -291,7 +291,6 @@ def test_options_of_a_uri_reach_whoever_reads_it() -> None:
         (["gone.csv"], "gone.csv: no such file or folder"),
         (["other.csv"], "other.csv: has no column path or uri, but name, size; --column names one"),
         (["other.csv", "--column", "x"], "other.csv: has no column x, but name, size"),
-        (["gap.csv"], "gap.csv: row 2 names no picture"),
         (["none.csv"], "none.csv: has no column path or uri, but none at all"),
         (["text.parquet"], "text.parquet: is no Parquet file"),
         (["numbers.parquet"], "numbers.parquet: the column path holds no text"),
@@ -311,7 +310,6 @@ def test_wrong_inputs_are_told_in_a_sentence(inputs: list[str], words: str, bulk
     folder_of(Path("photos"), a=10)
     Path("empty").mkdir()
     Path("other.csv").write_text("name,size\na.png,1\n")
-    Path("gap.csv").write_text("path,size\nphotos/a.png,1\n,2\n")
     Path("none.csv").write_text("")
     Path("keys.csv").write_text("path\ns3://key:secret@bucket/a.jpg\n")
     Path("text.parquet").write_text("text")

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cli.score.journal import Journal
+from model import files
 from model.score import ModelId
 from tests.cli import brightness
 from tests.cli.brightness import Brightness, folder_of, grey
@@ -30,7 +31,8 @@ def test_a_killed_run_goes_on(photos: Path, score: Score) -> None:
     command = [sys.executable, "-W", "ignore", "-m", brightness.__name__, "6", "", "score", *map(str, arguments)]
     killed = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL
-    assert sorted(path.name for path in Path().iterdir()) == ["photos", "scores.csv.part"]
+    left = [".report.html.lock", ".scores.csv.lock", "photos", "scores.csv.part"]
+    assert sorted(path.name for path in Path().iterdir()) == left
     with Path("scores.csv.part").open("ab") as part:
         part.write(b'{"path": "photos/06.png", "sco')
     scorer = Brightness()
@@ -42,8 +44,7 @@ def test_a_killed_run_goes_on(photos: Path, score: Score) -> None:
     assert told.status == 1
     score(*arguments[:-3], "whole.csv")
     assert Path("scores.csv").read_bytes() == Path("whole.csv").read_bytes()
-    assert not Path("scores.csv.part").exists()
-    assert Path("report.html").exists()
+    assert sorted(path.name for path in Path().iterdir()) == ["photos", "report.html", "scores.csv", "whole.csv"]
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -145,10 +146,11 @@ def test_a_file_of_something_else_is_left_alone(content: bytes, photos: Path, sc
 
 
 def test_two_runs_do_not_write_one_file(photos: Path, score: Score) -> None:
-    with Journal.open(Path("scores.csv.part"), {}):
+    with files.locked("scores.csv"):
         told = score(photos, "-o", "scores.csv")
     assert told.status == 2
-    assert "another run is writing scores.csv.part" in told.stderr
+    assert "another run is writing scores.csv" in told.stderr
+    assert not Path("scores.csv.part").exists()
 
 
 def test_pictures_in_memory_are_few_bytes(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.pictures.sources import find
+from cli.pictures.sources import Search, find
 from tests.cli.brightness import folder_of
 from tests.cli.conftest import Score
 
@@ -18,7 +18,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def names(*paths: str, stdin: bytes = b"", null: bool = False, exclude: Path | None = None) -> list[str]:
-    return [picture.name for picture in find(paths, null=null, exclude=exclude, stdin=io.BytesIO(stdin))]
+    return [picture.name for picture in find(paths, Search(own=exclude), null=null, stdin=io.BytesIO(stdin))]
 
 
 ALL = ["photos/a/deep/two.png", "photos/a/one.png", "photos/b.png", "photos/c.png"]

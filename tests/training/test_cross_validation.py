@@ -2,14 +2,19 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from cli.main import app
 from model import checkpoint
+from model.networks import registry
 from tests.training.conftest import RECIPE
-from training import cross_validation, recipe, sweep, sweep_results, trainer
+from training import cross_validation, datasets, recipe, sweep, sweep_results, trainer
+from training.evaluator import EVALUATION
 from training.run import CHECKPOINT, evaluation_folder
 
 
@@ -87,3 +92,58 @@ def test_runs_that_are_no_folds(swept: Path, tmp_path: Path) -> None:
     (tmp_path / "fold-2").unlink()
     with pytest.raises(ValueError, match="fold-2"):
         cross_validation.read(tmp_path)
+
+
+FOLDS = replace(RECIPE, selection="last", epochs=1, crops=4)
+"""The recipe of the sweep, for all pictures."""
+
+
+def described(recipe_: recipe.Recipe = FOLDS) -> dict[str, Any]:
+    return registry.described(recipe_.network, **recipe_.network_changes())
+
+
+def test_folds_are_of_the_recipe_that_they_tell_of(swept: Path, root: Path) -> None:
+    data = datasets.read("csv", root)
+    cross_validation.check(swept, described(), data, replace(FOLDS, validation_share=0))
+    with pytest.raises(ValueError, match=r"of another recipe: head_lr is 0\.001, not 0\.002"):
+        cross_validation.check(swept, described(), data, replace(FOLDS, head_lr=0.002))
+    with pytest.raises(ValueError, match="of another network: its attention is True"):
+        cross_validation.check(swept, {**described(), "attention": False}, data)
+
+
+def test_folds_are_of_the_labels_and_pictures_that_they_tell_of(swept: Path, root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root.parent, tmp_path / "data")
+    labels = tmp_path / "data" / root.name
+    cross_validation.check(swept, described(), datasets.read("csv", labels))
+    shutil.copy(labels.parent / "03.jpg", labels.parent / "07.jpg")
+    with pytest.raises(ValueError, match=r"of other pictures: 07\.jpg has changed"):
+        cross_validation.check(swept, described(), datasets.read("csv", labels))
+    labels.write_text(labels.read_text().replace("03.jpg,0.75", "03.jpg,0.76"))
+    with pytest.raises(ValueError, match=r"other labels: 03\.jpg had 0\.75, and has 0\.76"):
+        cross_validation.check(swept, described(), datasets.read("csv", labels))
+    labels.write_text("\n".join(root.read_text().splitlines()[:-1]))
+    with pytest.raises(ValueError, match=r"tested on 11\.jpg, which the data set has not"):
+        cross_validation.check(swept, described(), datasets.read("csv", labels))
+
+
+def test_a_sweep_that_was_broken_off_is_no_cross_validation(swept: Path, tmp_path: Path) -> None:
+    shutil.copytree(swept, tmp_path / "out")
+    sweep_results.write(tmp_path / "out", sweep_results.read(swept)[:2])
+    with pytest.raises(ValueError, match="not complete: fold 2 is missing"):
+        cross_validation.read(tmp_path / "out")
+
+
+def test_evaluations_of_another_checkpoint_are_not_read(swept: Path, tmp_path: Path) -> None:
+    shutil.copytree(swept, tmp_path / "out")
+    file = evaluation_folder(tmp_path / "out" / "fold-1", "test") / EVALUATION
+    file.write_text(file.read_text().replace('"digest": "sha256:', '"digest": "sha256:0'))
+    with pytest.raises(ValueError, match="not of the checkpoint beside it"):
+        cross_validation.read(tmp_path / "out")
+
+
+def test_the_command_asks_before_it_trains(swept: Path, root: Path, init: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(recipe.dump(replace(FOLDS, weight_decay=0.5)))
+    arguments = ["train", tmp_path / "own.toml", "--root", root, "--init", init, "--out", tmp_path / "run"]
+    told = CliRunner().invoke(app, [*map(str, arguments), "--folds", str(swept)])
+    assert "of another recipe: weight_decay is 0.0001, not 0.5" in str(told.exception)
+    assert not (tmp_path / "run").exists()

@@ -1,5 +1,6 @@
 """Heads that are trained beside a score."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -212,3 +213,18 @@ def test_finer_levels_are_read_where_there_are_any(name: str, channels: tuple[in
     assert isinstance(network, SmartIQA)
     assert network.statistics is not None
     assert network.statistics.length == 2 * sum(channels) + 1
+
+
+def test_heads_are_learned_from_what_the_score_was_learned_from(trained: Path, root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root.parent, tmp_path / "data")
+    labels = tmp_path / "data" / root.name
+    settings = heads.Settings(examples=100, decoders=0)
+    shutil.copy(labels.parent / "03.jpg", labels.parent / "07.jpg")
+    with pytest.raises(ValueError, match="other labels or pictures than those that"):
+        heads.train(trained, labels, tmp_path / "out", settings)
+    shutil.copy(root.parent / "07.jpg", labels.parent / "07.jpg")
+    heads._read(trained, labels)
+    labels.write_text(labels.read_text().replace("03.jpg,0.75", "03.jpg,0.76"))
+    with pytest.raises(ValueError, match="other labels or pictures than those that"):
+        heads.train_defects(trained, labels, tmp_path / "out", settings)
+    assert not (tmp_path / "out").exists()

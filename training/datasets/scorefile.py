@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model.files import encoding
 from training.datasets.base import DatasetError
 
 
@@ -107,15 +108,20 @@ def _frame(file: Path) -> Any:
     try:
         if file.suffix.lower() == ".xlsx":
             return pd.read_excel(file, dtype=str, keep_default_na=False)
-        return pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
+        return pd.read_csv(file, dtype=str, keep_default_na=False, encoding=_encoding(file), skipinitialspace=True)
     except (ValueError, OSError, KeyError) as error:
         raise DatasetError(f"{file}: cannot be read as a table: {str(error).splitlines()[0]}") from error
 
 
+def _encoding(file: Path) -> str:
+    with file.open("rb") as stream:
+        return encoding(stream.read(3))
+
+
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return file.read_text(encoding=_encoding(file))
     except OSError as error:
         raise DatasetError(f"{file}: no such file") from error
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise DatasetError(f"{file}: not a text file") from error
