@@ -1,4 +1,4 @@
-"""Middleware around every request: request id, security headers, metrics, one log line.
+"""Middleware around every request: request id, security headers, metrics, one log line; HEAD as GET without its body.
 
 Pure ASGI, so that routes still see disconnects.
 """
@@ -136,3 +136,30 @@ class RequestMiddleware:
                     "key": state["key"] or None,
                 },
             )
+
+
+class HeadMiddleware:
+    """Answers HEAD as GET, without the body (RFC 9110, section 9.3.2), so that no route needs to name both.
+
+    Args:
+        app: The wrapped ASGI application.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            return await self.app(scope, receive, send)
+        # A copy: the server and the log go on seeing the method that was asked with.
+        as_get = {**scope, "method": "GET"}
+
+        async def send_without_body(message: Message) -> None:
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        try:
+            await self.app(as_get, receive, send_without_body)
+        finally:
+            if "route" in as_get:
+                scope["route"] = as_get["route"]

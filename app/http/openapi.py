@@ -108,13 +108,14 @@ _OF_STATUS = {
 _NEVER_SENT = ("HTTPValidationError", "ValidationError")
 
 
-def install(app: FastAPI, *, open_to_all: bool, max_files: int) -> None:
+def install(app: FastAPI, *, open_to_all: bool, max_files: int, root_path: str) -> None:
     """Correct the application's OpenAPI document: security, problems, headers, and the limit on files.
 
     Args:
         app: The application, with all its routes.
         open_to_all: Whether only the ``/admin`` routes need a key.
         max_files: Largest number of pictures in one request.
+        root_path: Path below which a proxy makes the service known; "" for none.
     """
 
     def openapi() -> dict[str, Any]:
@@ -129,6 +130,8 @@ def install(app: FastAPI, *, open_to_all: bool, max_files: int) -> None:
                 schema["properties"] = {FIELD: files}
             components = document["components"]
             components["headers"] = _HEADERS
+            if root_path:
+                document["servers"] = [{"url": root_path}]
             for name in _NEVER_SENT:
                 components["schemas"].pop(name, None)
         return FastAPI.openapi(app)

@@ -263,4 +263,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "internal_error")
-        return answer(request, Problem(code, HTTPStatus(error.status_code).phrase, error.headers))
+        detail, headers = HTTPStatus(error.status_code).phrase, dict(error.headers or {})
+        if code == "not_found" and request.url.path.endswith("/"):
+            detail = "there is nothing at this address; no address here ends with a slash"
+        if headers.get("Allow") == "GET":
+            # Whatever takes GET takes HEAD.
+            headers["Allow"] = "GET, HEAD"
+        return answer(request, Problem(code, detail, headers))

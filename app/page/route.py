@@ -30,18 +30,17 @@ HEADERS = {
     # Browsers cache the files but revalidate them by ETag each time: after an update no page mixes old and new files.
     "Cache-Control": "no-cache",
 }
-METHODS = ["GET", "HEAD"]
 
 _files = StaticFiles(directory=FOLDER, check_dir=False)
 
 
-@router.api_route("/", methods=METHODS)
+@router.get("/")
 async def index(request: Request) -> Response:
     """Send the page."""
     return await file("index.html", request)
 
 
-@router.api_route("/page/{name}", methods=METHODS)
+@router.get("/page/{name}")
 async def file(name: str, request: Request) -> Response:
     """Send one file of the page."""
     response = await _files.get_response(name, request.scope)

@@ -1,30 +1,24 @@
 """The service against its own OpenAPI document, by schemathesis: made-up requests, good and bad, for all routes."""
 
 import os
-import threading
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 import requests
 import schemathesis
-import uvicorn
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import negative_data_rejection
 
-from app.http.protocol import protocol
 from app.http.routes.batch import NDJSON
 from app.http.schemas import BatchItem
 from app.main import create_app
 from app.settings import Settings
-from model.checkpoint import inspect
 from model.options import DEFAULT_CHECKPOINT
-from tests.app.conftest import served
-from tests.app.fakes import FakeEngine
+from tests.app.serving import serving
 from tests.app.test_keys import bearer, entry
 from tests.conftest import encode, photo
 
@@ -68,34 +62,6 @@ def document(**options: Any) -> schemathesis.BaseSchema:
 
 open_schema = document()
 guarded_schema = document(**KEYS)
-
-
-@contextmanager
-def serving(**options: Any) -> Iterator[str]:
-    """The real server and connections, around an engine that is not."""
-    contract = inspect(DEFAULT_CHECKPOINT)[0].contract
-    columns = 5 + 2 * len(contract.defects) + (contract.interval.columns if contract.interval else 0)
-    columns += contract.description
-    models = {
-        "fake": served(DEFAULT_CHECKPOINT, FakeEngine(cap=8, columns=columns)),
-        "plain": served(DEFAULT_CHECKPOINT, FakeEngine(cap=8, columns=columns), name="plain", attention=False),
-    }
-    chosen = Settings(**options)
-    app = create_app(chosen, load=lambda _: models)
-    config = uvicorn.Config(app, port=0, log_config=None, http=protocol(chosen, app.state.metrics) or "auto")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.01)
-        url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-        while requests.get(f"{url}/health/ready", timeout=10).status_code != 200:
-            time.sleep(0.01)
-        yield url
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 @pytest.fixture(scope="module")
