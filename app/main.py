@@ -19,6 +19,7 @@ from app.models.manager import LocalModelManager, ModelManager
 from app.models.reload import Load
 from app.observability import tracing
 from app.observability.metrics import Metrics
+from app.page import reference
 from app.page import route as page
 from app.scoring.service import Service
 from app.settings import Settings
@@ -84,6 +85,12 @@ def create_app(
         telemetry=telemetry,
         # A redirect would send clients to the address of the Host header, by http.
         redirect_slashes=False,
+        # Those of app/page ask for the key too, and load nothing from elsewhere.
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        # Generated clients name their functions by it.
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.metrics = measured
     app.state.telemetry = telemetry
@@ -121,6 +128,7 @@ def create_app(
             dependencies=[Depends(auth.need_key_always)] if locked else [],
             responses=problems.responses(*auth.PROBLEMS) if locked else {},
         )
+    app.include_router(reference.router, dependencies=[Depends(auth.need_key)])
     app.include_router(page.router)
     openapi.install(
         app,

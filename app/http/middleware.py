@@ -28,28 +28,11 @@ SECURITY_HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
 """Headers of every answer, unless its route has set them already."""
-DOCS_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'unsafe-inline' https://cdn.jsdelivr.net",
-        "style-src 'unsafe-inline' https://cdn.jsdelivr.net https://fonts.googleapis.com",
-        "font-src https://fonts.gstatic.com",
-        "img-src 'self' data: https://fastapi.tiangolo.com https://cdn.redoc.ly",
-        "connect-src 'self'",
-        "worker-src blob:",
-        "frame-ancestors 'none'",
-    )
-)
-"""Content policy of FastAPI's documentation pages, which load scripts from the internet."""
-DOCS = ("/docs", "/redoc")
-
 log = logging.getLogger("smart_iqa.access")
 
 
-def add_security_headers(headers: MutableHeaders, path: str) -> None:
-    """Add the security headers that an answer lacks. ``path`` is the path of its request."""
-    if path in DOCS:
-        headers.setdefault("Content-Security-Policy", DOCS_POLICY)
+def add_security_headers(headers: MutableHeaders) -> None:
+    """Add the security headers that an answer lacks."""
     for name, value in SECURITY_HEADERS.items():
         headers.setdefault(name, value)
 
@@ -87,7 +70,7 @@ class RequestMiddleware:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers[HEADER] = request_id
-                add_security_headers(headers, scope["path"])
+                add_security_headers(headers)
             await send(message)
 
         started = time.perf_counter()

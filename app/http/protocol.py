@@ -319,7 +319,7 @@ class Connection(HttpToolsProtocol):
         response = problem.response(request_id)
         response.headers[HEADER] = request_id
         response.headers["Connection"] = "close"
-        add_security_headers(response.headers, "")
+        add_security_headers(response.headers)
         lines = [
             b"HTTP/1.1 %d %s" % (problem.status, HTTPStatus(problem.status).phrase.encode()),
             *(name + b": " + value for name, value in [*self.server_state.default_headers, *response.raw_headers]),

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx2
@@ -44,3 +45,43 @@ def serving(**options: Any) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+class _Proxy(BaseHTTPRequestHandler):
+    target: str
+    prefix: str
+
+    def do_GET(self) -> None:
+        if not self.path.startswith(f"{self.prefix}/"):
+            self.send_error(404)
+            return
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
+        answer = httpx2.request(
+            self.command, self.target + self.path.removeprefix(self.prefix), content=body, headers=headers
+        )
+        self.send_response(answer.status_code)
+        for name in ("Content-Security-Policy", "Content-Type", "Location"):
+            if name in answer.headers:
+                self.send_header(name, answer.headers[name])
+        self.end_headers()
+        self.wfile.write(answer.content)
+
+    do_POST = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def behind(url: str, prefix: str) -> Iterator[str]:
+    """A proxy that strips a prefix from paths before it asks the service at an address; yields the address with it."""
+    handler = type("Proxy", (_Proxy,), {"target": url, "prefix": prefix})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}{prefix}"
+        finally:
+            server.shutdown()
+            thread.join()

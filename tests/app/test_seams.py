@@ -3,16 +3,14 @@
 import http.client
 import json
 import socket
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.app.serving import serving
+from tests.app.serving import behind, serving
 from tests.app.test_pictures import problem
 from tests.conftest import encode, photo
 
@@ -69,44 +67,10 @@ def test_a_slash_at_the_end_never_leads_elsewhere(client: TestClient, path: str)
         assert "Location" not in answer.headers
 
 
-class _Proxy(BaseHTTPRequestHandler):
-    """Strips a prefix, as proxies do."""
-
-    target: str
-    asked: list[str]
-
-    def do_GET(self) -> None:
-        self.asked.append(self.path)
-        if not self.path.startswith(f"{PREFIX}/"):
-            self.send_error(404)
-            return
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
-        answer = httpx2.request(
-            self.command, self.target + self.path.removeprefix(PREFIX), content=body, headers=headers
-        )
-        self.send_response(answer.status_code)
-        for name in ("Content-Type", "Link", "Location"):
-            if name in answer.headers:
-                self.send_header(name, answer.headers[name])
-        self.end_headers()
-        self.wfile.write(answer.content)
-
-    do_POST = do_GET
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def proxied(url: str) -> Iterator[str]:
-    handler = type("Proxy", (_Proxy,), {"target": url, "asked": []})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}{PREFIX}"
-        server.shutdown()
-        thread.join()
+    with behind(url, PREFIX) as proxied:
+        yield proxied
 
 
 def test_a_client_of_the_document_works_behind_a_prefix(proxied: str) -> None:
