@@ -164,7 +164,11 @@ class ProblemBody(BaseModel):
     title: str = Field(examples=["The picture is truncated"])
     status: int = Field(examples=[422])
     detail: str = Field(examples=["the picture is truncated: its end is missing"])
-    code: str = Field(description="Stable name of the problem, for programs.", examples=["image_truncated"])
+    code: str = Field(
+        description="Stable name of the problem, for programs.",
+        examples=["image_truncated"],
+        json_schema_extra={"enum": [*TABLE]},
+    )
     request_id: str = Field(description="The same as in the X-Request-ID header.", examples=["5f0c5d9f0a4e4e0c"])
 
 
