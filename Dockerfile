@@ -26,7 +26,7 @@ ENV SMARTIQA_HOST=0.0.0.0 \
     SMARTIQA_DEVICE=${DEVICE} \
     PYTHONUNBUFFERED=1
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=3s --start-period=120s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/health/ready', timeout=2)"]
+# Whether it is alive: a service that drains, or still loads, is healthy.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s CMD ["smart-iqa", "health"]
 # Exec form: SIGTERM reaches the service itself, which finishes what it has accepted.
 ENTRYPOINT ["smart-iqa", "serve"]

@@ -5,7 +5,7 @@ outside in; each may import what stands below it, and ``tests/test_architecture.
 
     cluster         the same service over several machines, by Ray Serve
     http            routes, keys, uploads, problems: all code that knows of HTTP
-    page            the web page
+    page            the web page, and the page to try out the API
     scoring         one picture on its way from admission to result
     models          loading models, holding them, and replacing them while requests go on
     decode          from bytes to crops, in threads or in locked-down processes

@@ -9,7 +9,7 @@ from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app.http import auth, openapi, problems
-from app.http.middleware import HEADER, RequestMiddleware
+from app.http.middleware import HEADER, HeadMiddleware, RequestMiddleware
 from app.http.routes import admin, attention, batch, compare, health, metrics, pick, score
 from app.http.routes import models as model_routes
 from app.http.routes import policies as policy_routes
@@ -19,6 +19,7 @@ from app.models.manager import LocalModelManager, ModelManager
 from app.models.reload import Load
 from app.observability import tracing
 from app.observability.metrics import Metrics
+from app.page import reference
 from app.page import route as page
 from app.scoring.service import Service
 from app.settings import Settings
@@ -82,6 +83,14 @@ def create_app(
         license_info={"name": "MIT", "identifier": "MIT"},
         lifespan=lifespan,
         telemetry=telemetry,
+        # A redirect would send clients to the address of the Host header, by http.
+        redirect_slashes=False,
+        # Those of app/page ask for the key too, and load nothing from elsewhere.
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        # Generated clients name their functions by it.
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.metrics = measured
     app.state.telemetry = telemetry
@@ -91,10 +100,11 @@ def create_app(
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "HEAD", "POST"],
             allow_headers=["Authorization", "X-API-Key", "X-Priority", "X-Deadline-Ms", "If-None-Match", HEADER],
             expose_headers=[HEADER, "Retry-After", "ETag", "X-Cache"],
         )
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(RequestMiddleware, metrics=measured)
     problems.install(app)
     # The key is checked first, so that a request without one learns nothing about the service. Admission comes second:
@@ -118,6 +128,12 @@ def create_app(
             dependencies=[Depends(auth.need_key_always)] if locked else [],
             responses=problems.responses(*auth.PROBLEMS) if locked else {},
         )
+    app.include_router(reference.router, dependencies=[Depends(auth.need_key)])
     app.include_router(page.router)
-    openapi.install(app, open_to_all=not app.state.access.keys_needed, max_files=settings.max_batch_files)
+    openapi.install(
+        app,
+        open_to_all=not app.state.access.keys_needed,
+        max_files=settings.max_batch_files,
+        root_path=settings.root_path,
+    )
     return app

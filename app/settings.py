@@ -17,6 +17,11 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="Path that a proxy in front strips, such as `/iqa`; the OpenAPI document names it as the server.",
+    )
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Keys that may ask for scores, `name:sha256`, separated by commas; without any, all may.",
@@ -152,6 +157,12 @@ class Settings(BaseSettings):
     )
     idle_body_seconds: float = Field(
         10.0, gt=0, le=3600, description="Longest pause within an upload; then it is answered with 408."
+    )
+    keep_alive_seconds: int = Field(
+        75,
+        ge=1,
+        le=3600,
+        description="Time for which an idle connection stays open after an answer; longer than the load balancer's.",
     )
     max_connections: int = Field(
         2048, ge=1, le=2**20, description="Open connections; more are answered with 503 and closed."

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from cli import calibrate, compare, datasets, evaluate, figures, heads, keys, policy, serve, sweep, train
+from cli import calibrate, compare, datasets, evaluate, figures, heads, health, keys, policy, serve, sweep, train
 from cli.benchmark import command as benchmark
 from cli.bulk.command import score_bulk
 from cli.console import SOME_FAILED, USAGE_ERROR, fail, prepare_streams, results
@@ -64,6 +64,7 @@ def _options(
 
 
 app.command("serve")(serve.serve)
+app.command("health")(health.health)
 app.command("score")(score)
 app.command("score-bulk")(score_bulk)
 app.command("compare")(compare.compare)

@@ -76,6 +76,7 @@ def serve(
         access_log=False,
         server_header=False,
         ws="none",
+        timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )
     server = Server(app, config, drain_seconds=settings.drain_seconds)

@@ -42,7 +42,7 @@ def run(settings: Settings, address: str | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        options = HTTPOptions(host=settings.host, port=settings.port)
+        options = HTTPOptions(host=settings.host, port=settings.port, keep_alive_timeout_s=settings.keep_alive_seconds)
         serve.start(proxy_location=ProxyLocation.EveryNode, http_options=options)
         serve.run(application(settings, 1 if address is None else MAX_REPLICAS), name=NAME, route_prefix="/")
         log.info("serving on %s port %d of every node", settings.host, settings.port)

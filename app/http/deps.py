@@ -63,17 +63,13 @@ BatchPriorityHeader = Annotated[
     Literal["interactive", "bulk"],
     Header(alias="X-Priority", description="`bulk`, the default here, waits behind interactive requests."),
 ]
-OverlayQuery = Annotated[
-    Literal["png"] | None,
-    Query(description="`png` answers with the picture, tinted by stage: blue 1, green 2, yellow 3, vermilion 4."),
-]
 StageQuery = Annotated[
     int | None,
     Query(
         ge=1,
         le=4,
-        description="Answers with the picture, coloured by how active that stage is there, whatever its weight: from "
-        "dark blue by red to light yellow. It goes with `overlay=png`, and without it means the same.",
+        description="Colours the picture by how active that stage is there, whatever its weight: from dark blue by red "
+        "to light yellow.",
     ),
 ]
 
@@ -160,10 +156,13 @@ class Parameters:
 
 @dataclass(frozen=True)
 class View:
-    """Which picture ``/attention`` answers with, if any; FastAPI fills it in."""
+    """What had ``/attention`` answer as ``/attention/overlay`` does, which is deprecated; FastAPI fills it in.
 
-    overlay: OverlayQuery = None
-    stage: StageQuery = None
+    Not in the OpenAPI document: an operation has one media type there.
+    """
+
+    overlay: Annotated[Literal["png"] | None, Query(include_in_schema=False)] = None
+    stage: Annotated[int | None, Query(ge=1, le=4, include_in_schema=False)] = None
 
 
 async def _if_none_match(_: IfNoneMatchHeader = None) -> None:
@@ -190,10 +189,28 @@ async def _attention_request(
     _: IfNoneMatch,
     priority: PriorityHeader = "interactive",
 ) -> ScoreRequest:
+    return _of_stages(parameters, priority, overlay=view.overlay is not None, stage=view.stage)
+
+
+async def _overlay_request(
+    http: Request,
+    service: ServiceDep,
+    _: IfNoneMatch,
+    model: ModelQuery = None,
+    crops: CropsQuery = None,
+    stage: StageQuery = None,
+    deadline_ms: DeadlineHeader = None,
+    priority: PriorityHeader = "interactive",
+) -> ScoreRequest:
+    parameters = Parameters(http=http, service=service, model=model, crops=crops, deadline_ms=deadline_ms)
+    return _of_stages(parameters, priority, overlay=True, stage=stage)
+
+
+def _of_stages(parameters: Parameters, priority: str, *, overlay: bool, stage: int | None) -> ScoreRequest:
     model = parameters.service.model(parameters.model)
-    if view.stage is None and not model.stage_attention:
+    if stage is None and not model.stage_attention:
         raise Problem("attention_not_supported", f"{model.config.name} does not weigh its stages")
-    return parameters.request(priority, overlay=view.overlay is not None, stage=view.stage)
+    return parameters.request(priority, overlay=overlay, stage=stage)
 
 
 async def _compare_request(parameters: ParametersDep, priority: PriorityHeader = "interactive") -> ScoreRequest:
@@ -216,3 +233,4 @@ BatchRequestDep = Annotated[ScoreRequest, Depends(_batch_request)]
 CompareRequestDep = Annotated[ScoreRequest, Depends(_compare_request)]
 PickRequestDep = Annotated[ScoreRequest, Depends(_pick_request)]
 AttentionRequestDep = Annotated[ScoreRequest, Depends(_attention_request)]
+OverlayRequestDep = Annotated[ScoreRequest, Depends(_overlay_request)]

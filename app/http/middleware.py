@@ -1,4 +1,4 @@
-"""Middleware around every request: request id, security headers, metrics, one log line.
+"""Middleware around every request: request id, security headers, metrics, one log line; HEAD as GET without its body.
 
 Pure ASGI, so that routes still see disconnects.
 """
@@ -28,28 +28,11 @@ SECURITY_HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
 """Headers of every answer, unless its route has set them already."""
-DOCS_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'unsafe-inline' https://cdn.jsdelivr.net",
-        "style-src 'unsafe-inline' https://cdn.jsdelivr.net https://fonts.googleapis.com",
-        "font-src https://fonts.gstatic.com",
-        "img-src 'self' data: https://fastapi.tiangolo.com https://cdn.redoc.ly",
-        "connect-src 'self'",
-        "worker-src blob:",
-        "frame-ancestors 'none'",
-    )
-)
-"""Content policy of FastAPI's documentation pages, which load scripts from the internet."""
-DOCS = ("/docs", "/redoc")
-
 log = logging.getLogger("smart_iqa.access")
 
 
-def add_security_headers(headers: MutableHeaders, path: str) -> None:
-    """Add the security headers that an answer lacks. ``path`` is the path of its request."""
-    if path in DOCS:
-        headers.setdefault("Content-Security-Policy", DOCS_POLICY)
+def add_security_headers(headers: MutableHeaders) -> None:
+    """Add the security headers that an answer lacks."""
     for name, value in SECURITY_HEADERS.items():
         headers.setdefault(name, value)
 
@@ -87,7 +70,7 @@ class RequestMiddleware:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers[HEADER] = request_id
-                add_security_headers(headers, scope["path"])
+                add_security_headers(headers)
             await send(message)
 
         started = time.perf_counter()
@@ -136,3 +119,30 @@ class RequestMiddleware:
                     "key": state["key"] or None,
                 },
             )
+
+
+class HeadMiddleware:
+    """Answers HEAD as GET, without the body (RFC 9110, section 9.3.2), so that no route needs to name both.
+
+    Args:
+        app: The wrapped ASGI application.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            return await self.app(scope, receive, send)
+        # A copy: the server and the log go on seeing the method that was asked with.
+        as_get = {**scope, "method": "GET"}
+
+        async def send_without_body(message: Message) -> None:
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        try:
+            await self.app(as_get, receive, send_without_body)
+        finally:
+            if "route" in as_get:
+                scope["route"] = as_get["route"]

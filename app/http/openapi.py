@@ -8,7 +8,6 @@ from fastapi import FastAPI
 from app.http import problems
 from app.http.problems import EVERYWHERE, MEDIA_TYPE, responses
 from app.http.upload import FIELD, MULTIPART
-from model import comparison
 
 ID_PATTERN = "[A-Za-z0-9._-]{1,64}"
 """Pattern of valid request ids."""
@@ -29,21 +28,18 @@ PICTURE_BODY: dict[str, Any] = {
 }
 
 
-def pictures_body(least: int, most: int | None = None) -> dict[str, Any]:
+def pictures_body(count: str = "{count}") -> dict[str, Any]:
     """The body of a route that takes several pictures.
 
     Args:
-        least: The fewest.
-        most: The most; None where a setting says.
+        count: How many; ``install`` fills in what a setting says. It is told in words: of an array of files with bounds
+            the generator of Go's clients makes code that does not compile.
     """
-    bounds = {"minItems": least, **({} if most is None else {"maxItems": most})}
     return {
         "requestBody": {
             "required": True,
-            "description": f"The pictures: the multipart field `{FIELD}`, once for each.",
-            "content": {
-                MULTIPART: {"schema": {**FORM, "properties": {FIELD: {"type": "array", **bounds, "items": BINARY}}}}
-            },
+            "description": f"The pictures, {count} of them: the multipart field `{FIELD}`, once for each.",
+            "content": {MULTIPART: {"schema": {**FORM, "properties": {FIELD: {"type": "array", "items": BINARY}}}}},
         }
     }
 
@@ -108,13 +104,14 @@ _OF_STATUS = {
 _NEVER_SENT = ("HTTPValidationError", "ValidationError")
 
 
-def install(app: FastAPI, *, open_to_all: bool, max_files: int) -> None:
+def install(app: FastAPI, *, open_to_all: bool, max_files: int, root_path: str) -> None:
     """Correct the application's OpenAPI document: security, problems, headers, and the limit on files.
 
     Args:
         app: The application, with all its routes.
         open_to_all: Whether only the ``/admin`` routes need a key.
         max_files: Largest number of pictures in one request.
+        root_path: Path below which a proxy makes the service known; "" for none.
     """
 
     def openapi() -> dict[str, Any]:
@@ -122,15 +119,15 @@ def install(app: FastAPI, *, open_to_all: bool, max_files: int) -> None:
             document = FastAPI.openapi(app)
             for path, operation in _operations(document):
                 _correct(operation, public=open_to_all and not path.startswith("/admin/"))
-            counts = {"/score/batch": (1, max_files), "/compare": (comparison.LEAST, comparison.MOST)}
-            for path, (least, most) in counts.items():
-                schema = document["paths"][path]["post"]["requestBody"]["content"][MULTIPART]["schema"]
-                files = {**schema["properties"][FIELD], "minItems": least, "maxItems": most}
-                schema["properties"] = {FIELD: files}
+            batch = document["paths"]["/score/batch"]["post"]["requestBody"]
+            batch["description"] = batch["description"].format(count=f"1 to {max_files}")
             components = document["components"]
             components["headers"] = _HEADERS
+            if root_path:
+                document["servers"] = [{"url": root_path}]
             for name in _NEVER_SENT:
                 components["schemas"].pop(name, None)
+            _doubles(components["schemas"])
         return FastAPI.openapi(app)
 
     app.openapi = openapi  # type: ignore[method-assign]  # the documented way to change the document
@@ -171,6 +168,18 @@ def _add(answers: dict[str, Any], code: str) -> None:
     answer = answers.setdefault(str(status), {"description": "", "content": {MEDIA_TYPE: {"schema": schema}}})
     if f"`{code}`" not in answer["description"]:
         answer["description"] = "; ".join(filter(None, (answer["description"], described["description"])))
+
+
+def _doubles(schema: Any) -> None:
+    """Say that numbers are of double precision: generators take them for single, and scores would lose digits."""
+    if isinstance(schema, dict):
+        if schema.get("type") == "number":
+            schema["format"] = "double"
+        for part in schema.values():
+            _doubles(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            _doubles(part)
 
 
 def _without_null(schema: dict[str, Any]) -> None:

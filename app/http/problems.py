@@ -164,7 +164,11 @@ class ProblemBody(BaseModel):
     title: str = Field(examples=["The picture is truncated"])
     status: int = Field(examples=[422])
     detail: str = Field(examples=["the picture is truncated: its end is missing"])
-    code: str = Field(description="Stable name of the problem, for programs.", examples=["image_truncated"])
+    code: str = Field(
+        description="Stable name of the problem, for programs.",
+        examples=["image_truncated"],
+        json_schema_extra={"enum": [*TABLE]},
+    )
     request_id: str = Field(description="The same as in the X-Request-ID header.", examples=["5f0c5d9f0a4e4e0c"])
 
 
@@ -263,4 +267,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> JSONResponse:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "internal_error")
-        return answer(request, Problem(code, HTTPStatus(error.status_code).phrase, error.headers))
+        detail, headers = HTTPStatus(error.status_code).phrase, dict(error.headers or {})
+        if code == "not_found" and request.url.path.endswith("/"):
+            detail = "there is nothing at this address; no address here ends with a slash"
+        if headers.get("Allow") == "GET":
+            # Whatever takes GET takes HEAD.
+            headers["Allow"] = "GET, HEAD"
+        return answer(request, Problem(code, detail, headers))

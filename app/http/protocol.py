@@ -13,7 +13,7 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -70,6 +70,10 @@ def protocol(settings: Settings, metrics: Metrics) -> type[HttpToolsProtocol] | 
         return None
     bounds = ConnectionLimits.of(settings)
     return type("BoundedConnection", (Connection,), {"bounds": bounds, "metrics": metrics})
+
+
+def _says_its_length(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return any(name.lower() == b"content-length" for name, _ in headers)
 
 
 class _Answering(asyncio.Transport):
@@ -242,10 +246,20 @@ class Connection(HttpToolsProtocol):
         cycle.transport = _Answering(self)
 
         async def announcing(scope: "Scope", receive: "ASGIReceiveCallable", send: "ASGISendCallable") -> None:
+            endless = False
+
             async def announce(message: "ASGISendEvent") -> None:
-                if message["type"] == "http.response.start" and cycle.more_body:
-                    # The application will not read the rest of the body.
-                    cycle.keep_alive = False
+                nonlocal endless
+                if message["type"] == "http.response.start":
+                    if cycle.more_body:
+                        # The application will not read the rest of the body.
+                        cycle.keep_alive = False
+                    if cycle.scope["http_version"] == "1.0" and not _says_its_length(message["headers"]):
+                        # HTTP/1.0 knows no chunks, whose sizes would be data: the answer ends with the connection.
+                        endless = True
+                        cycle.chunked_encoding = cycle.keep_alive = False
+                elif endless and message["type"] == "http.response.body":
+                    cycle.expected_content_length = len(message.get("body", b""))
                 await send(message)
 
             await app(scope, receive, announce)
@@ -305,7 +319,7 @@ class Connection(HttpToolsProtocol):
         response = problem.response(request_id)
         response.headers[HEADER] = request_id
         response.headers["Connection"] = "close"
-        add_security_headers(response.headers, "")
+        add_security_headers(response.headers)
         lines = [
             b"HTTP/1.1 %d %s" % (problem.status, HTTPStatus(problem.status).phrase.encode()),
             *(name + b": " + value for name, value in [*self.server_state.default_headers, *response.raw_headers]),

@@ -1,12 +1,20 @@
 """The JSON that the service answers with."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.http.problems import ProblemBody
+from model.contract import GRADES
+from model.defects import DEFECTS
+from model.images import FORMATS, ImageWarning
 from model.policies import Outcome
+
+Grade = Annotated[str, Field(json_schema_extra={"enum": [*GRADES]})]
+Format = Annotated[str, Field(json_schema_extra={"enum": [*FORMATS]})]
+Warned = Annotated[str, Field(json_schema_extra={"enum": [*ImageWarning]})]
+DefectName = Annotated[str, Field(json_schema_extra={"enum": [*DEFECTS]})]
 
 
 class Scale(BaseModel):
@@ -39,7 +47,7 @@ class ImageFacts(BaseModel):
 
     width: int = Field(examples=[512])
     height: int = Field(examples=[384])
-    format: str = Field(examples=["JPEG"])
+    format: Format = Field(examples=["JPEG"])
     sha256: str = Field(description="Hash of the uploaded bytes.")
 
 
@@ -124,10 +132,7 @@ class ScoreAnswer(BaseModel):
 
     score: float = Field(description="0 (worst) to 100 (best).", examples=[71.34])
     scale: Scale
-    grade: str | None = Field(
-        description="`bad`, `poor`, `fair`, `good` or `excellent`; null where the model has no grades.",
-        examples=["good"],
-    )
+    grade: Grade | None = Field(description="Null where the model has no grades.", examples=["good"])
     percentile: float | None = Field(
         description="How many of 100 training photos score lower; null where that is not known.", examples=[83.5]
     )
@@ -150,7 +155,7 @@ class ScoreAnswer(BaseModel):
     crops: int = Field(description="Crops that were scored.", examples=[8])
     model: ModelId
     image: ImageFacts
-    warnings: list[str] = Field(description="What was done to the picture on its way.", examples=[["exif_rotated"]])
+    warnings: list[Warned] = Field(description="What was done to the picture on its way.", examples=[["exif_rotated"]])
     timing_ms: TimingMs
     crop_scores: list[CropAnswer] | None = Field(None, description="With `detail=crops` and `detail=map`.")
     map: MapAnswer | None = Field(None, description="With `detail=map`.")
@@ -184,7 +189,7 @@ class BatchAnswer(BaseModel):
 class DifferenceAnswer(BaseModel):
     """A defect in which two pictures differ."""
 
-    defect: str = Field(examples=["noise"])
+    defect: DefectName = Field(examples=["noise"])
     first: float = Field(description="Its severity in the first picture.", examples=[0.1])
     second: float = Field(description="Its severity in the second one.", examples=[0.7])
 
@@ -211,7 +216,7 @@ class ComparisonAnswer(BatchAnswer):
 class WorseAnswer(BaseModel):
     """A defect that a picture has more of than the best of its group."""
 
-    defect: str = Field(examples=["motion_blur"])
+    defect: DefectName = Field(examples=["motion_blur"])
     by: float = Field(description="By how much more severe it is.", examples=[0.45])
 
 

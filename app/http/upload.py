@@ -119,6 +119,16 @@ class _MemoryParser(MultiPartParser):
     # Uploads never spill to disk; the body limit bounds their memory.
     spool_max_size = 2**62
 
+    def on_headers_finished(self) -> None:
+        """Refuse a picture without a file name: it would pass for text."""
+        super().on_headers_finished()
+        if self._current_part.file is None and self._current_part.field_name == FIELD:
+            raise _NoFileName(FIELD)
+
+
+class _NoFileName(MultiPartException):
+    """A part that should be a picture has no file name."""
+
 
 async def read_picture(request: Request, settings: Settings, take: Take) -> bytes:
     """Read one picture, from the multipart field ``file`` or from a raw ``image/*`` body.
@@ -214,6 +224,9 @@ async def _read_fields(request: Request, chunks: Chunks, max_files: int) -> list
     parser = _MemoryParser(request.headers, chunks, max_files=max_files + MORE_FILES, max_fields=8, max_part_size=2**16)
     try:
         form = await parser.parse()
+    except _NoFileName as error:
+        detail = f"the part '{FIELD}' has no filename, as a file has: with curl, -F {FIELD}=@photo.jpg"
+        raise Problem("missing_file", detail) from error
     except (MultiPartException, UnicodeError) as error:
         raise Problem("malformed_upload", "the multipart body cannot be parsed, or holds far too many parts") from error
     try:

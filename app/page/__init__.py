@@ -1,1 +1,4 @@
-"""The web page at ``/``: its files in ``static/``, and the route that sends them. Imports nothing of the service."""
+"""The web page at ``/`` and the reference of the API at ``/docs``: their files, and the routes that send them.
+
+Imports nothing of the service.
+"""

@@ -26,7 +26,7 @@ from tests.app.test_incidents import nothing_is_held
 from tests.app.test_pictures import metric, post, problem
 
 MAP = "/score?detail=map"
-STAGE = "/attention?overlay=png&stage="
+STAGE = "/attention/overlay?stage="
 SPOTS = 6
 """Of the photo ``jpeg`` of 400x300 pixels, by the contract of the tests."""
 
@@ -79,7 +79,7 @@ def test_activity_is_drawn_as_offline_also_in_company(real: TestClient, scorer: 
     for tag in tags:
         again = post(real, jpeg, f"{STAGE}1", headers={"If-None-Match": tag})
         assert again.status_code == (304 if tag == response.headers["ETag"] else 200)
-    assert post(real, jpeg, "/attention?overlay=png").content == scorer.overlay(jpeg)
+    assert post(real, jpeg, "/attention/overlay").content == scorer.overlay(jpeg)
     nothing_is_held(real)
 
 

@@ -138,7 +138,7 @@ def test_openapi_is_the_committed_one(client: TestClient) -> None:
 
 
 def test_openapi_describes_uploads_and_problems(client: TestClient) -> None:
-    for path in ("/score", "/attention"):
+    for path in ("/score", "/attention", "/attention/overlay"):
         operation = client.get("/openapi.json").json()["paths"][path]["post"]
         assert set(operation["requestBody"]["content"]) == {
             "multipart/form-data",

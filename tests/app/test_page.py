@@ -13,7 +13,7 @@ from app.page.route import FOLDER
 from app.settings import Settings
 from model.contract import GRADES
 from model.images import FORMATS, ImageWarning
-from tests.app.test_keys import entry
+from tests.app.test_keys import bearer, entry
 from tests.app.test_pictures import problem
 
 FILES = sorted(file.name for file in FOLDER.iterdir())
@@ -118,7 +118,7 @@ def test_all_modules_are_asked_for_at_once() -> None:
 
 
 def test_it_is_no_part_of_the_api(locked: TestClient) -> None:
-    paths = locked.get("/openapi.json").json()["paths"]
+    paths = locked.get("/openapi.json", headers=bearer("a-key")).json()["paths"]
     assert "/score" in paths
     assert not [path for path in paths if path == "/" or path.startswith("/page")]
 

@@ -264,3 +264,33 @@ def test_overlay(checkpoint_folder: Path, jpeg: bytes) -> None:
         drawn = decode(response.content)
         assert (drawn.facts.width, drawn.facts.height, drawn.facts.format) == (400, 300, "PNG")
         problem(post(client, jpeg, "/attention", params={"overlay": "gif"}), 422, "invalid_parameter")
+
+
+@pytest.mark.parametrize("path", ["/score", "/score/batch"])
+@pytest.mark.parametrize("content", [b"text", encode(photo(400, 300)), b"x" * 2**17])
+def test_a_picture_without_a_filename_is_told_so(client: TestClient, path: str, content: bytes) -> None:
+    """Of curl's ``-F file=<photo.jpg``, or a library that was given no name: not a form that cannot be read."""
+    body = b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + content + b"\r\n--b--\r\n"
+    answer = client.post(path, content=body, headers={"Content-Type": "multipart/form-data; boundary=b"})
+    assert problem(answer, 400, "missing_file")["detail"] == (
+        "the part 'file' has no filename, as a file has: with curl, -F file=@photo.jpg"
+    )
+
+
+def test_the_overlay_by_its_old_query_is_deprecated(checkpoint_folder: Path, jpeg: bytes) -> None:
+    settings = Settings(checkpoints=(checkpoint_folder,), device="cpu", precision="fp32", threads=1)
+    with TestClient(create_app(settings)) as client:
+        wait_ready(client)
+        for query in ("", "?stage=2"):
+            new = post(client, jpeg, f"/attention/overlay{query}")
+            assert new.headers["Content-Type"] == "image/png"
+            assert "Deprecation" not in new.headers
+            old = post(client, jpeg, f"/attention?overlay=png&{query[1:]}")
+            assert old.content == new.content
+            assert old.headers["ETag"] == new.headers["ETag"]
+            assert old.headers["Deprecation"] == "@1796083200"
+            assert old.headers["Link"] == '<attention/overlay>; rel="successor-version"'
+        assert "Deprecation" not in post(client, jpeg, "/attention").headers
+        problem(post(client, jpeg, "/attention/overlay?stage=5"), 422, "invalid_parameter")
+        tag = {"If-None-Match": new.headers["ETag"]}
+        assert post(client, jpeg, "/attention/overlay?stage=2", headers=tag).status_code == 304

@@ -38,6 +38,8 @@ async def test_uvicorns_connections_and_cycles_hold_what_is_relied_on() -> None:
     source = inspect.getsource(RequestResponseCycle)
     for name in ("disconnected", "keep_alive", "message_event", "more_body", "response_complete", "response_started"):
         assert f"self.{name} = " in source
+    assert "self.chunked_encoding is None and" in source
+    assert "if num_bytes > self.expected_content_length" in source
     assert {call.split("(")[0] for call in source.split("self.transport.")[1:]} == {"write", "close", "is_closing"}
 
 

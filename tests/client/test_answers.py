@@ -102,10 +102,10 @@ def test_attention_and_overlays(scene: Scene) -> None:
     assert scene.ask("overlay", b"bytes", stage=3) == b"\x89PNG"
     assert [dict(request.url.params) for request in scene.requests] == [
         {},
-        {"overlay": "png", "crops": "9"},
-        {"overlay": "png", "stage": "3"},
+        {"crops": "9"},
+        {"stage": "3"},
     ]
-    assert {request.url.path for request in scene.requests} == {"/attention"}
+    assert [request.url.path for request in scene.requests] == ["/attention", *["/attention/overlay"] * 2]
 
 
 TWO = [

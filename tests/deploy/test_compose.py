@@ -48,7 +48,8 @@ def test_the_service_has_time_to_end() -> None:
     grace = parse_duration(SERVICES["smart-iqa"]["stop_grace_period"])
     assert grace > Settings.model_fields["shutdown_seconds"].default + Settings.model_fields["drain_seconds"].default
     assert "HEALTHCHECK" in DOCKERFILE
-    assert "/health/ready" in DOCKERFILE
+    # Of liveness, and by the settings: a drain or another port must not have it taken for ill.
+    assert 'CMD ["smart-iqa", "health"]' in DOCKERFILE
 
 
 def test_nobody_may_change_grafana() -> None:

@@ -18,7 +18,7 @@ router = APIRouter(tags=["scores"])
 
 NDJSON = "application/x-ndjson"
 AcceptHeader = Annotated[
-    # OpenAPI forbids a parameter of this name; the responses list the media types.
+    # OpenAPI forbids a parameter of this name. Lines are told in words there: an operation has one media type.
     str,
     Header(include_in_schema=False),
 ]
@@ -28,11 +28,8 @@ AcceptHeader = Annotated[
     "/score/batch",
     response_model=BatchAnswer,
     response_model_exclude_unset=True,
-    responses={
-        **openapi.PICTURE_PROBLEMS,
-        200: {"content": {NDJSON: {"schema": {"$ref": "#/components/schemas/BatchItem"}}}},
-    },
-    openapi_extra=openapi.pictures_body(1),
+    responses=openapi.PICTURE_PROBLEMS,
+    openapi_extra=openapi.pictures_body(),
     summary="Score the quality of several pictures",
 )
 async def score_batch(

@@ -21,7 +21,7 @@ router = APIRouter(tags=["scores"])
     response_model=ComparisonAnswer,
     response_model_exclude_unset=True,
     responses={**openapi.PICTURE_PROBLEMS, **problems.responses("comparison_not_supported", "too_few_files")},
-    openapi_extra=openapi.pictures_body(comparison.LEAST, comparison.MOST),
+    openapi_extra=openapi.pictures_body(f"{comparison.LEAST} to {comparison.MOST}"),
     summary="Tell which of several pictures people prefer",
 )
 async def compare(

@@ -29,7 +29,7 @@ LEAST, MOST = 2, 32
     response_model=PickAnswer,
     response_model_exclude_unset=True,
     responses={**openapi.PICTURE_PROBLEMS, **problems.responses("picking_not_supported", "too_few_files")},
-    openapi_extra=openapi.pictures_body(LEAST, MOST),
+    openapi_extra=openapi.pictures_body(f"{LEAST} to {MOST}"),
     summary="Name the best of nearly equal pictures",
 )
 async def pick(http: Request, service: ServiceDep, stack: UntilAnswered, request: PickRequestDep) -> dict[str, Any]:

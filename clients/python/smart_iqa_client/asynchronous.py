@@ -53,7 +53,7 @@ class AsyncClient(Common):
     ) -> None:
         super().__init__(url, api_key=api_key, timeout=timeout, retries=retries, clock=clock, random=random)
         self._sleep = sleep
-        self._http = httpx2.AsyncClient(transport=transport, **self._settings())
+        self._http = httpx2.AsyncClient(**self._settings(transport))
 
     async def __aenter__(self) -> "AsyncClient":
         return self

@@ -154,8 +154,8 @@ def _together(
 
 def overlay(data: bytes, stage: int | None, **options: Unpack[Options]) -> Call[bytes]:
     """Ask for a drawing."""
-    more: dict[str, str | int] = {"overlay": "png"} if stage is None else {"overlay": "png", "stage": stage}
-    return _picture("/attention", data, options, _png, **more)
+    more: dict[str, str | int] = {} if stage is None else {"stage": stage}
+    return _picture("/attention/overlay", data, options, _png, **more)
 
 
 def models() -> Call[tuple[Model, ...]]:

@@ -59,7 +59,7 @@ class Client(Common):
     ) -> None:
         super().__init__(url, api_key=api_key, timeout=timeout, retries=retries, clock=clock, random=random)
         self._sleep = sleep
-        self._http = httpx2.Client(transport=transport, **self._settings())
+        self._http = httpx2.Client(**self._settings(transport))
 
     def __enter__(self) -> "Client":
         return self

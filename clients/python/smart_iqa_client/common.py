@@ -1,5 +1,6 @@
 """What both clients share besides their calls: how they are set up, and what ``score_many`` gives."""
 
+import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -71,18 +72,37 @@ class Common:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
 
-    def _settings(self) -> dict[str, Any]:
-        """Arguments for httpx2's clients."""
+    def _settings(self, transport: object) -> dict[str, Any]:
+        """Arguments for httpx2's clients; with a transport of the caller's, that one is used and no proxy."""
         headers = {"User-Agent": f"smart-iqa-client/{__version__}"}
         if self._api_key:
             # Keys are often read from files, with the end of the line.
             headers["Authorization"] = f"Bearer {self._api_key.strip()}"
         # Whoever asks for much concurrency is to have its connections, and to keep them.
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=5.0)
-        return {"base_url": self.url, "headers": headers, "limits": limits}
+        return {
+            "base_url": self.url,
+            "headers": headers,
+            "limits": limits,
+            "transport": transport,
+            "proxy": None if transport else _proxy(httpx2.URL(self.url)),
+            # Of the environment only what holds for this address: httpx2 would set up all proxies that are named there,
+            # and fail on one of SOCKS that is not even asked.
+            "verify": httpx2.create_ssl_context(),
+            "trust_env": False,
+        }
 
     def _steps(self, call: Call[T], retries: Retries) -> Steps[T]:
         return exchange(call, retries, self._timeout, clock=self._clock, random=self._random)
+
+
+def _proxy(url: httpx2.URL) -> str | None:
+    """The proxy for an address, by the usual environment variables; None for none."""
+    if urllib.request.proxy_bypass(url.netloc.decode()):
+        return None
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    return proxy if not proxy or "://" in proxy else f"http://{proxy}"
 
 
 def bulk(sources: object, concurrency: int, options: Mapping[str, Any]) -> ScoreOptions:
