@@ -9,6 +9,7 @@ from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app.http import auth, openapi, problems
+from app.http.deps import known_parameters
 from app.http.middleware import HEADER, HeadMiddleware, RequestMiddleware
 from app.http.routes import admin, attention, batch, compare, health, metrics, pick, score
 from app.http.routes import models as model_routes
@@ -22,7 +23,7 @@ from app.observability.metrics import Metrics
 from app.page import reference
 from app.page import route as page
 from app.scoring.service import Service
-from app.settings import Settings
+from app.settings import Settings, blaming, variable
 from model.policies import SHIPPED, Policies
 
 
@@ -51,7 +52,8 @@ def create_app(
     measured = Metrics()
     measured.build_info.labels(version("smart-iqa")).set(1)
     telemetry = tracing.telemetry(settings)
-    policies = Policies.load(settings.policies or SHIPPED)
+    with blaming(variable("policies")):
+        policies = Policies.load(settings.policies or SHIPPED)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -107,25 +109,26 @@ def create_app(
     app.add_middleware(HeadMiddleware)
     app.add_middleware(RequestMiddleware, metrics=measured)
     problems.install(app)
-    # The key is checked first, so that a request without one learns nothing about the service. Admission comes second:
-    # it keeps the current models for the request, before its body is read.
+    # The key is checked first, so that a request without one learns nothing about the service. Admission comes last: it
+    # keeps the current models for the request, before its body is read.
+    known = Depends(known_parameters)
     for routes in (score, batch, compare, pick, attention):
         app.include_router(
             routes.router,
-            dependencies=[Depends(auth.need_key), Depends(auth.admit)],
+            dependencies=[Depends(auth.need_key), known, Depends(auth.admit)],
             responses=problems.responses(*auth.PROBLEMS, "draining"),
         )
     for listing in (model_routes, policy_routes):
         app.include_router(
-            listing.router, dependencies=[Depends(auth.need_key)], responses=problems.responses(*auth.PROBLEMS)
+            listing.router, dependencies=[Depends(auth.need_key), known], responses=problems.responses(*auth.PROBLEMS)
         )
     app.include_router(
-        admin.router, dependencies=[Depends(auth.need_admin)], responses=problems.responses(*auth.ADMIN_PROBLEMS)
+        admin.router, dependencies=[Depends(auth.need_admin), known], responses=problems.responses(*auth.ADMIN_PROBLEMS)
     )
     for routes, locked in ((health, settings.probes_key), (metrics, settings.metrics_key)):
         app.include_router(
             routes.router,
-            dependencies=[Depends(auth.need_key_always)] if locked else [],
+            dependencies=[Depends(auth.need_key_always), known] if locked else [known],
             responses=problems.responses(*auth.PROBLEMS) if locked else {},
         )
     app.include_router(reference.router, dependencies=[Depends(auth.need_key)])

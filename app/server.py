@@ -5,6 +5,8 @@ import contextlib
 import os
 import signal
 import socket
+from collections.abc import Callable
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -22,10 +24,19 @@ class Server(uvicorn.Server):
         app: The application.
         config: uvicorn's settings for the application.
         drain_seconds: Time after SIGTERM in which the listener stays open, with readiness off.
+        on_listening: Called once with the addresses that the service listens on.
     """
 
-    def __init__(self, app: FastAPI, config: uvicorn.Config, *, drain_seconds: float) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        config: uvicorn.Config,
+        *,
+        drain_seconds: float,
+        on_listening: Callable[[list[str]], object] = lambda _: None,
+    ) -> None:
         super().__init__(config)
+        self._on_listening = on_listening
         self._app = app
         self._drain_seconds = drain_seconds
         self._reloads: set[asyncio.Task[None]] = set()
@@ -43,6 +54,9 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start serving, and handle SIGHUP from then on."""
         await super().startup(sockets)
+        if self.started:
+            listeners = [listener for server in self.servers for listener in server.sockets]
+            self._on_listening([_address(listener.getsockname()) for listener in listeners])
         # In a terminal SIGHUP means that the window was closed: the service should end with it, not reload.
         if self.started and hasattr(signal, "SIGHUP") and not os.isatty(0):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
@@ -66,3 +80,9 @@ class Server(uvicorn.Server):
         # The service has already logged the error.
         with contextlib.suppress(ReloadFailed, DeviceLost):
             await self._service.reload()
+
+
+def _address(name: Any) -> str:
+    """A socket's name, as people write it."""
+    host, port = name[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,19 +1,32 @@
 """Settings of the service, read from environment variables that begin with ``SMARTIQA_``."""
 
+import difflib
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model.contract import MAX_CROPS
 from model.options import DEFAULT_CHECKPOINT, Precision
 
+PREFIX = "SMARTIQA_"
+LOOKALIKE = "SMART_IQA_"
+"""A prefix that is easily taken for ``PREFIX``. Kubernetes sets such variables too, for a Service called smart-iqa."""
+ABOUT_KEYS = ("api_keys", "api_keys_file", "admin_keys", "admin_keys_file", "metrics_key", "probes_key")
+"""Settings that close the service: an empty value is an error, since nobody sets them to leave it open."""
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
 
 class Settings(BaseSettings):
     """How the service runs. How pictures are scored is defined by the checkpoint instead."""
 
-    model_config = SettingsConfigDict(env_prefix="SMARTIQA_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
@@ -183,28 +196,150 @@ class Settings(BaseSettings):
         description="Whether to send traces to where OpenTelemetry's own variables say; needs the extra `otel`.",
     )
 
+    @property
+    def decoder_kind(self) -> Literal["threads", "processes"]:
+        """Where pictures are decoded on this system."""
+        if self.decoder == "auto":
+            return "processes" if sys.platform == "linux" else "threads"
+        return self.decoder
+
+    @model_validator(mode="before")
+    @classmethod
+    def _closed(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Refuse names that nobody knows; leave out what is empty, so that it is the default."""
+        refuse_unknown(os.environ, cls.model_fields)
+        for name in values:
+            if name not in cls.model_fields:
+                raise ValueError(f"there is no setting {name!r}{did_you_mean(name, cls.model_fields)}")
+        empty = {name for name, value in values.items() if isinstance(value, str) and not value.strip(", \t\n")}
+        for name in ABOUT_KEYS:
+            if name in empty:
+                raise ValueError(
+                    f"{variable(name)} is empty, and would leave open what keys should close: unset it, or name keys"
+                )
+        return {name: value for name, value in values.items() if name not in empty}
+
     @field_validator("checkpoints", "api_keys", "admin_keys", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
-    @field_validator("api_keys_file", "admin_keys_file", "policies", mode="before")
+    @field_validator("cors_origins")
     @classmethod
-    def _none(cls, value: object) -> object:
-        return None if value == "" else value
+    def _as_browsers_send(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if origin not in ("*", "null") and (sent := _sent_origin(origin)) != origin:
+                advice = f"browsers send {sent}" if sent else "write scheme://host or scheme://host:port, or * for all"
+                raise ValueError(f"{origin!r} would never match an origin: {advice}")
+        return origins
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         if self.shutdown_seconds <= 2 * self.deadline_seconds:
-            raise ValueError("shutdown_seconds must be above twice deadline_seconds: one for the upload, one after it")
+            raise ValueError(
+                f"{variable('shutdown_seconds')} must be above twice {variable('deadline_seconds')}: one for the "
+                "upload, one after it"
+            )
         if self.max_upload_bytes < self.max_body_bytes:
-            raise ValueError("max_upload_bytes must be at least max_body_bytes")
+            raise ValueError(f"{variable('max_upload_bytes')} must be at least {variable('max_body_bytes')}")
         if self.max_inflight_pixels < self.max_pixels:
-            raise ValueError("max_inflight_pixels must be at least max_pixels, or the largest picture would never fit")
+            raise ValueError(
+                f"{variable('max_inflight_pixels')} must be at least {variable('max_pixels')}, or the largest picture "
+                "would never fit"
+            )
         keys = self.api_keys or self.api_keys_file or self.admin_keys or self.admin_keys_file
-        if (self.metrics_key or self.probes_key) and not keys:
-            raise ValueError("metrics_key or probes_key asks for a key, but no keys are configured")
+        for name in ("metrics_key", "probes_key"):
+            if getattr(self, name) and not keys:
+                raise ValueError(f"{variable(name)} asks for a key, but no keys are configured")
         return self
+
+
+def read(**options: Any) -> Settings:
+    """Read the settings from the environment.
+
+    Args:
+        options: Settings that beat it, by name.
+
+    Raises:
+        ValueError: A setting is unknown or wrong; the text is one sentence that names its variable.
+    """
+    try:
+        return Settings(**options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        own = first.get("ctx", {}).get("error")
+        if not first["loc"]:
+            raise ValueError(str(own)) from error
+        name = str(first["loc"][0])
+        # The value of a setting about keys may be a key; our own errors quote what matters.
+        given = "" if own or name in ABOUT_KEYS else f"={first['input']}"
+        raise ValueError(f"{variable(name)}{given}: {own or first['msg']}") from error
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + name.upper()
+
+
+def refuse_unknown(variables: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse environment variables that look like settings and are none: ignored, they may leave the service open.
+
+    Args:
+        variables: Names of environment variables.
+        known: Names of all settings.
+
+    Raises:
+        ValueError: One of them is no setting.
+    """
+    known = {*known}
+    for given in sorted(variables):
+        upper = given.upper()
+        name = upper.removeprefix(PREFIX).removeprefix(LOOKALIKE).lower()
+        if upper.startswith(PREFIX) and name not in known:
+            raise ValueError(f"there is no setting {given}{did_you_mean(name, known, variable)}")
+        if upper.startswith(LOOKALIKE) and name in known - {"port"}:
+            raise ValueError(f"there is no setting {given}; did you mean {variable(name)}?")
+
+
+def did_you_mean(name: str, known: Iterable[str], spelt: Callable[[str], str] = str) -> str:
+    """What may have been meant by an unknown name, as the end of a sentence; "" if nothing is like it.
+
+    Args:
+        name: The unknown name.
+        known: Names that would have been right.
+        spelt: How one of them is written.
+    """
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"; did you mean {spelt(close[0])}?" if close else ""
+
+
+@contextmanager
+def blaming(variable: str) -> Iterator[None]:
+    """Have errors of the file that a setting names say which setting that is.
+
+    Args:
+        variable: The environment variable.
+
+    Raises:
+        OSError: Raised again, of the same kind, with a sentence as its text.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(f"{variable}: {error.filename}: {error.strerror}") from error
+
+
+def _sent_origin(text: str) -> str:
+    """The form in which browsers send an origin; "" if it is none."""
+    try:
+        parts = urlsplit(text)
+        host, port = (parts.hostname or "").encode("idna").decode(), parts.port
+    except ValueError:
+        return ""
+    if not parts.scheme or not host or any(char in text for char in " *@\\"):
+        return ""
+    host = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{host}" + ("" if port in (None, DEFAULT_PORTS.get(parts.scheme)) else f":{port}")
 
 
 def table() -> str:
@@ -213,5 +348,5 @@ def table() -> str:
     for name, field in Settings.model_fields.items():
         default = "checkpoints/default" if name == "checkpoints" else field.default
         shown = "none" if default in ((), None) else f"`{default}`"
-        rows.append(f"| `SMARTIQA_{name.upper()}` | {shown} | {field.description} |")
+        rows.append(f"| `{variable(name)}` | {shown} | {field.description} |")
     return "\n".join(rows)

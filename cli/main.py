@@ -92,7 +92,7 @@ def main() -> None:
         app()
     except (ImageError, ValueError, OSError) as error:
         full = isinstance(error, OSError) and error.errno in DISK_FULL
-        fail(str(error), status=SOME_FAILED if full else USAGE_ERROR)
+        fail(_sentence(error), status=SOME_FAILED if full else USAGE_ERROR)
     except TrainingError as error:
         fail(str(error), status=SOME_FAILED)
     except ModuleNotFoundError as error:
@@ -102,3 +102,10 @@ def main() -> None:
         fail(f"this command needs {error.name}: pip install 'smart-iqa[{extra}]'")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _sentence(error: Exception) -> str:
+    """What an error says, without the number of an error of the system."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+    return str(error)

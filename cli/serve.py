@@ -2,9 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from app.settings import Settings
 
 
 def serve(
@@ -29,13 +32,13 @@ def serve(
     Options beat the environment variables SMARTIQA_*, which docs/settings.md lists in full.
     """
     import uvicorn
-    from pydantic import ValidationError
 
     from app.http import protocol
     from app.main import create_app
     from app.observability import logs
+    from app.observability.start import log_start
     from app.server import Server
-    from app.settings import Settings
+    from app.settings import blaming, read, variable
     from cli.console import SOME_FAILED, fail
     from model import checkpoint as checkpoints
     from model.policies import SHIPPED, Policies
@@ -43,21 +46,21 @@ def serve(
     given = {"host": host, "port": port, "checkpoints": checkpoint, "policies": policies}
     given |= {"device": device, "precision": precision, "threads": threads}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    try:
-        settings = Settings(**options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = "_".join(str(part) for part in first["loc"][:1]) or "settings"
-        fail(f"SMARTIQA_{name.upper()}: {first['msg']}")
+    settings = read(**options)
     # Checked here, so that what cannot be used ends the command at once, not by a readiness probe that never passes.
-    for folder in settings.checkpoints:
-        checkpoints.inspect(folder)
-    Policies.load(settings.policies or SHIPPED)
+    models = [checkpoints.inspect(folder)[0].name for folder in settings.checkpoints]
+    if len({*models}) < len(models):
+        fail(f"{variable('checkpoints')}: two checkpoints have the same name; the names are {', '.join(models)}")
+    with blaming(variable("policies")):
+        Policies.load(settings.policies or SHIPPED)
+    address = os.environ.get("RAY_ADDRESS") if ray else None
+    # The machines of a cluster have devices of their own.
+    device = settings.device if address else _usable_device(settings)
     logs.configure(settings)
     if ray:
         from app.cluster import launch
 
-        launch.run(settings, os.environ.get("RAY_ADDRESS"))
+        launch.run(settings, address, models, device)
         return
     device_lost = False
 
@@ -79,7 +82,11 @@ def serve(
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )
-    server = Server(app, config, drain_seconds=settings.drain_seconds)
+
+    def listening(addresses: list[str]) -> None:
+        log_start(settings, who=str(app.state.access), addresses=addresses, models=models, device=device)
+
+    server = Server(app, config, drain_seconds=settings.drain_seconds, on_listening=listening)
     try:
         server.run()
     except SystemExit as error:
@@ -90,3 +97,23 @@ def serve(
     if device_lost:
         # An error status, so that a supervisor starts the service again.
         fail("the device is lost", status=SOME_FAILED)
+
+
+def _usable_device(settings: "Settings") -> str:
+    """The device of the settings; ends the command if it is not there, or cannot compute what is asked for."""
+    from app.settings import variable
+    from cli.console import fail
+    from model.checkpoint import INT8
+    from model.inference.engine import resolve_device
+
+    try:
+        device = resolve_device(settings.device)
+    except ValueError as error:
+        fail(f"{variable('device')}: {error}")
+    if settings.precision == "int8":
+        if device != "cpu":
+            fail(f"{variable('precision')}: int8 needs the CPU, and the device is {device}")
+        for folder in settings.checkpoints:
+            if not (folder / INT8).exists():
+                fail(f"{variable('precision')}: {folder} is not prepared for int8; `smart-iqa models quantise` does it")
+    return device

@@ -5,14 +5,13 @@ The ``import_path`` of a config file is ``smart_iqa.app.cluster.application:buil
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
 from ray import serve
 
 from app.cluster import autoscaling
 from app.cluster.engine import EngineReplica
 from app.cluster.ingress import IngressReplica
 from app.cluster.remote import ENGINE, INGRESS
-from app.settings import Settings
+from app.settings import Settings, read
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -32,13 +31,9 @@ def build(args: dict[str, Any]) -> "Application":
             Numbers of replicas and their resources are options of the deployments instead.
 
     Raises:
-        ValueError: A setting is invalid.
+        ValueError: A setting is unknown or wrong.
     """
-    try:
-        return application(Settings(**args))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ValueError(f"{'_'.join(map(str, first['loc'][:1])) or 'settings'}: {first['msg']}") from error
+    return application(read(**args))
 
 
 def application(settings: Settings, most: int = MAX_REPLICAS) -> "Application":

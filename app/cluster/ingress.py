@@ -13,6 +13,7 @@ from app.cluster.remote import RemoteModelManager
 from app.http.middleware import HEADER
 from app.main import create_app
 from app.observability import logs
+from app.observability.start import log_start
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,6 +40,13 @@ class IngressReplica:
             self._settings, clock=clock, manager=lambda _: RemoteModelManager(self._engines, self._settings, clock)
         )
         app.add_middleware(_WithoutId)
+        log_start(
+            self._settings,
+            who=str(app.state.access),
+            addresses=["Ray's proxies"],
+            models=[str(folder) for folder in self._settings.checkpoints],
+            device="of the engine replicas",
+        )
         self._app = app
         return app
 

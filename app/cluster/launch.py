@@ -1,9 +1,9 @@
 """``smart-iqa serve --ray``: starts, serves and drains the application, in a new local cluster or an existing one."""
 
-import logging
 import signal
 import threading
 import time
+from collections.abc import Sequence
 
 import ray
 from ray import serve
@@ -12,27 +12,31 @@ from ray.serve.config import HTTPOptions, ProxyLocation
 from app.cluster.application import MAX_REPLICAS, NAME, application
 from app.cluster.metrics_aggregation import Collected
 from app.cluster.remote import INGRESS
+from app.http import auth
+from app.observability.start import log_start
 from app.settings import Settings
 from model.inference import processors
-
-log = logging.getLogger("smart_iqa.cluster")
 
 TICK_SECONDS = 0.5
 
 
-def run(settings: Settings, address: str | None) -> None:
+def run(settings: Settings, address: str | None, models: Sequence[str], device: str) -> None:
     """Serve until SIGTERM or SIGINT, then finish the accepted requests.
 
     Args:
         settings: How to run.
         address: Address of a cluster. None starts one on this machine, with one replica of each kind; it ends with the
             process.
+        models: Names of the models.
+        device: Where they compute.
 
     Raises:
+        ValueError, OSError: The keys cannot be used.
         ConnectionError: There is no cluster at that address.
         RuntimeError: The application cannot be started; Ray's log has the reason.
     """
     stop = threading.Event()
+    access = auth.Access(settings)
     if address is None:
         # At least 2, so that a machine with one core can hold a replica of each kind.
         ray.init(address="local", num_cpus=max(processors.usable(), 2), include_dashboard=False)
@@ -45,7 +49,8 @@ def run(settings: Settings, address: str | None) -> None:
         options = HTTPOptions(host=settings.host, port=settings.port, keep_alive_timeout_s=settings.keep_alive_seconds)
         serve.start(proxy_location=ProxyLocation.EveryNode, http_options=options)
         serve.run(application(settings, 1 if address is None else MAX_REPLICAS), name=NAME, route_prefix="/")
-        log.info("serving on %s port %d of every node", settings.host, settings.port)
+        addresses = [f"{settings.host}:{settings.port} of every node"]
+        log_start(settings, who=str(access), addresses=addresses, models=models, device=device)
         stop.wait()
         _drain(settings)
         serve.delete(NAME)

@@ -37,8 +37,13 @@ class Access:
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
         self._keys = Keys(settings.api_keys, settings.api_keys_file, clock=clock)
-        self._admin_keys = Keys(settings.admin_keys, settings.admin_keys_file, clock=clock)
+        self._admin_keys = Keys(settings.admin_keys, settings.admin_keys_file, clock=clock, setting="admin_keys")
         self.keys_needed = self._keys.configured
+
+    def __str__(self) -> str:
+        """Who may ask, for the log."""
+        who = f"keys: {len(self._keys)}" if self.keys_needed else "open to everybody"
+        return f"{who}, admin keys: {len(self._admin_keys)}"
 
     def names(self) -> set[str]:
         """Names of all keys that are known now."""

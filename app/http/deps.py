@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from fastapi import Depends, Header, Query, Request
+from fastapi.dependencies.utils import get_flat_params
+from fastapi.params import Query as QueryParameter
 from pydantic import Field
 
 from app.batching.submission import Priority
-from app.http.problems import Problem
+from app.http.problems import Problem, unknown
 from app.scoring.request import Detail, ScoreRequest
 from app.scoring.service import Service
 from model.contract import MAX_CROPS
@@ -78,6 +80,16 @@ def get_service(http: Request) -> Service:
     """The service of this application."""
     service: Service = http.app.state.service
     return service
+
+
+async def known_parameters(http: Request) -> None:
+    """Refuse query parameters that the route does not have."""
+    if http.query_params:
+        parameters = get_flat_params(http.scope["route"].dependant)
+        known = [each.alias for each in parameters if isinstance(each.field_info, QueryParameter)]
+        for name in http.query_params:
+            if name not in known:
+                raise unknown(name, known, "among the query parameters here")
 
 
 ServiceDep = Annotated[Service, Depends(get_service)]

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from app.settings import blaming, variable
+
 log = logging.getLogger("smart_iqa.keys")
 
 CHECK_SECONDS = 1.0
@@ -33,21 +35,30 @@ class Keys:
         given: Entries from the settings, each ``name:sha256``.
         file: A file of entries.
         clock: Returns seconds of a monotonic clock.
+        setting: Name of the setting with the entries; with ``_file``, of that with the file. For errors.
 
     Raises:
         ValueError: An entry is malformed.
         OSError: The file cannot be read.
     """
 
-    def __init__(self, given: Sequence[str], file: Path | None, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, given: Sequence[str], file: Path | None, *, clock: Callable[[], float], setting: str = "api_keys"
+    ) -> None:
         self._given = [
-            _entry(text.partition(":"), f"key {place} of the settings") for place, text in enumerate(given, 1)
+            _entry(text.partition(":"), f"{variable(setting)}, key {place}") for place, text in enumerate(given, 1)
         ]
         self._file = file
         self._clock = clock
         self._seen = _stamp(file)
         self._checked = clock()
-        self._read = _entries(file)
+        with blaming(variable(f"{setting}_file")):
+            self._read = _entries(file)
+
+    def __len__(self) -> int:
+        """The number of keys that are known now."""
+        self._refresh()
+        return len(self._given) + len(self._read)
 
     @property
     def configured(self) -> bool:

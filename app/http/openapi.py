@@ -14,7 +14,7 @@ ID_PATTERN = "[A-Za-z0-9._-]{1,64}"
 
 BINARY = {"type": "string", "format": "binary"}
 FORM: dict[str, Any] = {"type": "object", "required": [FIELD], "additionalProperties": False}
-"""Form schema. A few more fields are ignored; how many and how large is not part of the interface."""
+"""Form schema. Other fields are refused."""
 PICTURE_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,

@@ -29,7 +29,7 @@ Problem
     `-- 504 deadline_exceeded
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -45,6 +45,7 @@ from app.models.reload import FolderNotAllowed
 from app.scoring.cache import ImageQuarantined
 from app.scoring.rate_limit import RateExceeded
 from app.scoring.service import NotReady, ReloadFailed, UnknownModel
+from app.settings import did_you_mean
 from model import images
 from model.policies import UnknownPolicy
 
@@ -75,7 +76,7 @@ TABLE: Mapping[str, tuple[int, str]] = {
     "too_many_files": (413, "There are too many pictures in one request"),
     "unsupported_media_type": (415, "The body is of a type that is not taken here"),
     "unsupported_format": (415, "The picture's format is not accepted"),
-    "invalid_parameter": (422, "A parameter is out of range"),
+    "invalid_parameter": (422, "A parameter is unknown or out of range"),
     "too_few_files": (422, "There are too few pictures in the request"),
     "image_undecodable": (422, "The picture cannot be decoded"),
     "image_truncated": (422, "The picture is truncated"),
@@ -97,8 +98,11 @@ TABLE: Mapping[str, tuple[int, str]] = {
     "deadline_exceeded": (504, "The answer did not come in time"),
 }
 
-EVERYWHERE = ("malformed_request", "head_too_slow", "head_too_large", "internal_error", "too_many_connections")
-"""Problems of any route: from the connection, or from a defect."""
+EVERYWHERE = (
+    *("malformed_request", "head_too_slow", "invalid_parameter", "head_too_large", "internal_error"),
+    "too_many_connections",
+)
+"""Problems of any route: from the connection, an unknown parameter, or a defect."""
 RETRY_AFTER = {"Retry-After": "5"}
 """Sent while the service is not ready or drains."""
 
@@ -226,6 +230,17 @@ def problem_of(error: Exception) -> Problem | None:
             detail = f"checkpoints.{error.place}: not below the parent of a configured checkpoint"
             return Problem("invalid_parameter", detail)
     return None
+
+
+def unknown(name: str, known: Iterable[str], where: str) -> Problem:
+    """The problem of a parameter or field that nobody knows: ignored, it would give another answer than was asked for.
+
+    Args:
+        name: The unknown name.
+        known: Names that would have been right.
+        where: Where it stood.
+    """
+    return Problem("invalid_parameter", f"there is no {name[:64]!r} {where}{did_you_mean(name, known)}")
 
 
 def responses(*codes: str) -> dict[int | str, dict[str, Any]]:

@@ -11,7 +11,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from app.http.problems import NotModified, Problem
+from app.http.problems import NotModified, Problem, unknown
 from app.scoring.request import PreparedPicture, ScoreRequest, ScoreResult
 from app.scoring.service import Service
 from app.settings import Settings
@@ -233,6 +233,9 @@ async def _read_fields(request: Request, chunks: Chunks, max_files: int) -> list
         files = [upload for upload in form.getlist(FIELD) if isinstance(upload, UploadFile)]
         if not files:
             raise Problem("missing_file", f"the multipart body has no file field named '{FIELD}'")
+        for name in form:
+            if name != FIELD:
+                raise unknown(name, [FIELD], "among the fields of the body; parameters stand in the query")
         if len(files) > max_files:
             other = "; `/score/batch` takes several" if max_files == 1 else ""
             raise Problem("too_many_files", f"{max_files} here at most{other}")

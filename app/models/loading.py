@@ -187,8 +187,9 @@ def load_models(settings: Settings, lanes: Sequence[str] = ()) -> Mapping[str, L
         if not model.reproducible:
             log.warning("%s: scores may differ in the last digits by batch company or device", model.config.name)
         log.info(
-            "%s is ready on %s in %s, batches of %s",
-            *(model.config.name, ", ".join(model.devices), model.precision, model.batch_shapes),
+            "%s is ready on %s in %s, %d threads, batches of %s",
+            *(model.config.name, ", ".join(model.devices), model.precision, torch.get_num_threads()),
+            model.batch_shapes,
         )
     return models
 

@@ -11,7 +11,6 @@ reservation would keep others out meanwhile.
 
 import asyncio
 import hashlib
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -301,7 +300,7 @@ class Pipeline:
 
 def make_sandbox(settings: Settings, metrics: Metrics) -> Sandbox | None:
     """The decoder processes that the settings ask for; None for threads."""
-    if settings.decoder == "threads" or (settings.decoder == "auto" and sys.platform != "linux"):
+    if settings.decoder_kind == "threads":
         return None
     return Sandbox(
         workers=settings.decode_threads,

@@ -184,16 +184,21 @@ def open_scorer(
     loaded = checkpoints.load(folder or DEFAULT_CHECKPOINT)
     check_policy(policy, loaded)
     check_photos(photos, loaded)
-    _connect(address)
+    own = _connect(address)
     try:
+        there = ray.cluster_resources().get("GPU", 0)
         if gpus is None:
-            gpus = 0 if device == "cpu" else float(device == "cuda" or ray.cluster_resources().get("GPU", 0) >= 1)
+            gpus = 0 if device == "cpu" else float(device == "cuda" or there >= 1)
+        # A cluster of others may grow; this machine's would wait for ever.
+        if own and gpus > there:
+            raise ValueError(f"{gpus:g} GPUs for each engine were asked for, but this machine has {there:g}")
         yield ClusterScorer(loaded, crops, policy, precision=precision, engines=engines, gpus=gpus, photos=photos)
     finally:
         ray.shutdown()
 
 
-def _connect(address: str | None) -> None:
+def _connect(address: str | None) -> bool:
+    """Connect to a cluster; returns whether it was started here, on this machine alone."""
     import ray
 
     address = address or os.environ.get("RAY_ADDRESS") or "local"
@@ -211,6 +216,7 @@ def _connect(address: str | None) -> None:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except ConnectionError as error:
         raise ValueError(f"{address}: no cluster answers there") from error
+    return address == "local"
 
 
 def _precision(precision: "Precision", device: str, network: Any) -> str:

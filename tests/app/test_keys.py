@@ -233,13 +233,20 @@ def test_malformed_keys_end_the_start(load: Any, text: str) -> None:
 
 
 def test_a_missing_file_ends_the_start(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        create_app(Settings(api_keys_file=tmp_path / "none"))
+    for name in ("api_keys_file", "admin_keys_file"):
+        with pytest.raises(FileNotFoundError, match=rf"^SMARTIQA_{name.upper()}: .*/none: No such file or directory$"):
+            create_app(Settings(**{name: tmp_path / "none"}))
+
+
+def test_malformed_keys_name_their_variable(load: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^SMARTIQA_ADMIN_KEYS, key 1: "):
+        create_app(Settings(admin_keys=("ann",)), load=load)
+    with pytest.raises(IsADirectoryError, match=r"^SMARTIQA_API_KEYS_FILE: .*: Is a directory$"):
+        create_app(Settings(api_keys_file=tmp_path), load=load)
 
 
 def test_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SMARTIQA_API_KEYS", f"{entry('a', 'x')}, {entry('b', 'y')}")
-    monkeypatch.setenv("SMARTIQA_API_KEYS_FILE", "")
     assert Settings().api_keys == (entry("a", "x"), entry("b", "y"))
     assert Settings().api_keys_file is None
 

@@ -31,8 +31,8 @@ KEYS: dict[str, Any] = {
 }
 PICTURES = [encode(photo(240, 224)), encode(photo(300, 260, 1), "PNG")]
 CONFIG = {
-    # Parameters that nobody knows are ignored, as HTTP asks for of headers. Schemathesis allows that too, but takes
-    # such a request for a bad one that was accepted as soon as it has a number among its headers.
+    # Headers that nobody knows are ignored, as HTTP asks for. Schemathesis allows that too, but takes such a request
+    # for a bad one that was accepted as soon as it has a number among its headers.
     "generation": {"deterministic": True, "allow-extra-parameters": False},
     "phases": {"coverage": {"generate-duplicate-query-parameters": True}},
     "checks": {
