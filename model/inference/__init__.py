@@ -10,5 +10,6 @@ selection.py     chooses the layers that compute in 8-bit integers
 engine.py        batches on a device, at fixed shapes that give the same bits
 captured.py      CUDA graphs of an engine
 autotune.py      measures how many threads and items per batch are fastest on this CPU
+forked.py        the guard against computing after a fork
 allocator.py     settings of the C library's allocator; needs no torch
 """
