@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import errno
+import logging
 import os
 import signal
 import socket
@@ -12,7 +14,50 @@ from fastapi import FastAPI
 from app.batching.errors import DeviceLost
 from app.scoring.service import ReloadFailed, Service
 
+log = logging.getLogger("smart_iqa.server")
+
 TICK_SECONDS = 0.1
+BACKLOG = 2048
+
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Listen on all addresses of a host. Done before models are loaded, so that a port in use ends the start at once.
+
+    Args:
+        host: A name or an address.
+        port: The port; 0 takes a free one.
+
+    Raises:
+        OSError: There is no such host, or an address cannot be listened on.
+    """
+    listeners: list[socket.socket] = []
+    missing: OSError | None = None
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    try:
+        for family, kind, protocol, _, (address, number, *scope) in dict.fromkeys(found):
+            listener = socket.socket(family, kind, protocol)
+            listeners.append(listener)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                listener.bind((address, number or listeners[0].getsockname()[1], *scope))
+            except OSError as error:
+                if error.errno != errno.EADDRNOTAVAIL:
+                    raise
+                # ``localhost`` may have an address of IPv6 where there is no IPv6.
+                missing = error
+                listeners.pop().close()
+                continue
+            listener.listen(BACKLOG)
+            log.info("listening on %s port %d", address, listener.getsockname()[1])
+        if missing is not None and not listeners:
+            raise missing
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
 
 
 class Server(uvicorn.Server):
@@ -49,8 +94,9 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Turn readiness off, wait so that load balancers notice, then close the listener and finish open requests."""
+        # Nobody needs to notice that a service is not ready which has never been.
+        ticks = round(self._drain_seconds / TICK_SECONDS) if self._service.models else 0
         self._service.drain()
-        ticks = round(self._drain_seconds / TICK_SECONDS)
         while ticks > 0 and not self.force_exit:
             await asyncio.sleep(TICK_SECONDS)
             ticks -= 1

@@ -1,6 +1,7 @@
 """``smart-iqa serve``."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,9 +32,10 @@ def serve(
     from app.http import protocol
     from app.main import create_app
     from app.observability import logs
-    from app.server import Server
+    from app.server import Server, listen
     from app.settings import Settings
     from cli.console import SOME_FAILED, fail
+    from cli.signals import Stopped
     from model import checkpoint as checkpoints
     from model.policies import SHIPPED, Policies
 
@@ -63,6 +65,10 @@ def serve(
         device_lost = True
         server.give_up()
 
+    try:
+        listeners = listen(settings.host, settings.port)
+    except OSError as error:
+        fail(f"the service cannot listen on {settings.host} port {settings.port}: {error.strerror}")
     app = create_app(settings, on_loss=stop)
     config = uvicorn.Config(
         app,
@@ -76,13 +82,12 @@ def serve(
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )
     server = Server(app, config, drain_seconds=settings.drain_seconds)
-    try:
-        server.run()
-    except SystemExit as error:
-        fail(f"the service could not start on {settings.host} port {settings.port}: exit status {error.code}")
-    except KeyboardInterrupt:
-        # uvicorn has shut down, and raises again the signal that ended it.
-        pass
+    # uvicorn has shut down when it raises again the signal that ended it.
+    with suppress(Stopped, KeyboardInterrupt):
+        try:
+            server.run(listeners)
+        except SystemExit:
+            fail("the service could not start; the log says why", status=SOME_FAILED)
     if device_lost:
         # An error status, so that a supervisor starts the service again.
         fail("the device is lost", status=SOME_FAILED)
