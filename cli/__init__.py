@@ -8,6 +8,8 @@
     models     smart-iqa models
     options    options of several commands, and their checks
     console    output to stdout and stderr
+    signals    what SIGINT and SIGTERM do
+    __main__   the process: its first moment and its last
 
 Other commands are a module each. This package may import ``app``, ``model`` and ``training``; nothing imports it.
 """

@@ -18,6 +18,7 @@ from cli.console import SOME_FAILED, USAGE_ERROR, fail, prepare_streams, results
 from cli.models import command as models
 from cli.pick.command import pick
 from cli.score.command import score
+from cli.signals import Stopped
 from model.images import ImageError
 from training.errors import TrainingError
 
@@ -102,6 +103,8 @@ def main() -> None:
         fail(f"this command needs {error.name}: pip install 'smart-iqa[{extra}]'")
     except KeyboardInterrupt:
         sys.exit(130)
+    except Stopped as stopped:
+        sys.exit(stopped.status)
 
 
 def _sentence(error: Exception) -> str:

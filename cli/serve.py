@@ -1,6 +1,7 @@
 """``smart-iqa serve``."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,9 +38,10 @@ def serve(
     from app.main import create_app
     from app.observability import logs
     from app.observability.start import log_start
-    from app.server import Server
+    from app.server import Server, listen, name_of
     from app.settings import blaming, read, variable
     from cli.console import SOME_FAILED, fail
+    from cli.signals import Stopped
     from model import checkpoint as checkpoints
     from model.policies import SHIPPED, Policies
 
@@ -69,6 +71,10 @@ def serve(
         device_lost = True
         server.give_up()
 
+    try:
+        listeners = listen(settings.host, settings.port)
+    except OSError as error:
+        fail(f"the service cannot listen on {settings.host} port {settings.port}: {error.strerror}")
     app = create_app(settings, on_loss=stop)
     config = uvicorn.Config(
         app,
@@ -82,18 +88,15 @@ def serve(
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )
-
-    def listening(addresses: list[str]) -> None:
-        log_start(settings, who=str(app.state.access), addresses=addresses, models=models, device=device)
-
-    server = Server(app, config, drain_seconds=settings.drain_seconds, on_listening=listening)
-    try:
-        server.run()
-    except SystemExit as error:
-        fail(f"the service could not start on {settings.host} port {settings.port}: exit status {error.code}")
-    except KeyboardInterrupt:
-        # uvicorn has shut down, and raises again the signal that ended it.
-        pass
+    addresses = [name_of(listener) for listener in listeners]
+    log_start(settings, who=str(app.state.access), addresses=addresses, models=models, device=device)
+    server = Server(app, config, drain_seconds=settings.drain_seconds)
+    # uvicorn has shut down when it raises again the signal that ended it.
+    with suppress(Stopped, KeyboardInterrupt):
+        try:
+            server.run(listeners)
+        except SystemExit:
+            fail("the service could not start; the log says why", status=SOME_FAILED)
     if device_lost:
         # An error status, so that a supervisor starts the service again.
         fail("the device is lost", status=SOME_FAILED)

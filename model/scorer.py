@@ -11,6 +11,7 @@ import numpy as np
 
 from model import checkpoint, crop_rounds, images
 from model.crop_rounds import CropRounds, Crops
+from model.inference import forked
 from model.inference.engine import Engine
 from model.maps import map_crops, overlay
 from model.maps.activations import StageEngine, read_stage
@@ -38,7 +39,8 @@ class _Prepared(NamedTuple):
 class Scorer:
     """Scores pictures in this process, with the same decoding, contract, engine and arithmetic as the service.
 
-    Not thread-safe: only one thread at a time may call it.
+    Not thread-safe: only one thread at a time may call it. In a process that was forked after scoring, ``load`` and
+    scoring raise ``RuntimeError``.
 
     Args:
         loaded: A checkpoint.
@@ -67,6 +69,7 @@ class Scorer:
             CheckpointError: The folder is not a usable checkpoint.
             ValueError: The device does not exist.
         """
+        forked.check()
         loaded = checkpoint.load(folder)
         return cls(loaded, Engine.of(loaded, device=device, precision=precision), limits)
 

@@ -70,11 +70,12 @@ PACKAGES: dict[str, dict[str, set[str]]] = {
     },
     "cli": {
         "console": set(),
+        "signals": set(),
         "options": {"console"},
         "pictures": {"console"},
         "scoring": {"pictures", "console", "options"},
-        "score": {"scoring", "pictures", "console", "options"},
-        "bulk": {"scoring", "pictures", "console", "options"},
+        "score": {"scoring", "pictures", "console", "options", "signals"},
+        "bulk": {"scoring", "pictures", "console", "options", "signals"},
         "models": {"pictures", "console", "options"},
         "evaluate": {"scoring", "console", "options"},
         "benchmark": {"models", "scoring", "pictures", "console", "options"},
@@ -88,8 +89,8 @@ PACKAGES: dict[str, dict[str, set[str]]] = {
         "policy": {"score", "console", "options"},
         "compare": {"scoring", "console", "options"},
         "calibrate": {"scoring", "console", "options"},
-        "pick": {"bulk", "score", "scoring", "pictures", "console", "options"},
-        "serve": {"console"},
+        "pick": {"bulk", "score", "scoring", "pictures", "console", "options", "signals"},
+        "serve": {"console", "signals"},
         "main": {
             *(
                 "benchmark",
@@ -107,8 +108,9 @@ PACKAGES: dict[str, dict[str, set[str]]] = {
                 "pick",
                 "policy",
             ),
-            *("score", "serve", "sweep", "train"),
+            *("score", "serve", "signals", "sweep", "train"),
         },
+        "__main__": {"main", "signals"},
     },
 }
 """What each part of a package, a package of its own or a module, may import of the others."""

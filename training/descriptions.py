@@ -1,7 +1,9 @@
 """Descriptions of photos by the statistics of a network's feature maps, and the fit of heads that read them."""
 
 import copy
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sized
+from typing import cast
 
 import numpy as np
 import torch
@@ -10,13 +12,14 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from model.contract import Contract
 from model.inference.engine import mean_std, network_inputs
 from model.networks.findings import Statistics
 from model.networks.smart import SmartIQA
 from training.bn_folding import fold_batch_norms
+from training.loading import batches, watched
 
 BATCH_ITEMS = 16
 """Items that are described at a time."""
@@ -50,6 +53,9 @@ def describe(
 
     Returns:
         The descriptions in order (N, I), on the CPU.
+
+    Raises:
+        TrainingError: The decoders gave up.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = copy.deepcopy(network).requires_grad_(False).to(device).to(memory_format=torch.channels_last)
@@ -60,10 +66,11 @@ def describe(
     twin = fold_batch_norms(network)
     assert isinstance(twin, SmartIQA)
     normalisation = mean_std(contract, str(device))
-    loader = DataLoader(items, batch_size=BATCH_ITEMS, num_workers=decoders, collate_fn=list)
+    made = batches(items, list, decoders=decoders, batch_size=BATCH_ITEMS)
+    total = math.ceil(len(cast(Sized, items)) / BATCH_ITEMS)
     parts = []
-    with torch.inference_mode():
-        for batch in track(loader, title, total=len(loader), console=Console(stderr=True)):
+    with torch.inference_mode(), watched():
+        for batch in track(made, title, total=total, console=Console(stderr=True)):
             described_NI = torch.empty(len(batch), statistics.length)
             for shape in dict.fromkeys(item.shape for item in batch):
                 places = [place for place, item in enumerate(batch) if item.shape == shape]

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from rich.progress import track
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
 from model.contract import Contract
 from model.inference.allocator import keep_freed_memory
@@ -34,6 +33,7 @@ from training.distillation import Distiller
 from training.distributed import Team
 from training.errors import TrainingError
 from training.learner import Learner
+from training.loading import batches, watched
 from training.objective import Objective
 from training.recipe import Recipe
 from training.run import CHECKPOINT, RunFolder
@@ -81,7 +81,7 @@ def train(
     Raises:
         DatasetError: The data set or the split is not as it should be.
         ValueError: The run folder holds another run, or one is writing it, or the first weights do not fit.
-        TrainingError: The loss is not a number, or a file cannot be written.
+        TrainingError: The loss is not a number, a file cannot be written, or the decoders gave up.
     """
     data = TrainingData.read(recipe, root, split)
     contract = initial_weights.contract(recipe, data.dataset.scale, init)
@@ -110,9 +110,10 @@ def train(
             run.write_metrics(trainer.progress.lines)
 
         while not trainer.finished:
-            for accumulate in trainer.epoch_steps(decoders):
-                trainer.train_step(accumulate)
-                trainer.look_at_loss(save_seconds)
+            with watched():
+                for accumulate in trainer.epoch_steps(decoders):
+                    trainer.train_step(accumulate)
+                    trainer.look_at_loss(save_seconds)
             trainer.end_epoch()
 
         if team.leads:
@@ -266,14 +267,13 @@ class Trainer:
         """
         progress, recipe = self.progress, self._recipe
         steps = self._crops.steps(progress.epoch, processes=self._team.size)[progress.step :]
-        loader = DataLoader(
+        self._batches = batches(
             self._crops,
+            collate,
+            decoders=decoders,
             batch_sampler=[self._team.share(batch) for step in steps for batch in step],
-            num_workers=decoders,
-            collate_fn=collate,
             pin_memory=self._team.device.type == "cuda",
         )
-        self._batches = iter(loader)
         self._learner.train_mode(progress.epoch)
         if recipe.freeze_bn and self._team.size == 1:
             self._model = fold_batch_norms(self._learner.network)

@@ -119,11 +119,15 @@ class WorkerThreads:
         """
         return self.run(partial(self._compute, replicas, parts))
 
-    def close(self) -> None:
-        """Finish the queued calls, then end the threads. A thread that hangs is left after ``CLOSE_SECONDS``."""
+    def close(self, *, wait: bool = True) -> None:
+        """Finish the queued calls, then end the threads. A thread that hangs is left after ``CLOSE_SECONDS``.
+
+        Args:
+            wait: Whether to wait for that.
+        """
         for _ in self._threads:
             self._calls.put(None)
-        latest = time.monotonic() + CLOSE_SECONDS
+        latest = time.monotonic() + (CLOSE_SECONDS if wait else 0)
         for thread in self._threads:
             thread.join(max(latest - time.monotonic(), 0))
 

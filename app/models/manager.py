@@ -99,6 +99,7 @@ class LocalModelManager:
             max_queue_bytes=settings.max_queue_bytes,
         )
         self._watch: asyncio.Task[None] | None = None
+        self._loading: Future[Mapping[str, LoadedModel]] | None = None
         self._load_error = ""
 
     @property
@@ -139,8 +140,8 @@ class LocalModelManager:
 
         # On a worker thread, like all work of the engines: if another thread computed too, it would take cores from the
         # CPU's worker thread for as long as the process lives.
-        loading = self.workers.run(lambda _: self._load(self._settings))
-        loading.add_done_callback(lambda loaded: loop.call_soon_threadsafe(take, loaded))
+        self._loading = self.workers.run(lambda _: self._load(self._settings))
+        self._loading.add_done_callback(lambda loaded: loop.call_soon_threadsafe(take, loaded))
         self._watch = loop.create_task(self._watch_device())
 
     async def _watch_device(self) -> None:
@@ -190,7 +191,7 @@ class LocalModelManager:
         return self._metrics.render()
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads. One that is still loading the first models, which nobody waits for, is left."""
         if self._watch is not None:
             self._watch.cancel()
-        self.workers.close()
+        self.workers.close(wait=self._loading is None or self._loading.done())

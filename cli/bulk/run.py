@@ -10,7 +10,7 @@ from cli.bulk import job as jobs
 from cli.bulk.job import Job
 from cli.bulk.progress import Tally, tally
 from cli.console import SOME_FAILED, notes
-from cli.scoring.signals import Stopped, stoppable
+from cli.signals import Stopped, stoppable
 
 WRITERS = 4
 """Files that are written at a time: an object store takes long to answer for each."""

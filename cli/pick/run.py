@@ -19,7 +19,7 @@ from cli.score.page import contents
 from cli.scoring import stream
 from cli.scoring.progress import progress
 from cli.scoring.scorer import score_settings
-from cli.scoring.signals import Stopped, stoppable
+from cli.signals import Stopped, stoppable
 
 if TYPE_CHECKING:
     from model.picking.picking import Group

@@ -20,8 +20,8 @@ from cli.score.selection import Selection, SortOrder
 from cli.scoring import stream
 from cli.scoring.progress import progress
 from cli.scoring.scorer import score_settings
-from cli.scoring.signals import Stopped, stoppable
 from cli.scoring.stream import Record
+from cli.signals import Stopped, stoppable
 
 if TYPE_CHECKING:
     from model.crop_rounds import Crops

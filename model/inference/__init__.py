@@ -11,5 +11,6 @@ engine.py        batches on a device, at fixed shapes that give the same bits
 captured.py      CUDA graphs of an engine
 autotune.py      measures how many threads and items per batch are fastest on this CPU
 processors.py    how many processors this process may use; needs no torch
+forked.py        the guard against computing after a fork
 allocator.py     settings of the C library's allocator; needs no torch
 """

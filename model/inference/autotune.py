@@ -7,6 +7,7 @@ a score takes, never the score: candidates that give other bits are rejected.
 import contextlib
 import hashlib
 import json
+import logging
 import math
 import os
 import platform
@@ -20,6 +21,8 @@ import torch
 from model.inference import processors
 from model.inference.engine import Engine
 from model.views import Items
+
+log = logging.getLogger("smart_iqa.engine")
 
 FILE = "calibration.json"
 ROUNDS = 4
@@ -39,9 +42,12 @@ class Setting(NamedTuple):
     cap: int
 
 
-def cache_folder() -> Path:
-    """Folder of the cache: ``$XDG_CACHE_HOME/smart-iqa``, or ``~/.cache/smart-iqa``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "smart-iqa"
+def cache_folder() -> Path | None:
+    """Folder of the cache: ``$XDG_CACHE_HOME/smart-iqa``, or ``~/.cache/smart-iqa``; None for users without a home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "smart-iqa"
+    except RuntimeError:
+        return None
 
 
 def set_threads(threads: int = 0) -> None:
@@ -62,9 +68,9 @@ def autotune(engine: Engine, digest: str, *, threads: int = 0, folder: Path | No
         threads: A fixed number of threads; 0 chooses it.
         folder: Folder of the cache; ``cache_folder()`` if None.
     """
-    file = (folder or cache_folder()) / FILE
+    folder = folder or cache_folder()
     key = _key(engine, digest, threads)
-    known = _read(file)
+    known = _read(folder)
     setting = _setting(known.get(key), engine)
     if setting is None:
         setting = _measure(engine, [threads] if threads else _thread_counts())
@@ -72,7 +78,7 @@ def autotune(engine: Engine, digest: str, *, threads: int = 0, folder: Path | No
             usual = next((shape for shape in engine.shapes if shape >= USUAL), engine.shapes[-1])
             setting = Setting(threads or torch.get_num_threads(), usual)
         else:
-            _write(file, {**known, key: setting})
+            _write(folder, {**known, key: setting})
     torch.set_num_threads(setting.threads)
     engine.limit(setting.cap)
     return setting
@@ -132,18 +138,25 @@ def _processor() -> str:
     return platform.processor()
 
 
-def _write(file: Path, content: dict[str, object]) -> None:
+def _write(folder: Path | None, content: dict[str, object]) -> None:
     # The cache is optional; without it every start measures again.
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        staging = file.with_suffix(f".{os.getpid()}.writing")
+    if folder is None:
+        log.info("the user has no home, so every start measures threads and batch sizes; XDG_CACHE_HOME names a folder")
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        staging = (folder / FILE).with_suffix(f".{os.getpid()}.writing")
         staging.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        os.replace(staging, file)
+        os.replace(staging, folder / FILE)
+    except OSError as error:
+        log.info("every start measures threads and batch sizes: %s cannot be written (%s)", folder, error.strerror)
 
 
-def _read(file: Path) -> dict[str, object]:
+def _read(folder: Path | None) -> dict[str, object]:
+    if folder is None:
+        return {}
     with contextlib.suppress(OSError, ValueError):
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads((folder / FILE).read_text(encoding="utf-8"))
         if isinstance(content, dict):
             return content
     return {}

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from model.checkpoint import Checkpoint
 from model.contract import Contract
+from model.inference import forked
 from model.inference.allocator import keep_freed_memory
 from model.inference.captured import Captured
 from model.inference.form import inference_form
@@ -248,6 +249,7 @@ class Engine:
             DeviceBroken: The device cannot compute any more in this process.
         """
         assert isinstance(self._network, Network)
+        forked.check()
         try:
             with torch.cuda.stream(self._stream):
                 crops = torch.from_numpy(crops_NHWC).to(self._mean_std[0].device)
@@ -264,6 +266,7 @@ class Engine:
 
     @torch.inference_mode()
     def _run_at(self, shape: int, parts: Sequence[Items]) -> NDArray[np.float32]:
+        forked.check()
         item_shape = parts[0].shape[1:]
         staged = self._staging[: shape * math.prod(item_shape)].view(shape, *item_shape)
         staging = staged.numpy()

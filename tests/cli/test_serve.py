@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from app.observability.start import log_start
-from app.server import Server, _address
+from app.server import Server, name_of
 from app.settings import Settings, read
 from cli.main import main
 
@@ -136,4 +136,4 @@ def test_the_line_warns_where_other_machines_may_ask_without_a_key(caplog: pytes
 def test_addresses_as_people_write_them(family: socket.AddressFamily, host: str, shown: str) -> None:
     with socket.socket(family) as listener:
         listener.bind((host, 0))
-        assert _address(listener.getsockname()) == f"{shown}{listener.getsockname()[1]}"
+        assert name_of(listener) == f"{shown}{listener.getsockname()[1]}"

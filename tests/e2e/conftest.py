@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests import commands
 
-MAIN = "from cli.main import main; main()"
+MAIN = "from cli.__main__ import start; start()"
 TWO_SHAPES = "from model.inference import engine; engine.CANDIDATE_SHAPES['crops', 'cpu'] = (4, 8)"
 PROGRAM = (sys.executable, "-c", f"{TWO_SHAPES}; {MAIN}")
 """A service that shares nothing with other processes. It tries out two batch shapes and not all; a score is the same at

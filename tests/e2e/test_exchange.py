@@ -79,7 +79,7 @@ def test_sigterm_under_load_drains_first_and_loses_nothing(tmp_path: Path, versi
         assert httpx2.get(f"{service.url}/health/ready").json()["code"] == "draining"
         assert httpx2.get(f"{service.url}/health/live").status_code == 200
         eventually(lambda: [answer.status_code for answer in answers].count(503) == THREADS)
-        assert service.process.wait(timeout=60) in (0, -signal.SIGTERM)
+        assert service.process.wait(timeout=60) == 0
     assert {answer.status_code for answer in answers} == {200, 503}
     assert {answer.json()["code"] for answer in answers if answer.status_code == 503} == {"draining"}
     lines = [json.loads(line) for line in log.read_text().splitlines()]
@@ -130,7 +130,7 @@ def test_models_are_exchanged_under_load(tmp_path: Path, versions: list[Path]) -
             assert (refused.status_code, refused.json()["code"]) == (409, "reload_failed")
         assert service.post(data).json()["model"]["digest"] == scorers[0].checkpoint.digest
         assert service.metric("smartiqa_requests_in_flight") == 1
-        assert service.stop() in (0, -signal.SIGTERM)
+        assert service.stop() == 0
     assert {answer.status_code for answer in answers} == {200}
     bodies = [answer.json() for answer in answers]
     assert {body["model"]["digest"] for body in bodies} == set(expected)

@@ -135,3 +135,19 @@ def test_networks_that_are_too_slow_are_not_measured_and_not_remembered(
     assert autotune.autotune(engine, "d", threads=1, folder=tmp_path) == Setting(1, 2)
     assert len(asked) == 2
     assert not list(tmp_path.iterdir())
+
+
+def test_a_user_without_a_home_has_no_cache(
+    engine: Engine, asked: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    with caplog.at_level("INFO", logger="smart_iqa.engine"):
+        assert autotune.autotune(engine, "d") == Setting(threads=2, cap=2)
+    assert asked
+    assert "XDG_CACHE_HOME" in caplog.text
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    assert autotune.cache_folder() == Path("/caches/smart-iqa")

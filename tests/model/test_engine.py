@@ -1,4 +1,6 @@
-from collections.abc import Sequence
+import os
+import signal
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -282,3 +284,33 @@ def test_triton_8141_no_network_meets_a_shape_that_was_not_warmed(fields: dict[s
             assert network.seen <= warmed
 
     ask()
+
+
+@pytest.mark.parametrize("used", ["the parent's scorer", "one of its own"])
+def test_a_process_forked_after_scoring_raises_instead_of_waiting(
+    scorer: Scorer, checkpoint_folder: str, crops_NHWC: NDArray[np.uint8], used: str
+) -> None:
+    def score() -> object:
+        mine = scorer if used == "the parent's scorer" else Scorer.load(checkpoint_folder, device="cpu")
+        return mine.engine.predict(crops_NHWC[:1])
+
+    score()
+    assert _fork(score) == "RuntimeError: spawn"
+
+
+def _fork(call: Callable[[], object]) -> str:
+    """The error of a call in a forked process, and whether it says what to do."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        try:
+            call()
+        except Exception as error:
+            os.write(writing, f"{type(error).__name__}: {'spawn' if 'spawn' in str(error) else error}".encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as told:
+        text = told.read()
+    os.waitpid(child, 0)
+    return text
