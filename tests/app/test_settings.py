@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,15 @@ def test_devices_that_can_be_named(device: str) -> None:
 def test_devices_that_cannot(device: str) -> None:
     with pytest.raises(ValidationError):
         Settings(device=device)
+
+
+def test_every_variable_of_documents_and_deployments_is_a_setting() -> None:
+    """A misspelt one would end the start of whoever copies it."""
+    pages = (ROOT / "docs").glob("*.md")
+    deployments = [file for file in (ROOT / "deploy").rglob("*") if file.suffix in (".yaml", ".yml", ".md")]
+    text = "".join(
+        file.read_text("utf-8") for file in (*pages, *deployments, ROOT / "Dockerfile", ROOT / "docker-compose.yml")
+    )
+    named = {name.lower() for name in re.findall(r"\bSMARTIQA_([A-Z][A-Z_]*[A-Z])\b", text)}
+    assert len(named) > 30
+    assert named <= Settings.model_fields.keys()

@@ -1,8 +1,10 @@
 """Parameters and fields that nobody knows: ignored, they would give another answer than was asked for."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from app.main import create_app
@@ -13,7 +15,7 @@ from tests.app.test_pictures import post, problem
 
 
 @pytest.fixture
-def guarded(load: Any) -> Any:
+def guarded(load: Any) -> Iterator[TestClient]:
     settings = Settings(api_keys=(entry("ann", "a-key"),), admin_keys=(entry("root", "r-key"),))
     with TestClient(create_app(settings, load=load)) as client:
         wait_ready(client)
@@ -21,7 +23,9 @@ def guarded(load: Any) -> Any:
 
 
 def test_every_route_refuses_a_parameter_that_it_does_not_have(guarded: TestClient) -> None:
-    routes = [(path, method.upper()) for path, methods in guarded.app.openapi()["paths"].items() for method in methods]
+    app = guarded.app
+    assert isinstance(app, FastAPI)
+    routes = [(path, method.upper()) for path, methods in app.openapi()["paths"].items() for method in methods]
     assert len(routes) >= 11
     for path, method in routes:
         answer = guarded.request(method, f"{path}?xyzzy=1", headers=bearer("r-key"))

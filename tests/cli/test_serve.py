@@ -82,7 +82,7 @@ def test_two_checkpoints_of_one_name_end_the_start(
     "command",
     [
         ["score", "x.jpg"],
-        ["score-bulk", ".", "--output", "out"],
+        ["score-bulk", ".", "out"],
         ["compare", "x.jpg", "y.jpg"],
         ["pick", "."],
     ],
