@@ -160,6 +160,9 @@ class Run:
                 note(record)
                 count += 1
             photos = (photo for photo in photos if journal.takes(photo.name))
+        if journal.changed:
+            _print(f"{journal.changed:,} photos have changed since, and are scored again")
+        photos = journal.watched(photos)
         # Closed as soon as the run is stopped, not when it is collected: threads are decoding.
         outcomes = closing(stream.outcomes(photos, scorer.photos))
         with progress(list_again, done=count, results=False) as advance, outcomes as fresh:

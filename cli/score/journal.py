@@ -9,15 +9,20 @@ import json
 import os
 import tempfile
 from array import array
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Any
 
+from cli.pictures import archives
+from cli.pictures.picture_ref import PictureRef
 from cli.scoring.stream import Record
 
 SUFFIX = ".part"
+_STAMP = "stamp"
+_Stamp = list[int]
+"""Size of a file in bytes, and the time of its last change in nanoseconds."""
 _FORMAT = {"smart-iqa score": 1}
 
 
@@ -26,7 +31,8 @@ class Journal:
 
     Attributes:
         scores: 0 to 100 for each picture, NaN where it could not be scored.
-        resumed: Pictures that an earlier run has scored.
+        resumed: Pictures that an earlier run has scored, and whose files have not changed since.
+        changed: Pictures that an earlier run has scored, and whose files have another size or time now.
     """
 
     def __init__(self, file: IO[bytes], settings: Mapping[str, Any], path: Path | None = None) -> None:
@@ -35,6 +41,8 @@ class Journal:
         self._file = file
         self._path = path
         self._known: Counter[bytes] = Counter()
+        self._stamps: deque[_Stamp | None] = deque()
+        self.changed = 0
         if not self._read(settings):
             self._write({**_FORMAT, **settings})
         self.resumed = len(self.scores)
@@ -75,9 +83,16 @@ class Journal:
         self._known[key] -= 1
         return False
 
+    def watched(self, pictures: Iterable[PictureRef]) -> Iterator[PictureRef]:
+        """Note size and time of each picture's file before it is read; ``add`` takes their results in this order."""
+        for picture in pictures:
+            self._stamps.append(_stamp(picture.name))
+            yield picture
+
     def add(self, record: Record) -> None:
         """Write a result to disk."""
-        self._index(self._write(record), record)
+        stamp = self._stamps.popleft() if self._stamps else None
+        self._index(self._write({**record, _STAMP: stamp}), record)
 
     def records(self, indices: Iterable[int]) -> Iterator[Record]:
         """Read results back.
@@ -87,7 +102,9 @@ class Journal:
         """
         for index in indices:
             self._file.seek(self._offsets[index])
-            yield json.loads(self._file.readline())
+            record: Record = json.loads(self._file.readline())
+            record.pop(_STAMP, None)
+            yield record
 
     def remove(self) -> None:
         """Delete the file: the run is complete."""
@@ -114,8 +131,11 @@ class Journal:
                 _compare(_object(line, self._path), settings, self._path)
             else:
                 record = _object(line, self._path)
-                self._index(end, record)
-                self._known[_key(record["path"])] += 1
+                if _changed(record):
+                    self.changed += 1
+                else:
+                    self._index(end, record)
+                    self._known[_key(record["path"])] += 1
             end += len(line)
         self._file.truncate(end)
         return end > 0
@@ -149,6 +169,23 @@ def _object(line: bytes, path: Path | None) -> Record:
     if not isinstance(value, dict) or not ("path" in value or _FORMAT.items() <= value.items()):
         raise ValueError(f"{path} is not what an interrupted run leaves behind; move it away, or add --overwrite")
     return value
+
+
+def _stamp(name: str) -> _Stamp | None:
+    """Size and time of a picture's file, or of the archive that it is in; None if there is none."""
+    for file in (name, archives.containing_archive(name)):
+        with contextlib.suppress(OSError, ValueError):
+            if file is not None:
+                found = os.stat(file)
+                return [found.st_size, found.st_mtime_ns]
+    return None
+
+
+def _changed(record: Record) -> bool:
+    """Whether the file of a result is another one now; one that is gone may have been moved by the run itself."""
+    before = record.get(_STAMP)
+    now = None if before is None else _stamp(record["path"])
+    return now is not None and now != before
 
 
 def _compare(begun: Record, settings: Mapping[str, Any], path: Path | None) -> None:

@@ -163,6 +163,10 @@ class Run:
             _print(f"going on after {journal.resumed:,} pictures in {self._part}")
             earlier = journal.records(range(journal.resumed))
             pictures = (picture for picture in pictures if journal.takes(picture.name))
+        if journal is not None:
+            if journal.changed:
+                _print(f"{journal.changed:,} pictures have changed since, and are scored again")
+            pictures = journal.watched(pictures)
         for record in earlier:
             self._count(record)
         # Closed as soon as the run is stopped, not when it is collected: threads are decoding.

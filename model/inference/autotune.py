@@ -126,7 +126,11 @@ def _thread_counts() -> list[int]:
 
 
 def _key(engine: Engine, digest: str, threads: int) -> str:
-    facts = (digest, engine.precision, torch.__version__, _processor(), _thread_counts(), threads, engine.shapes)
+    capability = torch.backends.cpu.get_cpu_capability()
+    facts = (
+        *(digest, engine.contract.id, engine.precision, torch.__version__, _processor(), capability),
+        *(_thread_counts(), threads, engine.shapes),
+    )
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
 
 

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from model.score import ModelId
 from tests.cli import brightness
 from tests.cli.brightness import Brightness, folder_of, grey
 from tests.cli.conftest import Score
+from tests.cli.test_archives import write_zip
 from tests.conftest import ROOT
 
 
@@ -160,6 +162,28 @@ def test_pictures_in_memory_are_few_bytes(tmp_path: Path) -> None:
         assert [record["path"] for record in journal.records([2, 0])] == ["2.jpg", "0.jpg"]
         journal.add({"path": "3.jpg", "score": 3.0})
         assert [record["score"] for record in journal.records(range(4))] == [0, 1, 2, 3]
+
+
+def test_pictures_that_have_changed_are_scored_again(photos: Path, score: Score) -> None:
+    """In archives too: the archive has changed then."""
+    write_zip(Path("x.zip"), {"a.png": grey(60)})
+    dies = Brightness(5, lambda: os.kill(os.getpid(), signal.SIGINT))
+    score("x.zip", photos, "-o", "scores.jsonl", scorer=dies)
+    (photos / "01.png").write_bytes(grey(90))
+    write_zip(Path("x.zip"), {"a.png": grey(70)})
+    told = score("x.zip", photos, "-o", "scores.jsonl")
+    assert "2 pictures have changed since, and are scored again" in told.stderr
+    lines = [json.loads(line) for line in Path("scores.jsonl").read_text().splitlines()]
+    found = {line["path"]: round(line["score"]) for line in lines if "score" in line}
+    assert (len(lines), found["photos/01.png"], found["x.zip/a.png"]) == (11, 90, 70)
+    assert not any("stamp" in line for line in lines)
+
+
+def test_other_pictures_are_not_gone_on_with(photos: Path, score: Score) -> None:
+    score(photos, "-o", "scores.csv", scorer=Brightness(4, lambda: os.kill(os.getpid(), signal.SIGINT)))
+    told = score(photos / "01.png", "-o", "scores.csv")
+    assert told.status == 2
+    assert "scores.csv.part was begun with inputs" in told.stderr.replace("\n", " ")
 
 
 def test_new_pictures_join_a_run_that_goes_on(photos: Path, score: Score) -> None:
