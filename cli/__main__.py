@@ -11,15 +11,16 @@ from cli import signals
 
 NO_MEMORY = ("failed to map segment", "Cannot allocate memory", "can't allocate memory", "bad_alloc")
 NO_THREADS = ("can't start new thread", "Resource temporarily unavailable")
-"""Words of errors for want of memory, and of threads, by Python, the C library and torch."""
+NO_FILES = ("Too many open files",)
+"""Words of errors for want of memory, threads and open files, by Python, the C library and torch."""
 
 
 def start() -> NoReturn:
     """Run the command line, and end the process with its exit status."""
-    # A service that is told to stop has not failed; a command whose results are not complete has.
-    signals.prepare(0 if sys.argv[1:2] == ["serve"] else None)
     status: int | str | None = 0
     try:
+        # A service that is told to stop has not failed; a command whose results are not complete has.
+        signals.prepare(0 if sys.argv[1:2] == ["serve"] else None)
         from cli.main import main
 
         main()
@@ -43,6 +44,8 @@ def _starved(error: BaseException) -> str:
         return "there is too little memory for this process: raise its limit, or free some"
     if any(sign in text for sign in NO_THREADS):
         return "no more threads or processes can be started: raise the limit of this user or container"
+    if any(sign in text for sign in NO_FILES):
+        return "no more files can be opened: raise the limit of open files"
     return ""
 
 

@@ -124,7 +124,7 @@ def test_stopped_while_it_starts(tmp_path: Path, module: str, name: str, number:
     environment = {**ENVIRONMENT, "SMARTIQA_DECODER_MEMORY_BYTES": memory}
     command = [str(commands.folder() / "python"), script(tmp_path, MOMENT), f"{module} {name} {int(number)}"]
     done = subprocess.run(
-        [*command, "serve", "--port", "0"], env=environment, capture_output=True, text=True, timeout=120, check=False
+        [*command, "serve", "--port", "0"], env=environment, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -132,19 +132,15 @@ def test_stopped_while_it_starts(tmp_path: Path, module: str, name: str, number:
 
 
 @pytest.mark.skipif(not available(AS_PID_1), reason="no PID namespace may be made here")
-@pytest.mark.parametrize(("module", "name"), [("cli.signals", "prepare"), ("app.models.loading", "golden.verify")])
-def test_stopped_as_pid_1(tmp_path: Path, module: str, name: str) -> None:
+def test_stopped_as_pid_1_in_its_first_moment(tmp_path: Path) -> None:
     """A kernel drops a signal for PID 1 that nothing handles."""
-    text = MOMENT if name != "prepare" else MOMENT.replace(
-        "    os.kill(os.getpid(), int(number))\n    return usual(*arguments, **named)",
-        "    usual(*arguments, **named)\n    os.kill(os.getpid(), int(number))",
-    )  # fmt: skip
-    command = [*AS_PID_1, sys.executable, script(tmp_path, text), f"{module} {name} {int(signal.SIGTERM)}"]
-    done = subprocess.run(
-        [*command, "serve", "--port", "0"], env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False
+    text = MOMENT.replace("    os.kill(os.getpid(), int(number))\n    return usual", "    usual").replace(
+        "usual(*arguments, **named)", "usual(*arguments, **named)\n    os.kill(os.getpid(), int(number))"
     )
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
+    moment = f"cli.signals prepare {int(signal.SIGTERM)}"
+    command = [*AS_PID_1, sys.executable, script(tmp_path, text), moment, "serve", "--port", "0"]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_command_that_is_stopped_while_it_imports_says_by_what(tmp_path: Path) -> None:
@@ -169,15 +165,13 @@ def test_a_port_in_use_is_told_before_anything_is_loaded(tmp_path: Path) -> None
     assert done.stderr == f"error: the service cannot listen on 127.0.0.1 port {port}: Address already in use\n"
 
 
-@pytest.mark.parametrize("limit", ["--nofile=8", "--nofile=24", "--as=200000000", "--as=1500000000"])
 @pytest.mark.skipif(not shutil.which("prlimit"), reason="needs util-linux")
-def test_starved(limit: str) -> None:
-    command = ["prlimit", limit, sys.executable, "-m", "cli", "score", str(COFFEE)]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode in (0, 1, 2), done.stderr
-    if done.returncode:
-        assert len(done.stderr.splitlines()) == 1, done.stderr
-        assert done.stderr.startswith("error: ")
+def test_starved_of_memory() -> None:
+    command = ["prlimit", "--as=200000000", sys.executable, "-m", "cli", "score", str(COFFEE)]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("error: there is too little memory")
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.skipif(not available(AS_NOBODY), reason="no user namespace may be made here")
@@ -193,6 +187,6 @@ def test_scores_as_an_unknown_user_without_a_home() -> None:
         "jsonl",
         str(ROOT / "examples" / "coffee.jpg"),
     ]
-    done = subprocess.run(command, env=bare, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=bare, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert '"score": 80.96' in done.stdout
