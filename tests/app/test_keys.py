@@ -235,7 +235,7 @@ def test_malformed_keys_end_the_start(load: Any, text: str) -> None:
 def test_a_missing_file_ends_the_start(tmp_path: Path) -> None:
     for name in ("api_keys_file", "admin_keys_file"):
         with pytest.raises(FileNotFoundError, match=rf"^SMARTIQA_{name.upper()}: .*/none: No such file or directory$"):
-            create_app(Settings(**{name: tmp_path / "none"}))
+            create_app(Settings.model_validate({name: tmp_path / "none"}))
 
 
 def test_malformed_keys_name_their_variable(load: Any, tmp_path: Path) -> None:
