@@ -64,7 +64,7 @@ def serve(
     def stop() -> None:
         nonlocal device_lost
         device_lost = True
-        server.give_up()
+        server.give_up(settings.lost_seconds)
 
     app = create_app(settings, on_loss=stop)
     config = uvicorn.Config(
@@ -75,6 +75,7 @@ def serve(
         log_config=None,
         access_log=False,
         server_header=False,
+        forwarded_allow_ips=list(settings.trusted_proxies),
         ws="none",
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )
