@@ -72,10 +72,10 @@ def create_app(
             key_names=app.state.access.names,
         )
         app.state.service = service
-        for route, status in openapi.answers(app):
-            measured.answer(route, status)
         # Models load in the background, so that probes are answered while a large one loads.
         service.start()
+        for route, status in openapi.answers(app):
+            measured.answer(route, status)
         yield
         service.close()
 

@@ -71,7 +71,7 @@ class Bench:
         await until(lambda: len(self.begun) >= many)
 
     def value(self, name: str) -> float:
-        text = self.metrics.render().decode()
+        text = self.metrics.render().text.decode()
         return float(next(line.split()[1] for line in text.splitlines() if line.startswith(f"smartiqa_{name} ")))
 
 

@@ -103,7 +103,7 @@ class Pool:
 
     def replaced(self, reason: str) -> float:
         """How many were replaced for a reason; no other reason may have been counted."""
-        lines = replacements(self.metrics.render().decode())
+        lines = replacements(self.metrics.render().text.decode())
         assert all(f'reason="{reason}"' in line for line in lines)
         return sum(float(line.split()[-1]) for line in lines)
 
@@ -194,7 +194,7 @@ def test_processes_and_threads_give_the_same_bits(kind: str) -> None:
         )
         answers.append(asyncio.run(every(decoder)))
         decoder.close()
-        assert not replacements(metrics.render().decode())
+        assert not replacements(metrics.render().text.decode())
     for name, here, there in zip(pictures, *answers, strict=True):
         if isinstance(here, str) or isinstance(there, str):
             assert here == there, name
