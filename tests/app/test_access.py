@@ -31,9 +31,7 @@ def told(caplog: pytest.LogCaptureFixture, route: str | None = "/score") -> list
     return [line for line in lines if line["route"] == route]
 
 
-def test_a_score_tells_its_way_through_the_service(
-    load: Any, jpeg: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_score_tells_its_way_through_the_service(load: Any, jpeg: bytes, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "smart_iqa.access")
     app = create_app(Settings(api_keys=KEYS), load=load)
     with TestClient(app, client=("203.0.113.7", 50000)) as client:
