@@ -54,7 +54,7 @@ def test_a_score_tells_its_way_through_the_service(load: Any, jpeg: bytes, caplo
     assert "decode=" not in caplog.messages[-1]
 
 
-def test_a_batch_tells_the_sums_over_its_pictures(client: TestClient, jpeg: bytes, load: Any) -> None:
+def test_a_batch_tells_the_sums_over_its_pictures() -> None:
     record = RequestRecord()
     record.look_up(hit=True)
     record.spend(decode=0.25, compute=1.0)

@@ -18,7 +18,8 @@ from fastapi.testclient import TestClient
 from PIL import ExifTags, Image
 
 from app.decode import sandbox
-from app.decode.decoder import CallerGone, Decoded, Decoder
+from app.decode.decoder import Decoded, Decoder
+from app.decode.errors import CallerGone
 from app.decode.sandbox import Sandbox
 from app.decode.sandbox_worker import ANSWER, ERROR, FACTS, PIXELS, SIZE
 from app.main import create_app
