@@ -23,6 +23,7 @@ from app.decode.errors import CallerGone
 from app.decode.sandbox import Sandbox
 from app.decode.sandbox_worker import ANSWER, ERROR, FACTS, PIXELS, SIZE
 from app.main import create_app
+from app.observability.access import current_id
 from app.observability.metrics import Metrics
 from app.scoring import pipeline
 from app.settings import Settings
@@ -653,11 +654,15 @@ def test_logs_tell_the_reason_and_nothing_of_the_picture(
     pools: Callable[..., Pool], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     fake(monkeypatch, "print('secret', file=sys.stderr); os._exit(1)")
+    token = current_id.set("5f0c")
     with caplog.at_level("INFO", "smart_iqa"):
         refused(pools(), BAD, "died")
-    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
-        "a decoder process is replaced: died"
-    ]
+    current_id.reset(token)
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert record.getMessage().startswith("a decoder process is replaced: died id=5f0c sha256=")
+    assert record.__dict__["request_id"] == "5f0c"
+    assert record.__dict__["sha256"] == record.getMessage().rpartition("=")[2]
+    assert "secret" not in caplog.text
     assert any("decoder processes run" in record.getMessage() for record in caplog.records)
 
 
