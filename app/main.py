@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 
 from app.http import auth, openapi, problems
 from app.http.deps import known_parameters
@@ -25,6 +26,9 @@ from app.page import route as page
 from app.scoring.service import Service
 from app.settings import Settings, blaming, variable
 from model.policies import SHIPPED, Policies
+
+GZIP_BYTES = 1024
+"""Smaller answers are not compressed: they fit into one packet anyway."""
 
 
 def create_app(
@@ -73,6 +77,8 @@ def create_app(
         app.state.service = service
         # Models load in the background, so that probes are answered while a large one loads.
         service.start()
+        for route, status in openapi.answers(app):
+            measured.answer(route, status)
         yield
         service.close()
 
@@ -98,16 +104,26 @@ def create_app(
     app.state.telemetry = telemetry
     app.state.access = auth.Access(settings, clock)
     app.state.uploads = UploadBudget(settings.max_upload_bytes)
+    # No answer holds a secret, so its length betrays none (BREACH). Lines that are streamed are sent as they come.
+    app.add_middleware(
+        GZipMiddleware,
+        minimum_size=GZIP_BYTES,
+        compresslevel=5,
+        exclude_content_types=(*DEFAULT_EXCLUDED_CONTENT_TYPES, batch.NDJSON),
+    )
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST"],
-            allow_headers=["Authorization", "X-API-Key", "X-Priority", "X-Deadline-Ms", "If-None-Match", HEADER],
+            allow_headers=[
+                *("Authorization", "X-API-Key", "X-Priority", "X-Deadline-Ms", "If-None-Match", HEADER),
+                *("traceparent", "tracestate"),
+            ],
             expose_headers=[HEADER, "Retry-After", "ETag", "X-Cache"],
         )
     app.add_middleware(HeadMiddleware)
-    app.add_middleware(RequestMiddleware, metrics=measured)
+    app.add_middleware(RequestMiddleware, metrics=measured, settings=settings, key_names=app.state.access.names)
     problems.install(app)
     # The key is checked first, so that a request without one learns nothing about the service. Admission comes last: it
     # keeps the current models for the request, before its body is read.

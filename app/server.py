@@ -82,10 +82,16 @@ class Server(uvicorn.Server):
         service: Service = self._app.state.service
         return service
 
-    def give_up(self) -> None:
-        """Stop without a drain period; accepted requests are still answered. For when new ones cannot be served."""
+    def give_up(self, after: float) -> None:
+        """Stop after a while, without a drain period; accepted requests are still answered.
+
+        For when new ones cannot be served.
+
+        Args:
+            after: Seconds for which the listener stays, so that probes and scrapes see why.
+        """
         self._drain_seconds = 0.0
-        self.should_exit = True
+        asyncio.get_running_loop().call_later(after, setattr, self, "should_exit", True)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start serving, and handle SIGHUP from then on."""

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -190,7 +191,31 @@ class Settings(BaseSettings):
         description="Time after SIGTERM in which the service still listens, is not ready and takes no new work.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log line shown.")
+    slow_seconds: float = Field(
+        10.0,
+        ge=0,
+        le=3600,
+        description="Time from which on a request is slow: its line in the log is a warning; 0 for never.",
+    )
+    key_metrics: int = Field(
+        20,
+        ge=0,
+        le=1000,
+        description="Keys whose requests `/metrics` counts by name, the first by name; further ones are `other`. "
+        "0 counts none.",
+    )
     log_format: Literal["text", "json"] = Field("text", description="`json` writes one object per line.")
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Addresses or networks of proxies whose `X-Forwarded-For` names the client, separated by commas.",
+    )
+    lost_seconds: float = Field(
+        45.0,
+        ge=0,
+        le=3600,
+        description="Time for which the process stays, not ready, after it has lost its device, so that it is scraped "
+        "before it ends.",
+    )
     otel: bool = Field(
         False,
         description="Whether to send traces to where OpenTelemetry's own variables say; needs the extra `otel`.",
@@ -219,10 +244,20 @@ class Settings(BaseSettings):
                 )
         return {name: value for name, value in values.items() if name not in empty}
 
-    @field_validator("checkpoints", "api_keys", "admin_keys", "cors_origins", mode="before")
+    @field_validator("checkpoints", "api_keys", "admin_keys", "cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in value:
+            try:
+                ip_network(proxy)
+            except ValueError:
+                raise ValueError(f"{proxy} is neither an address nor a network such as 10.0.0.0/8") from None
+        return value
 
     @field_validator("cors_origins")
     @classmethod

@@ -69,7 +69,7 @@ def serve(
     def stop() -> None:
         nonlocal device_lost
         device_lost = True
-        server.give_up()
+        server.give_up(settings.lost_seconds)
 
     try:
         listeners = listen(settings.host, settings.port)
@@ -84,6 +84,7 @@ def serve(
         log_config=None,
         access_log=False,
         server_header=False,
+        forwarded_allow_ips=list(settings.trusted_proxies),
         ws="none",
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=settings.shutdown_seconds,

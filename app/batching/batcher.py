@@ -292,7 +292,8 @@ class Batcher:
         self._pump()
 
     def _deliver(self, batch: Batch, result: BatchResult) -> None:
-        self._metrics.compute_seconds.observe(result.seconds)
+        traced = (segment.entry.exemplar for segment in batch.segments)
+        self._metrics.compute_seconds.observe(result.seconds, next(filter(None, traced), None))
         offset = 0
         for segment in batch.segments:
             entry, length = segment.entry, segment.crops
@@ -301,7 +302,7 @@ class Batcher:
             entry.compute_seconds += result.seconds
             offset += length
             if not entry.over and sum(map(len, entry.parts.values())) == len(entry.items):
-                self._metrics.queue_seconds.observe(entry.started - entry.submitted)
+                self._metrics.queue_seconds.observe(entry.started - entry.submitted, entry.exemplar)
                 entry.future.set_result(
                     SubmissionResult(
                         rows_ND=np.concatenate([entry.parts[start] for start in sorted(entry.parts)]),

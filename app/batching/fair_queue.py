@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from app.batching.submission import Items, Priority, Rows, SubmissionResult
+from app.observability import tracing
 
 PARTS = {Priority.INTERACTIVE: 9.0, Priority.BULK: 1.0}
 """Shares of device time of the classes while both have entries."""
@@ -84,6 +85,7 @@ class QueueEntry:
         started: When the device began with its first items.
         compute_seconds: Device time of the batches that it was part of.
         parts: Rows computed so far, by the index of their first item.
+        exemplar: Exemplar of what is measured of it; None without a trace.
     """
 
     key: str
@@ -98,6 +100,7 @@ class QueueEntry:
     started: float = math.inf
     compute_seconds: float = 0.0
     parts: dict[int, Rows] = field(default_factory=dict)
+    exemplar: dict[str, str] | None = field(default_factory=tracing.exemplar)
 
     @property
     def kind(self) -> tuple[object, ...]:

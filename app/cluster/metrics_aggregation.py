@@ -8,9 +8,10 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client import CollectorRegistry, Metric
 
-from app.observability.metrics import Metrics
+from app.observability import metrics as exposition
+from app.observability.metrics import Metrics, Rendered
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
@@ -49,8 +50,8 @@ async def gather(*deployments: "DeploymentHandle") -> list[Collected]:
     return sorted(collected, key=lambda entry: entry.replica)
 
 
-def render(collected: Iterable[Collected]) -> bytes:
-    """Write metrics in the Prometheus text format, with the label ``replica``."""
+def render(collected: Iterable[Collected], accept: str = "") -> Rendered:
+    """Write metrics with the label ``replica``, in the format that the header ``Accept`` asks for."""
     families: dict[str, Metric] = {}
     for replica, metrics in collected:
         for metric in metrics:
@@ -58,10 +59,11 @@ def render(collected: Iterable[Collected]) -> bytes:
                 metric.name, Metric(metric.name, metric.documentation, metric.type, metric.unit)
             )
             for sample in metric.samples:
-                family.add_sample(sample.name, {**sample.labels, "replica": replica}, sample.value)
+                labels = {**sample.labels, "replica": replica}
+                family.add_sample(sample.name, labels, sample.value, exemplar=sample.exemplar)
     registry = CollectorRegistry()
     registry.register(_Families(list(families.values())))
-    return generate_latest(registry)
+    return exposition.render(registry, accept)
 
 
 class _Families:

@@ -13,6 +13,7 @@ from app.cluster import metrics_aggregation
 from app.cluster.engine import FACTS_SECONDS, RemoteSubmission, Unknown
 from app.models.loading import ServedModel
 from app.models.manager import Install
+from app.observability.metrics import Rendered
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -199,12 +200,12 @@ class RemoteModelManager:
         await self._engines.broadcast("reload").results_async(timeout_s=RELOAD_SECONDS)
         return {model.config.name: model for model in await self._engines.facts.remote()}
 
-    async def render(self) -> bytes:
-        """The metrics of all replicas, in the Prometheus text format."""
+    async def render(self, accept: str) -> Rendered:
+        """The metrics of all replicas, in the format that the header ``Accept`` asks for."""
         from ray import serve
 
         return metrics_aggregation.render(
-            await metrics_aggregation.gather(serve.get_deployment_handle(INGRESS), self._engines)
+            await metrics_aggregation.gather(serve.get_deployment_handle(INGRESS), self._engines), accept
         )
 
     def forget(self, keys: Iterable[str]) -> None:

@@ -23,23 +23,26 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
-import numpy as np
 from PIL import Image
 
 from app.batching.capacity import RETRY_AFTER_CAP
 from app.batching.fair_queue import FairQueue, Segment
 from app.batching.submission import Priority
-from app.decode.sandbox import DecodeRequest, Resized, Sandbox
+from app.decode.errors import CallerGone, NoRoom
+from app.decode.in_thread import decode_here
+from app.decode.sandbox import DecodeRequest, Sandbox
+from app.observability import tracing
+from app.observability.access import RequestRecord
 from app.observability.metrics import Metrics
 from model import crop_rounds, images
 from model.contract import Contract
 from model.crop_rounds import CropRounds, Crops
 from model.images import TooManyPixels
 from model.maps import map_crops as mapping
-from model.maps import overlay
 from model.maps.map_crops import MapCrops
 from model.picking.look import Look
 
@@ -78,14 +81,6 @@ class DecoderFull(Exception):
         self.retry_after = retry_after
 
 
-class CallerGone(Exception):
-    """The caller has left since a thread took its picture."""
-
-
-class NoRoom(Exception):
-    """The pixels of a picture do not fit now."""
-
-
 @dataclass(eq=False)
 class _Call:
     """A picture to decode: an entry of the fair queue, with one item.
@@ -96,6 +91,8 @@ class _Call:
         charged: Estimated seconds that its owner was charged when a thread took it.
         taken: 0 while it waits, else 1.
         gone: Whether its caller has left.
+        began: When a thread began to decode it; None while it waits.
+        context: Where its caller's request id and trace are, for what is logged and measured on the thread.
     """
 
     data: bytes
@@ -110,6 +107,8 @@ class _Call:
     charged: float = 0.0
     taken: int = 0
     gone: bool = False
+    began: float | None = None
+    context: Context = field(default_factory=copy_context)
     key: ClassVar[str] = "decode"
     kind: ClassVar[tuple[str]] = (key,)
 
@@ -203,6 +202,7 @@ class Decoder:
         reserved: bool = False,
         owner: str = "",
         priority: Priority = Priority.INTERACTIVE,
+        record: RequestRecord | None = None,
     ) -> Decoded:
         """Decode a picture by a contract and cut its crops.
 
@@ -219,6 +219,7 @@ class Decoder:
             reserved: Whether it uses the slot from ``reserve`` instead of one of its own.
             owner: Name of the key that the request came with; owners share the threads fairly. "" without keys.
             priority: Class of the request.
+            record: Is told how long the picture waited and was decoded, also if nothing came of it.
 
         Raises:
             ImageError: The picture cannot be scored.
@@ -243,6 +244,10 @@ class Decoder:
             self._pool.submit(self._work)
             await asyncio.wait([outcome])
         finally:
+            if record is not None:
+                now = self._clock()
+                began = now if call.began is None else call.began
+                record.spend(decode_wait=began - call.since, decode=now - began)
             self._leave(call)
         try:
             return outcome.result()
@@ -325,20 +330,23 @@ class Decoder:
     def _done(self, segments: tuple[Segment[_Call], ...]) -> bool:
         """Decode a picture that was taken. Returns False if it had to go back to the queue."""
         call, began = segments[0].entry, self._clock()
-        outcome = self._try(call)
+        call.began = began
+        outcome = call.context.run(self._try, call)
         seconds = self._clock() - began
         with self._changed:
             self._hold(call, 0)
             self._changed.notify_all()
             if isinstance(outcome, NoRoom | CallerGone):
+                call.began = None
                 self._queue.put_back(call, call.charged)
                 if call.gone:
                     self._withdraw(call).cancel()
                 return call.gone
             self._queue.settle(segments, call.charged, seconds)
             future = self._futures.pop(call)
-        self._metrics.decode_wait_seconds.observe(began - call.since)
-        self._metrics.decode_seconds.observe(seconds)
+        exemplar = call.context.run(tracing.exemplar)
+        self._metrics.decode_wait_seconds.observe(began - call.since, exemplar)
+        self._metrics.decode_seconds.observe(seconds, exemplar)
         if isinstance(outcome, BaseException):
             future.set_exception(outcome)
         else:
@@ -388,13 +396,3 @@ class Decoder:
         self._metrics.megapixels.observe(facts.width * facts.height / 1e6)
         self._metrics.input_format.labels(facts.format).inc()
         return Decoded(facts, rounds, preview, cut, look)
-
-
-def decode_here(data: bytes, request: DecodeRequest, admit: Callable[[int], object]) -> Resized:
-    """Decode in this thread; same arguments and result as ``Sandbox.decode``."""
-    contract = request.contract
-    picture = contract.decode(data, request.limits, admit, sha256=request.sha256)
-    small = overlay.shrink(picture.image) if request.preview else None
-    copy_HWC = np.asarray(mapping.resized(picture, contract)) if request.map_crops else None
-    close = contract.details(picture, pixels_HWC := np.asarray(contract.resized(picture)), request.crops)
-    return Resized(picture.facts, pixels_HWC, small, copy_HWC, close, Look.at(picture, data) if request.look else None)

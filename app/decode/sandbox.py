@@ -42,6 +42,7 @@ from app.decode.sandbox_worker import (
     SIZE,
     STOP,
 )
+from app.observability.access import current_id
 from model import images
 from model.contract import Contract
 from model.images import Facts, Limits, UndecodableImage
@@ -142,7 +143,14 @@ class Sandbox:
             try:
                 return worker.decode(data, request, admit)
             except Broken as error:
-                log.warning("a decoder process is replaced: %s", error)
+                request_id = current_id.get()
+                log.warning(
+                    "a decoder process is replaced: %s id=%s sha256=%s",
+                    error,
+                    request_id or "-",
+                    request.sha256,
+                    extra={"request_id": request_id or None, "sha256": request.sha256},
+                )
                 self._replaced.labels(str(error)).inc()
                 raise UndecodableImage(
                     "the picture cannot be decoded in the time and memory that it is given"

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from app.batching.submission import Priority
 from app.http.problems import Problem, unknown
+from app.observability.access import RequestRecord
 from app.scoring.request import Detail, ScoreRequest
 from app.scoring.service import Service
 from model.contract import MAX_CROPS
@@ -127,6 +128,8 @@ class Parameters:
         settings = self.service.settings
         model = self.service.model(self.model)
         name = model.config.name
+        record: RequestRecord = self.http.state.record
+        record.model = name
         if stage is not None and not model.stage_shapes:
             raise Problem("stages_not_supported", f"the network of {name} has no stages")
         seconds = settings.deadline_seconds
@@ -154,6 +157,7 @@ class Parameters:
             policy=policy,
             language=language_of(self.language, policy.languages) if policy is not None else ENGLISH,
             seconds=seconds,
+            record=record,
         )
         if request.needs_map and model.config.contract.view == "tokens":
             raise Problem("map_not_supported", f"{name} sees whole pictures, so it has no local scores")

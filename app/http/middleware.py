@@ -1,4 +1,4 @@
-"""Middleware around every request: request id, security headers, metrics, one log line; HEAD as GET without its body.
+"""Middleware around every request: request id, trace, security headers, metrics, one log line; HEAD as a GET.
 
 Pure ASGI, so that routes still see disconnects.
 """
@@ -8,14 +8,17 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.http.openapi import ID_PATTERN
 from app.http.problems import TABLE, Problem
-from app.observability.metrics import Metrics
+from app.observability import access, tracing
+from app.observability.access import RequestRecord
+from app.observability.metrics import KeyMetrics, Metrics
+from app.settings import Settings
 
 HEADER = "X-Request-ID"
 _ID = re.compile(ID_PATTERN)
@@ -28,7 +31,7 @@ SECURITY_HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
 """Headers of every answer, unless its route has set them already."""
-log = logging.getLogger("smart_iqa.access")
+log = logging.getLogger("smart_iqa.requests")
 
 
 def add_security_headers(headers: MutableHeaders) -> None:
@@ -43,11 +46,17 @@ class RequestMiddleware:
     Args:
         app: The wrapped ASGI application.
         metrics: Counts requests and problems.
+        settings: From when on a request is slow, and of how many keys requests are counted by name.
+        key_names: Returns the names of all keys.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, settings: Settings, key_names: Callable[[], set[str]] = set
+    ) -> None:
         self.app = app
         self.metrics = metrics
+        self._slow_seconds = settings.slow_seconds
+        self._keys = KeyMetrics(metrics, settings.key_metrics, key_names)
         # All series start at 0: Prometheus would not count the first event of a new series as an increase.
         for code in TABLE:
             metrics.rejections.labels(code)
@@ -56,69 +65,75 @@ class RequestMiddleware:
         """Handle one request."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        sent_id = Headers(scope=scope).get(HEADER, "")
-        request_id = sent_id if _ID.fullmatch(sent_id) else uuid.uuid4().hex
+        headers = Headers(scope=scope)
+        sent_id = headers.get(HEADER, "")
+        record = RequestRecord(
+            request_id=sent_id if _ID.fullmatch(sent_id) else uuid.uuid4().hex,
+            client=access.address(scope.get("client")),
+            method=scope["method"],
+        )
         state = scope.setdefault("state", {})
-        state["request_id"] = request_id
+        state["request_id"] = record.request_id
+        state["record"] = record
         # Name of the key's owner, once the key has been checked.
         state["key"] = ""
-        status = 0
+        token = access.current_id.set(record.request_id)
+        self.metrics.in_flight.inc()
+        started = time.perf_counter()
+        with tracing.joined(headers) as record.trace_id:
+            try:
+                await self._answer(scope, receive, send, record, started)
+            finally:
+                self.metrics.in_flight.dec()
+                record.seconds = time.perf_counter() - started
+                # The route template, never the requested URL, which clients can fill with any text.
+                record.route = getattr(scope.get("route"), "path", "unmatched")
+                record.code = state.get("problem", "")
+                record.key = state["key"]
+                self._count(record)
+                access.write(record, self._slow_seconds)
+                access.current_id.reset(token)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, record: RequestRecord, started: float) -> None:
+        state = scope["state"]
+
+        async def receive_counted() -> Message:
+            message = await receive()
+            if message["type"] == "http.request" and message.get("body"):
+                record.received += len(message["body"])
+                record.stages["upload"] = time.perf_counter() - started
+            return message
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                record.status = message["status"]
                 headers = MutableHeaders(scope=message)
-                headers[HEADER] = request_id
+                headers[HEADER] = record.request_id
                 add_security_headers(headers)
             await send(message)
 
-        started = time.perf_counter()
-        self.metrics.in_flight.inc()
         try:
-            await self.app(scope, receive, send_with_id)
+            await self.app(scope, receive_counted, send_with_id)
         except asyncio.CancelledError:
             # Ray's server cancels a request when its client leaves, perhaps before the route has noticed.
             state.setdefault("problem", "client_disconnected")
             raise
         except Exception:
-            log.exception("defect id=%s", request_id, extra={"request_id": request_id})
-            if not status:
+            log.exception("defect id=%s", record.request_id, extra={"request_id": record.request_id})
+            if not record.status:
                 problem = Problem("internal_error", "the log line with this request id says more")
                 state["problem"] = problem.code
-                await problem.response(request_id)(scope, receive, send_with_id)
-        finally:
-            self.metrics.in_flight.dec()
-            seconds = time.perf_counter() - started
-            # The route template, never the requested URL, which clients can fill with any text.
-            route = getattr(scope.get("route"), "path", "unmatched")
-            self.metrics.requests.labels(route, str(status)).inc()
-            self.metrics.request_seconds.labels(route).observe(seconds)
-            code = state.get("problem")
-            if code:
-                self.metrics.rejections.labels(code).inc()
-            # Probes and scrapes, every few seconds, are logged at DEBUG only.
-            level = logging.INFO if scope["method"] == "POST" or code else logging.DEBUG
-            log.log(
-                level,
-                "%s %s %d %s %.1fms id=%s key=%s",
-                scope["method"],
-                route,
-                status,
-                code or "-",
-                seconds * 1e3,
-                request_id,
-                state["key"] or "-",
-                extra={
-                    "request_id": request_id,
-                    "method": scope["method"],
-                    "route": route,
-                    "status": status,
-                    "code": code,
-                    "ms": round(seconds * 1e3, 1),
-                    "key": state["key"] or None,
-                },
-            )
+                await problem.response(record.request_id)(scope, receive, send_with_id)
+
+    def _count(self, record: RequestRecord) -> None:
+        self.metrics.requests.labels(record.route, str(record.status)).inc()
+        self.metrics.request_seconds.labels(record.route).observe(record.seconds, tracing.exemplar())
+        if record.code:
+            self.metrics.rejections.labels(record.code).inc()
+        if 0 < self._slow_seconds <= record.seconds:
+            self.metrics.slow_requests.inc()
+        if record.key:
+            self._keys.count(record.key, record.status, record.stages)
 
 
 class HeadMiddleware:

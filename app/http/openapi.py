@@ -133,6 +133,20 @@ def install(app: FastAPI, *, open_to_all: bool, max_files: int, root_path: str) 
     app.openapi = openapi  # type: ignore[method-assign]  # the documented way to change the document
 
 
+def answers(app: FastAPI) -> Iterator[tuple[str, str]]:
+    """The routes of an application by their templates, each with the statuses that it may answer with.
+
+    Those are the statuses of the document, 499 where pictures are taken, and 404 and 405 of no route (``unmatched``).
+    """
+    for path, operation in _operations(app.openapi()):
+        for status in operation["responses"]:
+            yield path, status
+        if "requestBody" in operation:
+            yield path, str(problems.TABLE["client_disconnected"][0])
+    for code in ("not_found", "method_not_allowed"):
+        yield "unmatched", str(problems.TABLE[code][0])
+
+
 def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for path, operations in document["paths"].items():
         for operation in operations.values():

@@ -22,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from app.http.connection_limits import ConnectionLimits
 from app.http.middleware import HEADER, add_security_headers
 from app.http.problems import Problem
+from app.observability.access import RequestRecord, address, write
 from app.observability.metrics import Metrics
 from app.settings import Settings
 
@@ -104,6 +105,8 @@ class Connection(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        # When the connection was accepted, or the current head began.
+        self._since = self.loop.time()
         self._begun = False
         self._in_body = False
         # Bytes received since the last body byte or the end of the last head.
@@ -123,6 +126,7 @@ class Connection(HttpToolsProtocol):
         self.metrics.connections.inc()
         surplus = len(self.connections) - self.bounds.connections
         if surplus > REFUSED_AT_ONCE:
+            self._report(Problem("too_many_connections", "closed without an answer"), uuid.uuid4().hex, status=0)
             transport.abort()
         elif surplus > 0:
             self._refuse(Problem("too_many_connections", "come again in 1 s", {"Retry-After": "1"}), REFUSED_SECONDS)
@@ -169,6 +173,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Start the timer for a request head."""
         super().on_message_begin()
+        self._since = self.loop.time()
         self._begun = True
         self._head_bytes = 0
         self._await_head()
@@ -325,9 +330,21 @@ class Connection(HttpToolsProtocol):
             *(name + b": " + value for name, value in [*self.server_state.default_headers, *response.raw_headers]),
         ]
         self.transport.write(b"\r\n".join([*lines, b"", bytes(response.body)]))
-        self.metrics.rejections.labels(problem.code).inc()
-        log.info("refused %s id=%s", problem.code, request_id, extra={"request_id": request_id, "code": problem.code})
+        self._report(problem, request_id, problem.status)
         self._linger(seconds)
+
+    def _report(self, problem: Problem, request_id: str, status: int) -> None:
+        """Count and log what never became a request."""
+        self.metrics.rejections.labels(problem.code).inc()
+        record = RequestRecord(
+            request_id=request_id,
+            client=address(self.client),
+            status=status,
+            code=problem.code,
+            seconds=self.loop.time() - self._since,
+            received=self._framing_bytes,
+        )
+        write(record)
 
     def _linger(self, seconds: float) -> None:
         """Close the sending side and discard what arrives for a while: closing at once might lose the answer."""

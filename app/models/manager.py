@@ -13,7 +13,7 @@ from app.batching.submission import Queue
 from app.batching.workers import WorkerThreads
 from app.models.loading import LoadedModel, ServedModel
 from app.models.reload import Load, load_again
-from app.observability.metrics import Metrics
+from app.observability.metrics import Metrics, Rendered
 from app.settings import Settings
 from model.inference.allocator import keep_freed_memory
 
@@ -51,8 +51,8 @@ class ModelManager(Protocol):
     def forget(self, keys: Iterable[str]) -> None:
         """Drop the engines of these keys. Nothing may be submitted for them any more."""
 
-    async def render(self) -> bytes:
-        """The metrics in the Prometheus text format, including those of replicas."""
+    async def render(self, accept: str) -> Rendered:
+        """The metrics, including those of replicas, in the format that the header ``Accept`` asks for."""
 
     def close(self) -> None:
         """End the threads. All accepted requests have been answered before."""
@@ -151,6 +151,7 @@ class LocalModelManager:
         why = f"{', '.join(hanging)} hangs" if (hanging := self.batcher.hanging) else "a lane has ended"
         log.critical("the device is lost (%s): whoever waits is told, and only a restart will help", why)
         self.batcher.give_up()
+        self._metrics.device_lost.set(1)
         self._on_loss()
 
     def put(self, models: Mapping[str, LoadedModel]) -> None:
@@ -186,9 +187,9 @@ class LocalModelManager:
         # hardly ever runs a full collection, since there are too many objects (it takes 0.15 s).
         self.workers.run(lambda _: gc.collect())
 
-    async def render(self) -> bytes:
-        """The metrics in the Prometheus text format."""
-        return self._metrics.render()
+    async def render(self, accept: str) -> Rendered:
+        """The metrics, in the format that the header ``Accept`` asks for."""
+        return self._metrics.render(accept)
 
     def close(self) -> None:
         """End the threads. One that is still loading the first models, which nobody waits for, is left."""

@@ -1,17 +1,18 @@
 """Log lines, as text or as one JSON object each.
 
 The code that writes a line decides its content: the route template, never the requested URL or its query; no file name
-of an upload, and nothing from a picture.
+of an upload, and nothing from a picture but its hash.
 """
 
 import json
 import logging
 from datetime import UTC, datetime
 
+from app.observability import access
 from app.settings import Settings
 
-FIELDS = ("request_id", "method", "route", "status", "code", "ms", "key")
-"""Fields of a log line about a request, besides its message."""
+FIELDS = (*access.FIELDS, "sha256")
+"""Fields that a log line may have besides its message: those of a request, and the hash of a picture."""
 _TALKATIVE = ("python_multipart",)
 """Libraries that log parts of uploads at level DEBUG; ``model/images.py`` silences Pillow."""
 

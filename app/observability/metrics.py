@@ -1,8 +1,24 @@
 """Prometheus metrics of the service: prefix ``smartiqa_``, in seconds and other base units."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from app.observability.access import STAGES
+
+# Prometheus has no use for the time at which each series began, which would be a fifth of all lines.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the library lacks the types
 
 # Histogram buckets from 1 ms to 33 s, each twice the one before.
 _SECONDS = tuple(0.001 * 2**power for power in range(16))
@@ -38,6 +54,11 @@ class Metrics:
             "reason",
             values=("disconnect", "deadline"),
         )
+        self.key_requests = counter(
+            "key_requests", "Requests answered, by key and by class of the status.", "key", "code"
+        )
+        self.key_seconds = counter("key_stage_seconds", "Time of requests, by key and stage.", "key", "stage")
+        self.slow_requests = counter("slow_requests", "Requests that took long enough for a warning in the log.")
         self.in_flight = gauge("requests_in_flight", "Requests being worked on.")
 
         self.connections = gauge("connections", "Connections that are open.")
@@ -94,7 +115,7 @@ class Metrics:
 
         self.score = histogram("score", "Scores given.", tuple(float(edge) for edge in range(5, 101, 5)), "model")
         self.training_score = gauge(
-            "training_score", "Scores that a share of the training photos reach at most.", "model", "quantile"
+            "training_score", "Scores that a share of the training photos reach at most.", "model", "share"
         )
         self.image_warnings = counter("image_warnings", "Warnings in answers.", "model", "warning")
         self.decisions = counter("decisions", "Decisions by policy: accept, review, reject.", "policy", "outcome")
@@ -113,9 +134,15 @@ class Metrics:
         )
         self.reloads = counter("reloads", "Exchanges of the models: done, failed.", "result", values=("done", "failed"))
         self.ready = gauge("ready", "1 while the service is ready.")
+        self.device_lost = gauge("device_lost", "1 once the device is lost, until the process ends.")
         self.build_info = gauge("build_info", "The release; always 1.", "version")
         # Memory, CPU time, open files and start time of this process, without its decoder processes.
         ProcessCollector(namespace="smartiqa", registry=registry)
+
+    def answer(self, route: str, status: str) -> None:
+        """Begin the series of a route's answers with a status at 0, as those of all known labels."""
+        self.requests.labels(route, status)
+        self.request_seconds.labels(route)
 
     def decided(self, policy: str, outcome: str, reasons: Iterable[str]) -> None:
         """Count a decision, and each of its reasons."""
@@ -127,6 +154,72 @@ class Metrics:
         """Collect the current values of all metrics."""
         return list(self._registry.collect())
 
-    def render(self) -> bytes:
-        """Write all metrics in the Prometheus text format."""
-        return generate_latest(self._registry)
+    def render(self, accept: str = "") -> "Rendered":
+        """Write all metrics.
+
+        Args:
+            accept: The header ``Accept`` of who asks.
+        """
+        return render(self._registry, accept)
+
+
+class KeyMetrics:
+    """Counts requests by the name of their key: a bounded number of keys by name, all further ones as ``OTHER``.
+
+    A name that was counted once keeps its series, so that a file of keys that changes often adds none beyond the bound.
+
+    Args:
+        metrics: The metrics of the service.
+        most: How many keys are counted by name, the first by name; 0 counts none, nor the others.
+        names: Returns the names of all keys.
+    """
+
+    OTHER = "other"
+    CODES = ("2xx", "3xx", "4xx", "5xx")
+
+    def __init__(self, metrics: Metrics, most: int, names: Callable[[], set[str]]) -> None:
+        self._metrics = metrics
+        self._most = most
+        self._shown: set[str] = set()
+        known = sorted(names())
+        for name in known[:most]:
+            self._begin(name)
+        if 0 < most < len(known):
+            self._begin(self.OTHER)
+
+    def count(self, key: str, status: int, stages: Mapping[str, float]) -> None:
+        """Count a request, and the seconds of its stages, by their names."""
+        if not self._most:
+            return
+        if key not in self._shown and len(self._shown - {self.OTHER}) < self._most:
+            self._begin(key)
+        shown = key if key in self._shown else self.OTHER
+        self._metrics.key_requests.labels(shown, f"{status // 100}xx").inc()
+        for stage, seconds in stages.items():
+            self._metrics.key_seconds.labels(shown, stage).inc(seconds)
+
+    def _begin(self, name: str) -> None:
+        """Begin the series of a key at 0."""
+        self._shown.add(name)
+        for code in self.CODES:
+            self._metrics.key_requests.labels(name, code)
+        for stage in STAGES:
+            self._metrics.key_seconds.labels(name, stage)
+
+
+class Rendered(NamedTuple):
+    """Metrics as text.
+
+    Attributes:
+        text: The text.
+        media_type: Its media type.
+    """
+
+    text: bytes
+    media_type: str
+
+
+def render(registry: Collector, accept: str = "") -> Rendered:
+    """Write metrics in OpenMetrics, which has exemplars, if that is accepted; else in the Prometheus text format."""
+    encode, media_type = choose_encoder(accept)
+    return Rendered(encode(registry), media_type)

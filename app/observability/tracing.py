@@ -3,8 +3,12 @@
 FastAPI needs OpenTelemetry's API anyway; the SDK and the exporter are an extra, imported only if traces are enabled.
 """
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
 from fastapi.telemetry import TelemetryConfig
-from opentelemetry import trace
+from opentelemetry import context, trace
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from app.settings import Settings
 
@@ -51,6 +55,35 @@ def tracer(config: TelemetryConfig) -> trace.Tracer | None:
     """The tracer for the service's own spans; None if traces are off."""
     provider = config.get("tracer_provider")
     return provider.get_tracer("smart-iqa") if provider is not None else None
+
+
+@contextmanager
+def joined(headers: Mapping[str, str]) -> Iterator[str]:
+    """Work for a request within its trace: of its own span, or, if traces are off, of its caller's ``traceparent``.
+
+    Args:
+        headers: The headers of the request.
+
+    Yields:
+        The id of the trace, 32 hexadecimal digits; "" without one.
+    """
+    token = None
+    if not trace.get_current_span().get_span_context().is_valid and "traceparent" in headers:
+        token = context.attach(TraceContextTextMapPropagator().extract(headers))
+    try:
+        current = trace.get_current_span().get_span_context()
+        yield trace.format_trace_id(current.trace_id) if current.is_valid else ""
+    finally:
+        if token is not None:
+            context.detach(token)
+
+
+def exemplar() -> dict[str, str] | None:
+    """The exemplar of what is measured now: the id of its trace, if that is kept; else None."""
+    current = trace.get_current_span().get_span_context()
+    if not current.is_valid or not current.trace_flags.sampled:
+        return None
+    return {"trace_id": trace.format_trace_id(current.trace_id)}
 
 
 def record(

@@ -31,6 +31,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     # Browsers cache the files but revalidate them by ETag each time: after an update no page mixes old and new files.
     "Cache-Control": "no-cache",
+    "Vary": "Accept-Encoding",
 }
 
 _files = StaticFiles(directory=FOLDER, check_dir=False)
@@ -47,4 +48,7 @@ async def file(name: str, request: Request) -> Response:
     """Send one file of the page."""
     response = await _files.get_response(name, request.scope)
     response.headers.update(HEADERS)
+    if tag := response.headers.get("ETag"):
+        # Weak: the compressed file and the plain one share it.
+        response.headers["ETag"] = f"W/{tag}"
     return response

@@ -150,6 +150,8 @@ class Pipeline:
             DeadlineExceeded: It took too long.
         """
         known = self._cache.get(key) if request.needs_score else None
+        if request.needs_score:
+            request.record.look_up(hit=known is not None)
         if known is not None and not (request.needs_preview or request.needs_map_crops):
             return PreparedPicture(request, key, deadline, known, None, 0.0, 0.0, reservation)
         began = self._clock()
@@ -168,6 +170,7 @@ class Pipeline:
                     reserved=reservation is not None,
                     owner=request.owner,
                     priority=request.priority,
+                    record=request.record,
                 )
         except TimeoutError as error:
             raise DeadlineExceeded(request.seconds) from error
@@ -254,16 +257,23 @@ class Pipeline:
         self, picture: PreparedPicture, reservation: Reservation, key: str, items: Items, timing: Timing
     ) -> Rows:
         """Compute the rows of some items of a picture, and add their time to ``timing``."""
-        answer = await self._queue.submit(
-            Submission(
-                key=key,
-                items=items,
-                deadline=picture.deadline,
-                priority=picture.request.priority,
-                owner=picture.request.owner,
-                reservation=reservation,
+        began, record = self._clock(), picture.request.record
+        try:
+            answer = await self._queue.submit(
+                Submission(
+                    key=key,
+                    items=items,
+                    deadline=picture.deadline,
+                    priority=picture.request.priority,
+                    owner=picture.request.owner,
+                    reservation=reservation,
+                )
             )
-        )
+        except BaseException:
+            # Most that come to nothing have waited: their deadline passed, or their client left.
+            record.spend(queue=self._clock() - began)
+            raise
+        record.spend(queue=answer.queue_seconds, compute=answer.compute_seconds)
         timing.queue += answer.queue_seconds
         timing.compute += answer.compute_seconds
         return answer.rows_ND
@@ -273,6 +283,7 @@ class Pipeline:
         name = picture.request.model.config.name
         # As the model scores, whoever's taste corrects it: it is shown beside the scores of the training photos.
         self._metrics.score.labels(name).observe(score.contract.scale.to_percent(score.raw_score))
+        picture.request.record.warn(score.warnings)
         for warning in score.warnings:
             self._metrics.image_warnings.labels(name, warning).inc()
         if picture.request.crops == AUTO:

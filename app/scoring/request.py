@@ -1,6 +1,6 @@
 """Types of the pipeline: the request, the prepared picture, the result."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from PIL import Image
@@ -9,6 +9,7 @@ from app.batching.capacity import Reservation
 from app.batching.submission import Priority
 from app.decode.decoder import Decoded
 from app.models.loading import ServedModel
+from app.observability.access import RequestRecord
 from app.scoring.cache import CacheKey
 from model import crop_rounds
 from model.crop_rounds import Crops
@@ -38,6 +39,7 @@ class ScoreRequest:
         policy: What decides about its pictures; None if nothing does.
         language: Language of the reasons of a decision.
         seconds: Time limit from the arrival of the picture's bytes to the answer.
+        record: Is told what becomes of its pictures, for the access line.
     """
 
     model: ServedModel
@@ -51,6 +53,7 @@ class ScoreRequest:
     policy: Policy | None = None
     language: str = ENGLISH
     seconds: float
+    record: RequestRecord = field(default_factory=RequestRecord, compare=False)
 
     @property
     def needs_score(self) -> bool:

@@ -96,6 +96,23 @@ def traffic() -> list[Panel]:
             stacked=True,
         ),
         lines(
+            "Requests by key",
+            "Requests answered in a second; further keys than SMARTIQA_KEY_METRICS are other. Nothing without keys.",
+            units.RequestsPerSecond,
+            (f"sum by (key) (rate(smartiqa_key_requests_total{{@}}{RATE}))", "{{key}}"),
+            stacked=True,
+        ),
+        lines(
+            "Work by key",
+            "Seconds of decoding and computing in a second: who keeps the service busy.",
+            units.Short,
+            (
+                f'sum by (key) (rate(smartiqa_key_stage_seconds_total{{stage=~"decode|compute",@}}{RATE}))',
+                "{{key}}",
+            ),
+            stacked=True,
+        ),
+        lines(
             "Connections and requests in flight",
             "Open connections, and requests that are being worked on.",
             units.Short,
@@ -145,6 +162,13 @@ def latency() -> list[Panel]:
             "Requests of one picture by their time; two bands mean two kinds of requests.",
             units.Seconds,
             f"smartiqa_request_seconds_bucket{{{ONE},@}}",
+        ),
+        lines(
+            "Slow requests",
+            "Requests above SMARTIQA_SLOW_SECONDS, within an hour; the log has a warning with all stages for each.",
+            units.Short,
+            ("sum by (instance) (increase(smartiqa_slow_requests_total{@}[1h]))", "{{instance}}"),
+            width=12,
         ),
         lines(
             "Slowest hundredth by instance",

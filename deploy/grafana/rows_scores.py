@@ -25,8 +25,8 @@ def scores() -> list[Panel]:
             units.Short,
             *quantiles(f"smartiqa_score_bucket{{{MODEL},@}}", *points, by="model, ", legend="{{model}} "),
             (
-                f'max by (model, quantile) (smartiqa_training_score{{quantile=~"{quantile}",{MODEL},@}})',
-                "{{model}} training {{quantile}}",
+                f'max by (model, share) (smartiqa_training_score{{share=~"{quantile}",{MODEL},@}})',
+                "{{model}} training {{share}}",
             ),
             most=100,
             dashed="/training/",

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Callable
 
 from app.batching.submission import Priority
-from app.decode.decoder import Decoded, Decoder, decode_here
+from app.decode.decoder import Decoded, Decoder
+from app.decode.in_thread import decode_here
 from app.decode.sandbox import DecodeRequest
 from app.observability.metrics import Metrics
 from model.contract import Contract
@@ -70,7 +71,7 @@ class Bench:
         await until(lambda: len(self.begun) >= many)
 
     def value(self, name: str) -> float:
-        text = self.metrics.render().decode()
+        text = self.metrics.render().text.decode()
         return float(next(line.split()[1] for line in text.splitlines() if line.startswith(f"smartiqa_{name} ")))
 
 

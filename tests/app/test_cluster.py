@@ -252,7 +252,7 @@ def test_metrics_of_all_replicas_have_their_names() -> None:
     one.compute_seconds.observe(0.5)
     text = metrics_aggregation.render(
         [Collected("Engine#a", one.collect()), Collected("Engine#b", other.collect())]
-    ).decode()
+    ).text.decode()
     lines = text.splitlines()
     assert 'smartiqa_batch_flush_total{reason="full",replica="Engine#a"} 3.0' in lines
     assert 'smartiqa_batch_flush_total{reason="full",replica="Engine#b"} 4.0' in lines

@@ -235,6 +235,7 @@ model.inference.engine.Engine._run_at = broken
 import sys
 import os
 os.environ["SMARTIQA_CACHE_CROPS"] = "0"
+os.environ["SMARTIQA_LOST_SECONDS"] = "2"
 sys.argv = ["smart-iqa", "serve", "--port", "{port}"]
 from cli.main import main
 main()
@@ -256,6 +257,7 @@ main()
         ]
         assert [answer.status_code for answer in answers] == [200, 200, 503]
         assert answers[2].json()["code"] == "device_lost"
+        assert "smartiqa_device_lost 1.0" in httpx2.get(f"{url}/metrics").text, "it is scraped before it ends"
         assert process.wait(60) == 1
         assert "the device is lost" in (tmp_path / "log").read_text()
     finally:

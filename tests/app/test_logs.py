@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.main import create_app
-from app.observability import logs
+from app.observability import access, logs
 from app.settings import Settings
 from tests.app.conftest import wait_ready
 from tests.app.test_keys import bearer, entry
@@ -49,7 +49,7 @@ def test_one_object_per_request(load: Any, jpeg: bytes, stream: io.StringIO) -> 
         (401, "missing_key", None),
     ]
     first = found[0]
-    assert set(first) == {"time", "level", "logger", "message", *logs.FIELDS}
+    assert set(first) == {"time", "level", "logger", "message", *access.FIELDS}
     assert (first["request_id"], first["method"], first["level"]) == ("abc", "POST", "INFO")
     assert first["logger"] == "smart_iqa.access"
     assert first["ms"] > 0

@@ -203,7 +203,7 @@ def test_who_leaves_while_waiting_frees_the_place(mode: str, contract: Contract)
 
     with decoder_of(mode, metrics, pixels=100_000) as decoder:
         asyncio.run(scenario(decoder))
-    text = metrics.render().decode()
+    text = metrics.render().text.decode()
     assert "smartiqa_decode_pixels 0.0" in text
     assert not replacements(text)
 

@@ -18,10 +18,12 @@ from fastapi.testclient import TestClient
 from PIL import ExifTags, Image
 
 from app.decode import sandbox
-from app.decode.decoder import CallerGone, Decoded, Decoder
+from app.decode.decoder import Decoded, Decoder
+from app.decode.errors import CallerGone
 from app.decode.sandbox import Sandbox
 from app.decode.sandbox_worker import ANSWER, ERROR, FACTS, PIXELS, SIZE
 from app.main import create_app
+from app.observability.access import current_id
 from app.observability.metrics import Metrics
 from app.scoring import pipeline
 from app.settings import Settings
@@ -103,7 +105,7 @@ class Pool:
 
     def replaced(self, reason: str) -> float:
         """How many were replaced for a reason; no other reason may have been counted."""
-        lines = replacements(self.metrics.render().decode())
+        lines = replacements(self.metrics.render().text.decode())
         assert all(f'reason="{reason}"' in line for line in lines)
         return sum(float(line.split()[-1]) for line in lines)
 
@@ -194,7 +196,7 @@ def test_processes_and_threads_give_the_same_bits(kind: str) -> None:
         )
         answers.append(asyncio.run(every(decoder)))
         decoder.close()
-        assert not replacements(metrics.render().decode())
+        assert not replacements(metrics.render().text.decode())
     for name, here, there in zip(pictures, *answers, strict=True):
         if isinstance(here, str) or isinstance(there, str):
             assert here == there, name
@@ -652,11 +654,15 @@ def test_logs_tell_the_reason_and_nothing_of_the_picture(
     pools: Callable[..., Pool], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     fake(monkeypatch, "print('secret', file=sys.stderr); os._exit(1)")
+    token = current_id.set("5f0c")
     with caplog.at_level("INFO", "smart_iqa"):
         refused(pools(), BAD, "died")
-    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
-        "a decoder process is replaced: died"
-    ]
+    current_id.reset(token)
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert record.getMessage().startswith("a decoder process is replaced: died id=5f0c sha256=")
+    assert record.__dict__["request_id"] == "5f0c"
+    assert record.__dict__["sha256"] == record.getMessage().rpartition("=")[2]
+    assert "secret" not in caplog.text
     assert any("decoder processes run" in record.getMessage() for record in caplog.records)
 
 

@@ -56,6 +56,8 @@ def test_origins_can_be_allowed(load: Any, jpeg: bytes) -> None:
         asked = client.options("/score", headers={"Origin": "https://a.example", **preflight})
         assert asked.status_code == 200, "a preflight carries no key"
         assert asked.headers["Access-Control-Allow-Origin"] == "https://a.example"
+        for header in ("traceparent", "tracestate"):
+            assert header in asked.headers["Access-Control-Allow-Headers"]
         assert "X-API-Key" in asked.headers["Access-Control-Allow-Headers"]
         assert "X-Request-ID" in asked.headers
         refused = post(client, jpeg, headers={"Origin": "https://a.example"})
@@ -64,3 +66,27 @@ def test_origins_can_be_allowed(load: Any, jpeg: bytes) -> None:
         assert "Retry-After" in refused.headers["Access-Control-Expose-Headers"]
         other = client.options("/score", headers={"Origin": "https://b.example", **preflight})
         assert "Access-Control-Allow-Origin" not in other.headers
+
+
+def test_large_answers_are_compressed_for_those_who_can_read_them(client: TestClient, jpeg: bytes) -> None:
+    for path in ("/metrics", "/openapi.json", "/page/page.js"):
+        packed = client.get(path, headers={"Accept-Encoding": "gzip"})
+        plain = client.get(path, headers={"Accept-Encoding": "identity"})
+        assert packed.headers["Content-Encoding"] == "gzip"
+        assert "Content-Encoding" not in plain.headers
+        assert "Accept-Encoding" in packed.headers["Vary"]
+        assert "Accept-Encoding" in plain.headers["Vary"]
+        assert packed.headers.get("ETag") == plain.headers.get("ETag")
+    # One tag for two encodings has to be a weak one, and is still found again.
+    assert packed.headers["ETag"].startswith('W/"')
+    again = client.get(path, headers={"Accept-Encoding": "gzip", "If-None-Match": packed.headers["ETag"]})
+    assert again.status_code == 304
+    small = client.get("/health/live", headers={"Accept-Encoding": "gzip"})
+    assert "Content-Encoding" not in small.headers
+    lines = client.post(
+        "/score/batch",
+        files=[("file", jpeg)] * 8,
+        headers={"Accept-Encoding": "gzip", "Accept": "application/x-ndjson"},
+    )
+    assert len(lines.text.splitlines()) == 8
+    assert "Content-Encoding" not in lines.headers, "each line is sent when it is there"

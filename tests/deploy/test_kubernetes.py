@@ -170,7 +170,7 @@ def test_autoscaler_gets_its_metrics_from_the_adapter() -> None:
     rules = read("monitoring/prometheus-adapter.yaml")["rules"]["custom"]
     assert {rule.get("name", {}).get("as") or rule["seriesQuery"].partition("{")[0] for rule in rules} == wanted
     series = {name: [{**labels, "namespace": "n", "pod": "p"} for labels in found] for name, found in
-              exposed(Metrics().render().decode()).items()}  # fmt: skip
+              exposed(Metrics().render().text.decode()).items()}  # fmt: skip
     for rule in rules:
         query = rule["metricsQuery"].replace("<<.Series>>", rule["seriesQuery"].partition("{")[0])
         query = query.replace("<<.LabelMatchers>>", 'namespace="n",pod="p"').replace("<<.GroupBy>>", "pod")

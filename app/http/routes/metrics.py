@@ -1,20 +1,29 @@
 """``GET /metrics`` for Prometheus."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Header
 from fastapi.responses import Response
-from prometheus_client import CONTENT_TYPE_LATEST
 
 from app.http.deps import ServiceDep
 
 router = APIRouter(tags=["operations"])
 
+TEXT = {"schema": {"type": "string"}}
+AcceptHeader = Annotated[
+    # OpenAPI forbids a parameter of this name; the responses list the media types.
+    str,
+    Header(include_in_schema=False),
+]
+
 
 @router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
-    summary="Metrics in the Prometheus text format",
+    responses={200: {"content": {"text/plain": TEXT, "application/openmetrics-text": TEXT}}},
+    summary="Metrics in the Prometheus text format, or in OpenMetrics",
 )
-async def metrics(service: ServiceDep) -> Response:
-    """Write all metrics."""
-    return Response(await service.manager.render(), media_type=CONTENT_TYPE_LATEST)
+async def metrics(service: ServiceDep, accept: AcceptHeader = "") -> Response:
+    """Write all metrics; in OpenMetrics, with the ids of traces as exemplars, if `Accept` names it."""
+    text, media_type = await service.manager.render(accept)
+    return Response(text, headers={"Content-Type": media_type, "Vary": "Accept"})
