@@ -4,6 +4,7 @@ import atexit
 import os
 import signal
 import sys
+import tempfile
 from contextlib import suppress
 from typing import NoReturn
 
@@ -21,6 +22,7 @@ def start() -> NoReturn:
     try:
         # A service that is told to stop has not failed; a command whose results are not complete has.
         signals.prepare(0 if sys.argv[1:2] == ["serve"] else None)
+        _find_temporary_folder()
         from cli.main import main
 
         main()
@@ -35,6 +37,14 @@ def start() -> NoReturn:
             sys.excepthook(*sys.exc_info())
         status = 1
     _end(status if isinstance(status, int) else int(status is not None))
+
+
+def _find_temporary_folder() -> None:
+    """Take shared memory for temporary files where no folder can be written: torch needs one to be imported."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        os.environ["TMPDIR"] = "/dev/shm"
 
 
 def _starved(error: BaseException) -> str:

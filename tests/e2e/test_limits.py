@@ -1,4 +1,5 @@
-"""Programs within the limits of a small container: one processor, 256 threads and processes, 64 MB of shared memory."""
+"""Programs in a small container: a root that is read-only, one processor, 256 threads and processes, 64 MB of shared
+memory, no home folder."""
 
 import json
 import os
@@ -12,8 +13,9 @@ import pytest
 
 from model.scorer import Scorer
 from tests.conftest import ROOT
-from tests.e2e.conftest import PROGRAM, Launch
+from tests.e2e.conftest import Launch
 
+PROGRAM = (sys.executable, "-m", "cli")
 GROUPS = Path("/sys/fs/cgroup")
 PHOTO = ROOT / "examples" / "cat.jpg"
 WITHIN = """
@@ -24,9 +26,11 @@ for group in "$@"; do
 done
 shift
 mount -t tmpfs -o size=64m tmpfs /dev/shm
+mount -o remount,bind,ro /
+unset HOME TORCHINDUCTOR_CACHE_DIR
 exec "$@"
 """
-"""Joins the groups before the ``--``, makes shared memory small, and becomes the command."""
+"""Joins the groups before the ``--``, makes shared memory small and all else read-only, and becomes the command."""
 
 
 @pytest.fixture
@@ -71,7 +75,7 @@ def test_a_quota_is_seen(container: tuple[str, ...]) -> None:
 def test_the_service_starts_and_scores_within_a_small_container(
     container: tuple[str, ...], unlimited: float, launch: Launch, tmp_path: Path
 ) -> None:
-    with launch(tmp_path / "log", program=(*container, *PROGRAM)) as service:
+    with launch(tmp_path / "log", program=(*container, *PROGRAM), cwd=ROOT) as service:
         answer = service.post(PHOTO.read_bytes())
         assert answer.json()["score"] == unlimited
 
