@@ -1,7 +1,7 @@
 """``smart-iqa serve``."""
 
 import os
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,29 +75,32 @@ def serve(
         listeners = listen(settings.host, settings.port)
     except OSError as error:
         fail(f"the service cannot listen on {settings.host} port {settings.port}: {error.strerror}")
-    app = create_app(settings, on_loss=stop)
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        http=protocol.protocol(settings, app.state.metrics) or "auto",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        forwarded_allow_ips=list(settings.trusted_proxies),
-        ws="none",
-        timeout_keep_alive=settings.keep_alive_seconds,
-        timeout_graceful_shutdown=settings.shutdown_seconds,
-    )
-    addresses = [name_of(listener) for listener in listeners]
-    log_start(settings, who=str(app.state.access), addresses=addresses, models=models, device=device)
-    server = Server(app, config, drain_seconds=settings.drain_seconds)
-    # uvicorn has shut down when it raises again the signal that ended it.
-    with suppress(Stopped, KeyboardInterrupt):
-        try:
-            server.run(listeners)
-        except SystemExit:
-            fail("the service could not start; the log says why", status=SOME_FAILED)
+    with ExitStack() as open_files:
+        for listener in listeners:
+            open_files.enter_context(listener)
+        app = create_app(settings, on_loss=stop)
+        config = uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            http=protocol.protocol(settings, app.state.metrics) or "auto",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            forwarded_allow_ips=list(settings.trusted_proxies),
+            ws="none",
+            timeout_keep_alive=settings.keep_alive_seconds,
+            timeout_graceful_shutdown=settings.shutdown_seconds,
+        )
+        addresses = [name_of(listener) for listener in listeners]
+        log_start(settings, who=str(app.state.access), addresses=addresses, models=models, device=device)
+        server = Server(app, config, drain_seconds=settings.drain_seconds)
+        # uvicorn has shut down when it raises again the signal that ended it.
+        with suppress(Stopped, KeyboardInterrupt):
+            try:
+                server.run(listeners)
+            except SystemExit:
+                fail("the service could not start; the log says why", status=SOME_FAILED)
     if device_lost:
         # An error status, so that a supervisor starts the service again.
         fail("the device is lost", status=SOME_FAILED)

@@ -99,7 +99,7 @@ class LocalModelManager:
             max_queue_bytes=settings.max_queue_bytes,
         )
         self._watch: asyncio.Task[None] | None = None
-        self._loading: Future[Mapping[str, LoadedModel]] | None = None
+        self._loads_first = False
         self._load_error = ""
 
     @property
@@ -140,8 +140,12 @@ class LocalModelManager:
 
         # On a worker thread, like all work of the engines: if another thread computed too, it would take cores from the
         # CPU's worker thread for as long as the process lives.
-        self._loading = self.workers.run(lambda _: self._load(self._settings))
-        self._loading.add_done_callback(lambda loaded: loop.call_soon_threadsafe(take, loaded))
+        def end(loaded: Future[Mapping[str, LoadedModel]]) -> None:
+            self._loads_first = False
+            loop.call_soon_threadsafe(take, loaded)
+
+        self._loads_first = True
+        self.workers.run(lambda _: self._load(self._settings)).add_done_callback(end)
         self._watch = loop.create_task(self._watch_device())
 
     async def _watch_device(self) -> None:
@@ -195,4 +199,4 @@ class LocalModelManager:
         """End the threads. One that is still loading the first models, which nobody waits for, is left."""
         if self._watch is not None:
             self._watch.cancel()
-        self.workers.close(wait=self._loading is None or self._loading.done())
+        self.workers.close(wait=not self._loads_first)

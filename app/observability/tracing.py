@@ -5,17 +5,20 @@ FastAPI needs OpenTelemetry's API anyway; the SDK and the exporter are an extra,
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from fastapi.telemetry import TelemetryConfig
 from opentelemetry import context, trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from app.settings import Settings
 
-OFF: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+if TYPE_CHECKING:
+    from fastapi.telemetry import TelemetryConfig
+
+OFF: "TelemetryConfig" = {"tracing": False, "metrics": False, "logs": False}
 
 
-def telemetry(settings: Settings) -> TelemetryConfig:
+def telemetry(settings: Settings) -> "TelemetryConfig":
     """FastAPI's telemetry configuration: traces only.
 
     Prometheus exports the metrics. Log records stay here, since they hold texts of exceptions.
@@ -51,7 +54,7 @@ def telemetry(settings: Settings) -> TelemetryConfig:
     }
 
 
-def tracer(config: TelemetryConfig) -> trace.Tracer | None:
+def tracer(config: "TelemetryConfig") -> trace.Tracer | None:
     """The tracer for the service's own spans; None if traces are off."""
     provider = config.get("tracer_provider")
     return provider.get_tracer("smart-iqa") if provider is not None else None

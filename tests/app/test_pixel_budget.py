@@ -166,7 +166,7 @@ def waits_for_room(one: Bench) -> list[str]:
 
 
 def test_settings_leave_room_for_the_largest_picture() -> None:
-    with pytest.raises(ValidationError, match="max_inflight_pixels"):
+    with pytest.raises(ValidationError, match="SMARTIQA_MAX_INFLIGHT_PIXELS"):
         Settings(max_pixels=2_000_000, max_inflight_pixels=1_999_999)
 
 

@@ -192,13 +192,14 @@ def interrupted() -> Brightness:
 def test_a_journal_holds_the_settings_in_their_form(photos: Path, score: Score) -> None:
     score(photos, "-o", "scores.csv", scorer=interrupted())
     first = Path("scores.csv.part").read_text().splitlines()[0]
-    assert first == json.dumps({"smart-iqa score": 1, **SETTINGS})
+    assert first == json.dumps({"smart-iqa score": 1, "inputs": [os.path.abspath(photos)], **SETTINGS})
     assert "going on after 2 pictures" in score(photos, "-o", "scores.csv").stderr
 
 
 def test_a_job_holds_the_settings_in_their_form(photos: Path, bulk: Bulk) -> None:
     bulk(photos, "out", "--unit", "1", scorer=interrupted())
-    settings = {"inputs": [os.path.abspath(photos)], "column": None, "unit": 1, **SETTINGS}
+    found = {"exclude": [], "default_excludes": True, "lists": {}}
+    settings = {"inputs": [os.path.abspath(photos)], "column": None, "unit": 1, **found, **SETTINGS}
     assert json.dumps(json.loads(Path("out/_job/job.json").read_text())["settings"]) == json.dumps(settings)
     bulk(photos, "out", "--unit", "1")
     assert json.dumps(json.loads(Path("out/_SUCCESS").read_text())) == json.dumps(
