@@ -27,14 +27,14 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from app.batching.capacity import RETRY_AFTER_CAP
 from app.batching.fair_queue import FairQueue, Segment
 from app.batching.submission import Priority
-from app.decode.errors import CallerGone, NoRoom
-from app.decode.in_thread import decode_here
-from app.decode.sandbox import DecodeRequest, Sandbox
+from app.decode.errors import CallerGone, DecoderFull, NoRoom
+from app.decode.sandbox import DecodeRequest, Resized, Sandbox
 from app.observability import tracing
 from app.observability.access import RequestRecord
 from app.observability.metrics import Metrics
@@ -43,6 +43,7 @@ from model.contract import Contract
 from model.crop_rounds import CropRounds, Crops
 from model.images import TooManyPixels
 from model.maps import map_crops as mapping
+from model.maps import overlay
 from model.maps.map_crops import MapCrops
 from model.picking.look import Look
 
@@ -67,18 +68,6 @@ class Decoded(NamedTuple):
     map_crops: MapCrops | None
     look: Look | None = None
     seconds: float = 0.0
-
-
-class DecoderFull(Exception):
-    """All decoder slots are taken: ``max_decodes`` pictures are being decoded or wait for it.
-
-    Attributes:
-        retry_after: Whole seconds until the pictures that wait now are decoded, by an estimate; at least 1.
-    """
-
-    def __init__(self, retry_after: int) -> None:
-        super().__init__(retry_after)
-        self.retry_after = retry_after
 
 
 @dataclass(eq=False)
@@ -396,3 +385,13 @@ class Decoder:
         self._metrics.megapixels.observe(facts.width * facts.height / 1e6)
         self._metrics.input_format.labels(facts.format).inc()
         return Decoded(facts, rounds, preview, cut, look)
+
+
+def decode_here(data: bytes, request: DecodeRequest, admit: Callable[[int], object]) -> Resized:
+    """Decode in this thread, without a decoder process; same arguments and result as ``Sandbox.decode``."""
+    contract = request.contract
+    picture = contract.decode(data, request.limits, admit, sha256=request.sha256)
+    small = overlay.shrink(picture.image) if request.preview else None
+    copy_HWC = np.asarray(mapping.resized(picture, contract)) if request.map_crops else None
+    close = contract.details(picture, pixels_HWC := np.asarray(contract.resized(picture)), request.crops)
+    return Resized(picture.facts, pixels_HWC, small, copy_HWC, close, Look.at(picture, data) if request.look else None)

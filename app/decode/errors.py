@@ -1,4 +1,16 @@
-"""Why a thread stops with a picture before it is decoded; the decoder catches both."""
+"""Why a picture is not decoded. The decoder catches the last two, with which a thread stops."""
+
+
+class DecoderFull(Exception):
+    """All decoder slots are taken: ``max_decodes`` pictures are being decoded or wait for it.
+
+    Attributes:
+        retry_after: Whole seconds until the pictures that wait now are decoded, by an estimate; at least 1.
+    """
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(retry_after)
+        self.retry_after = retry_after
 
 
 class CallerGone(Exception):

@@ -40,7 +40,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from app.batching.errors import BatcherError, DeadlineExceeded, DeviceLost, EngineFailed, QueueFull
-from app.decode.decoder import DecoderFull
+from app.decode.errors import DecoderFull
 from app.models.reload import FolderNotAllowed
 from app.scoring.cache import ImageQuarantined
 from app.scoring.rate_limit import RateExceeded

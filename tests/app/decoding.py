@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from app.batching.submission import Priority
-from app.decode.decoder import Decoded, Decoder
-from app.decode.in_thread import decode_here
+from app.decode.decoder import Decoded, Decoder, decode_here
 from app.decode.sandbox import DecodeRequest
 from app.observability.metrics import Metrics
 from model.contract import Contract

@@ -11,7 +11,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.batching.submission import Priority
-from app.decode.decoder import Decoded, Decoder, DecoderFull
+from app.decode.decoder import Decoded, Decoder
+from app.decode.errors import DecoderFull
 from app.main import create_app
 from app.scoring.request import ScoreRequest
 from app.settings import Settings
