@@ -47,6 +47,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, checkpoint_folder: Path) -
         "device": "cpu",
         "admin_keys": keys.make("root")[1].replace(" ", ":"),
         "header_seconds": 1,
+        "keep_alive_seconds": 5,
         "idle_body_seconds": 1,
         "deadline_seconds": 4,
         "shutdown_seconds": 30,
