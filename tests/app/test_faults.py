@@ -257,7 +257,9 @@ main()
         ]
         assert [answer.status_code for answer in answers] == [200, 200, 503]
         assert answers[2].json()["code"] == "device_lost"
-        assert "smartiqa_device_lost 1.0" in httpx2.get(f"{url}/metrics").text, "it is scraped before it ends"
+        # It is scraped before it ends; afterwards there would be nobody to answer.
+        while "smartiqa_device_lost 1.0" not in httpx2.get(f"{url}/metrics").text:
+            time.sleep(0.05)
         assert process.wait(60) == 1
         assert "the device is lost" in (tmp_path / "log").read_text()
     finally:
