@@ -38,6 +38,4 @@ async def index(request: Request) -> Response:
 @router.get("/docs/{name}")
 async def file(name: str, request: Request) -> Response:
     """Send one file of the page."""
-    response = await _files.get_response(name, request.scope)
-    response.headers.update(HEADERS)
-    return response
+    return await route.send(_files, name, request, HEADERS)

@@ -1,5 +1,6 @@
 """``GET /``: the web page and its files. They need no key; the scores that the page requests do, if keys are set."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
@@ -46,8 +47,13 @@ async def index(request: Request) -> Response:
 @router.get("/page/{name}")
 async def file(name: str, request: Request) -> Response:
     """Send one file of the page."""
-    response = await _files.get_response(name, request.scope)
-    response.headers.update(HEADERS)
+    return await send(_files, name, request, HEADERS)
+
+
+async def send(files: StaticFiles, name: str, request: Request, headers: Mapping[str, str]) -> Response:
+    """Send one of the files of a page, with the headers that all of them have."""
+    response = await files.get_response(name, request.scope)
+    response.headers.update(headers)
     if tag := response.headers.get("ETag"):
         # Weak: the compressed file and the plain one share it.
         response.headers["ETag"] = f"W/{tag}"

@@ -45,6 +45,16 @@ def test_nothing_from_elsewhere_and_nothing_inline_may_run(client: TestClient) -
     assert re.findall(r"<script[^>]*>([^<]*)</script>", page) == ["", ""]
 
 
+def test_a_file_and_its_compressed_form_share_a_weak_etag(client: TestClient) -> None:
+    plain, packed = (
+        client.get("/docs/swagger-ui.css", headers={"Accept-Encoding": coding}).headers
+        for coding in ("identity", "gzip")
+    )
+    assert packed["Content-Encoding"] == "gzip"
+    assert plain["ETag"] == packed["ETag"]
+    assert plain["ETag"].startswith('W/"')
+
+
 def test_its_files_are_those_that_were_published_with_their_licences() -> None:
     for name, digest in PUBLISHED.items():
         assert hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() == digest
