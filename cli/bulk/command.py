@@ -88,6 +88,7 @@ def score_bulk(
     if ray and threads:
         fail("--threads is not for --ray, whose engines have a thread each; say how many with --engines")
     store = Store(output)
+    search = Search(Exclusions(exclude or (), defaults=default_excludes))
     unit_scorer: AbstractContextManager[UnitScorer]
     if ray:
         unit_scorer = cluster.open_scorer(
@@ -116,15 +117,13 @@ def score_bulk(
             "inputs": [name if is_uri(name) else os.path.abspath(name) for name in inputs],
             "column": column,
             "unit": unit,
-            "exclude": list(exclude or ()),
-            "default_excludes": default_excludes,
+            **search.exclusions.settings(),
             "lists": contents_of_lists(inputs),
             **scorer.settings,
         }
         job = jobs.resume(store, settings)
         if job is None:
             with notes.status("looking for pictures ..."):
-                search = Search(Exclusions(exclude or (), defaults=default_excludes))
                 listed = units(inputs, unit, column, search)
                 job = jobs.begin(store, settings, listed, search.not_looked_at)
         status = run(job, scorer)

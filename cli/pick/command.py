@@ -51,7 +51,6 @@ def pick(
     photo could not be scored; the others are picked from all the same.
     """
     import itertools
-    import os
     from dataclasses import replace
 
     import imagehash  # noqa: F401 -- its absence shows before anything is scored
@@ -76,9 +75,8 @@ def pick(
         fail("name photos, or with --scores what score-bulk --photos wrote")
     plan = Plan(out=out, html=html, folder=move_to, strict=strict)
     search = Search(Exclusions(exclude or (), defaults=default_excludes), own=move_to)
-    claimed = {"inputs": [path if path == sources.STDIN else os.path.abspath(path) for path in paths or ()]}
     with all_locked(out, html):
-        run = Run(plan, part_of(out, overwrite=overwrite), search.not_looked_at, claimed)
+        run = Run(plan, part_of(out, overwrite=overwrite), search.not_looked_at, search.claim(paths or ()))
         if scores is not None:
             raise typer.Exit(run.of_scores(scores))
         assert paths is not None

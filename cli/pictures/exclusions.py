@@ -82,10 +82,15 @@ class Exclusions:
     """
 
     def __init__(self, patterns: Sequence[str] = (), *, defaults: bool = True) -> None:
+        self._given = patterns, defaults
         self._names = _Any([pattern for pattern in patterns if "/" not in pattern])
         self._paths = _Any([f"*/{pattern.strip('/')}" for pattern in patterns if "/" in pattern.strip("/")])
         self._names.add(pattern.strip("/") for pattern in patterns if "/" in pattern and "/" not in pattern.strip("/"))
         self._defaults = _Any(DEFAULTS if defaults else ())
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments, as JSON can hold them: a run goes on only with the same ones."""
+        return {"exclude": list(self._given[0]), "default_excludes": self._given[1]}
 
     def reason(self, path: str) -> str:
         """Why an entry is left out, by its name and path; "" if it is not."""

@@ -9,11 +9,11 @@ import glob
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from cli.pictures import archives
 from cli.pictures.exclusions import Exclusions, NotLookedAt
@@ -43,6 +43,11 @@ class Search:
     not_looked_at: NotLookedAt = field(default_factory=NotLookedAt)
     own: Path | None = None
     members: Members | None = None
+
+    def claim(self, paths: Sequence[str]) -> dict[str, Any]:
+        """What a run that looks for these paths must have in common with the one that it goes on from."""
+        inputs = [path if path == STDIN else os.path.abspath(path) for path in paths]
+        return {"inputs": inputs, **self.exclusions.settings()}
 
     def in_archive(self, file: str) -> Iterator[PictureRef]:
         """The pictures in an archive that are not left out."""

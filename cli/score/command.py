@@ -1,7 +1,6 @@
 """``smart-iqa score``."""
 
 import itertools
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -125,8 +124,7 @@ def score(
             checkpoint, device=device_option(device), precision=precision_option(precision), threads=threads
         )
         check_policy(plan.policy, scorer.checkpoint)
-        claimed = {"inputs": [path if path == sources.STDIN else os.path.abspath(path) for path in paths]}
-        run = Run(plan, scorer, crop_count, part, search, claimed)
+        run = Run(plan, scorer, crop_count, part, search, search.claim(paths))
         # A list on stdin can be read only once.
         list_again = None if sources.STDIN in paths else count
         status = run(itertools.chain(() if first is None else (first,), pictures), list_again)

@@ -184,6 +184,9 @@ def test_other_pictures_are_not_gone_on_with(photos: Path, score: Score) -> None
     told = score(photos / "01.png", "-o", "scores.csv")
     assert told.status == 2
     assert "scores.csv.part was begun with inputs" in told.stderr.replace("\n", " ")
+    told = score(photos, "-o", "scores.csv", "--exclude", "01.png")
+    assert told.status == 2
+    assert "scores.csv.part was begun with exclude" in told.stderr.replace("\n", " ")
 
 
 def test_new_pictures_join_a_run_that_goes_on(photos: Path, score: Score) -> None:

@@ -192,7 +192,8 @@ def interrupted() -> Brightness:
 def test_a_journal_holds_the_settings_in_their_form(photos: Path, score: Score) -> None:
     score(photos, "-o", "scores.csv", scorer=interrupted())
     first = Path("scores.csv.part").read_text().splitlines()[0]
-    assert first == json.dumps({"smart-iqa score": 1, "inputs": [os.path.abspath(photos)], **SETTINGS})
+    found = {"inputs": [os.path.abspath(photos)], "exclude": [], "default_excludes": True}
+    assert first == json.dumps({"smart-iqa score": 1, **found, **SETTINGS})
     assert "going on after 2 pictures" in score(photos, "-o", "scores.csv").stderr
 
 
