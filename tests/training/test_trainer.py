@@ -298,7 +298,7 @@ def test_the_average_does_not_keep_the_first_weights_of_a_short_run() -> None:
 def test_a_corrected_recipe_may_start_in_the_folder_of_one_that_never_began(
     root: Path, init: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match="no parameter of the backbone"):
+    with pytest.raises(ValueError, match="frozen: no parameter belongs to a part 'layer9'"):
         train(replace(RECIPE, frozen=("layer9",)), root, tmp_path, init)
     train(replace(RECIPE, epochs=1, selection="last", validation_share=0.0, test_share=0.0), root, tmp_path, init)
 
@@ -348,7 +348,7 @@ def test_the_two_tiers_of_learning_rates() -> None:
     network = registry.build("smart-mobile", backbone="test_resnet")
     made = learner.Learner(network, replace(RECIPE, backbone_lr=1e-5, head_lr=1e-3, warmup_epochs=0.0), steps=4)
     assert made.learning_rates() == {"backbone_lr": 1e-5, "head_lr": 1e-3}
-    with pytest.raises(ValueError, match="no parameter of the backbone begins with 'layer9'"):
+    with pytest.raises(ValueError, match="frozen: no parameter belongs to a part 'layer9'"):
         learner.Learner(network, replace(RECIPE, frozen=("layer9",)), steps=4)
 
 
